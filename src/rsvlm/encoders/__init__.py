@@ -1,0 +1,1 @@
+"""Vision, text and language towers."""
