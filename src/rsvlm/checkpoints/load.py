@@ -1,0 +1,280 @@
+"""resolve, read, detect, convert, check, load: from what the user typed to a model with weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from rsvlm.checkpoints.check import check, within
+from rsvlm.checkpoints.clip_facts import check_row, hint, settle_activation
+from rsvlm.checkpoints.clip_keys import CLIP_DIALECTS
+from rsvlm.checkpoints.dialects import Converted, Dialect, convert, detect, published
+from rsvlm.checkpoints.read import Contents, read
+from rsvlm.checkpoints.resolve import Source, resolve
+from rsvlm.checkpoints.save import check_towers, left_out
+from rsvlm.checkpoints.zoo import Row
+from rsvlm.encoders.clip import CLIP
+from rsvlm.encoders.towers import ResNetTower, TextTransformer, VisionTransformer
+from rsvlm.errors import UserError
+
+
+@runtime_checkable
+class Published(Protocol):
+    """A model that says in which layouts its checkpoints are published."""
+
+    dialects: Sequence[Dialect]
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What was loaded.
+
+    Attributes:
+        source: as the user named it.
+        path: the file or folder here.
+        dialect: the layout; `native` is our own.
+        row: the zoo row, if the file has one.
+        loaded: number of the model's tensors that were filled.
+        total: number of the model's tensors.
+        fresh: names under `new` that were not in the file.
+        towers: names under `towers` that were not in the file.
+        dropped: names of the file that its layout knows and that carry nothing.
+        activation: of a CLIP.
+        notes: what else the user should know.
+    """
+
+    source: str
+    path: Path
+    dialect: str
+    row: Row | None
+    loaded: int
+    total: int
+    fresh: tuple[str, ...] = ()
+    towers: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    activation: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Names that were not in the file, all of them allowed."""
+        return (*self.fresh, *self.towers)
+
+    def __str__(self) -> str:
+        parts = [f"{self.dialect} layout"]
+        if self.row is not None:
+            parts.append(f"zoo row {self.row.name}")
+        if self.activation is not None:
+            parts.append(self.activation)
+        for count, words in (
+            (len(self.dropped), "dropped by the table"),
+            (len(self.fresh), "start fresh"),
+            (len(self.towers), "left to towers"),
+        ):
+            if count:
+                parts.append(f"{count} {words}")
+        parts += self.notes
+        return f"loaded {self.loaded}/{self.total} tensors from {self.source} ({', '.join(parts)})"
+
+
+def load(
+    model: nn.Module,
+    source: str | Path,
+    *,
+    new: Sequence[str] = (),
+    towers: Sequence[str] = (),
+    part: str | None = None,
+    dialects: Sequence[Dialect] | None = None,
+    interpolate: bool = False,
+    pickled: bool = False,
+) -> LoadReport:
+    """Load a checkpoint into a model, whatever layout it is published in.
+
+    Args:
+        model: on any device; what lies on `meta` becomes real on the CPU.
+        source: `zoo:<model option>.<tag>`, `hf://org/repo@rev[/path]`, or a path (a file, or a
+            folder of parts).
+        new: parts that may be missing and stay as they are.
+        towers: parts whose weights come from elsewhere.
+        part: the model is this part of the checkpoint's model, as `visual` of a CLIP.
+        dialects: layouts to try; None takes the model's own.
+        interpolate: resize position embeddings of another image size.
+        pickled: the file holds whole modules; take their tensors without running their code.
+
+    Raises:
+        UserError: the file is not there, damaged, of another model or incomplete, or nothing says
+            its activation; one message that says what to do.
+    """
+    found = resolve(str(source))
+    if found.row is not None and isinstance(model, CLIP):
+        check_row(found.row, model.arch, found.name)
+    contents = read(found.local(), pickled=pickled)
+    return load_contents(
+        model,
+        contents,
+        found,
+        new=new,
+        towers=towers,
+        part=part,
+        dialects=dialects_of(model) if dialects is None else dialects,
+        interpolate=interpolate,
+    )
+
+
+def load_contents(
+    model: nn.Module,
+    contents: Contents,
+    found: Source,
+    *,
+    new: Sequence[str] = (),
+    towers: Sequence[str] = (),
+    part: str | None = None,
+    dialects: Sequence[Dialect] = (),
+    interpolate: bool = False,
+) -> LoadReport:
+    """The steps after reading; see `load`."""
+    where, packed = found.name, contents.packed
+    if packed:
+        _load_towers(model, contents, where, (*towers, *new))
+        towers = (*towers, *left_out(packed))
+    own = model.state_dict()
+    full = {f"{part}.{name}": value for name, value in own.items()} if part else own
+    dialect = None if packed else detect(contents.tensors, dialects, full, where)
+    done = (
+        Converted(dict(contents.tensors))
+        if dialect is None
+        else convert(contents.tensors, dialect, where)
+    )
+    state = done.state
+    if part is not None:
+        state = {n: value for n, value in state.items() if n.startswith(f"{part}.")}
+        if not state:
+            raise UserError(f"{where} has no part {part!r}.")
+        state = {name.removeprefix(f"{part}."): value for name, value in state.items()}
+
+    def theirs(name: str) -> str | None:
+        return published(f"{part}.{name}" if part else name, dialect) if dialect else None
+
+    plan = check(
+        own,
+        state,
+        where=where,
+        new=new,
+        towers=towers,
+        theirs=theirs,
+        image_size=getattr(model, "image_size", None),
+        interpolate=interpolate,
+        hint=lambda: hint(state, model.arch) if isinstance(model, CLIP) else "",
+    )
+    empty = [name for name in plan.fresh if own[name].is_meta]
+    if empty:
+        raise UserError(
+            f"{where}: {empty[0]} and {len(empty) - 1} more are to start fresh and have no values "
+            "on meta: build the model on the CPU."
+        )
+    if packed:
+        check_towers(model, packed, where)
+    activation = None
+    if isinstance(model, CLIP):
+        activation = settle_activation(model.activation, contents, found.row, where)
+        model.set_activation(activation)
+        plan.notes += _normalisation(model, found.row)
+    assign(model, plan.load, rows=plan.rows)
+    return LoadReport(
+        source=where,
+        path=contents.path,
+        dialect=dialect.name if dialect else "native",
+        row=found.row,
+        loaded=len(plan.load) + len(plan.rows),
+        total=len(own),
+        fresh=tuple(plan.fresh),
+        towers=tuple(plan.towers),
+        dropped=tuple(done.dropped),
+        activation=activation,
+        notes=tuple(plan.notes),
+    )
+
+
+def _load_towers(model: nn.Module, contents: Contents, where: str, given: Sequence[str]) -> None:
+    """Loads the frozen towers that a checkpoint of ours leaves to their sources.
+
+    Args:
+        model: takes them.
+        contents: the checkpoint.
+        where: its name, for errors.
+        given: parts whose weights come from elsewhere.
+
+    Raises:
+        UserError: a source cannot be had.
+    """
+    assert contents.packed is not None
+    wanted: dict[str, list[str]] = {}
+    for part, kept in contents.packed["towers"].items():
+        if any(not within(name, given) for name in kept["shapes"]):
+            wanted.setdefault(kept["source"], []).append(part)
+    for source, parts in wanted.items():
+        try:
+            load(model, source, towers=(*given, *contents.tensors))
+        except UserError as error:
+            words = " ".join(f"model.{part}.weights={source}" for part in parts)
+            raise UserError(
+                f"{where} holds no weights of {', '.join(parts)}: they come from {source}, and "
+                f"that failed. Give {words} if the model has that word. {error}"
+            ) from error
+
+
+def dialects_of(model: nn.Module) -> Sequence[Dialect]:
+    """The published layouts that a model can take, beside our own."""
+    if isinstance(model, CLIP | VisionTransformer | ResNetTower | TextTransformer):
+        return CLIP_DIALECTS
+    return model.dialects if isinstance(model, Published) else ()
+
+
+def _normalisation(model: CLIP, row: Row | None) -> list[str]:
+    if row is None or (model.mean, model.std) == (row.mean, row.std):
+        return []
+    return [f"images are normalised otherwise than in {row.name}"]
+
+
+@torch.no_grad()
+def assign(
+    model: nn.Module, state: Mapping[str, Tensor], *, rows: Mapping[str, Tensor] | None = None
+) -> None:
+    """Put tensors into a model, in its own dtypes; what lies on `meta` is replaced.
+
+    Args:
+        model: the model.
+        state: tensors by name, in the model's shapes.
+        rows: tensors that fill the first rows only.
+    """
+    owners = dict(model.named_modules(remove_duplicate=False))
+    own = model.state_dict(keep_vars=True)
+    made: dict[int, Tensor] = {}
+    for name, value in state.items():
+        target = own[name]
+        if not target.is_meta:
+            target.copy_(value)
+            continue
+        # The copy lets go of a file that may be mapped into memory and overwritten later. Tied
+        # tensors stay tied.
+        fresh = made.get(id(target))
+        if fresh is None:
+            fresh = value.detach().to(target.dtype, copy=True).contiguous()
+            if isinstance(target, nn.Parameter):
+                fresh = nn.Parameter(fresh, requires_grad=target.requires_grad)
+            made[id(target)] = fresh
+        path, _, leaf = name.rpartition(".")
+        owner = owners[path]
+        (owner._parameters if leaf in owner._parameters else owner._buffers)[leaf] = fresh
+    for name, value in (rows or {}).items():
+        if own[name].is_meta:
+            raise UserError(
+                f"{name} grew from {len(value)} to {len(own[name])} rows, and its new rows have no "
+                "values on meta: build the model on the CPU."
+            )
+        own[name][: len(value)].copy_(value)
