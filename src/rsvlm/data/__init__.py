@@ -1,0 +1,1 @@
+"""Samples, data sets, transforms and collates: everything between files and a typed batch."""

@@ -1,0 +1,74 @@
+"""One data set per file: `X(root, split, **options)`, a sequence of `Sample`s.
+
+A data set reads files and knows no tokenizer, model or transform.
+"""
+
+from rsvlm.data.datasets.airslt import AIRSLT
+from rsvlm.data.datasets.base import Entry, FileDataset
+from rsvlm.data.datasets.gaia import GAIA, GAIAShards
+from rsvlm.data.datasets.georsclip_eval import GeoRSCLIPEval
+from rsvlm.data.datasets.karpathy import Karpathy
+from rsvlm.data.datasets.nwpu_captions import NWPUCaptions
+from rsvlm.data.datasets.pairs import PairsTable
+from rsvlm.data.datasets.precomp import Precomp
+from rsvlm.data.datasets.remoteclip import RemoteCLIPPairs
+from rsvlm.data.datasets.rs5m import RS5M
+from rsvlm.data.datasets.rsicd import RSICD
+from rsvlm.data.datasets.rsitmd import RSITMD
+from rsvlm.data.datasets.scene_folder import SceneFolder
+from rsvlm.data.datasets.shards import Shards
+from rsvlm.data.datasets.skyscript import SkyScript, SkyScriptRetrieval
+from rsvlm.data.datasets.skyscript_bench import SkyScriptBench
+from rsvlm.data.datasets.sydney_captions import SydneyCaptions
+from rsvlm.data.datasets.ucm_captions import UCMCaptions
+from rsvlm.data.datasets.whurs19 import WHURS19
+
+#: Every reader by its word; the options of conf/data are named after these.
+DATASETS: dict[str, type[FileDataset]] = {
+    "airslt": AIRSLT,
+    "gaia": GAIAShards,
+    "gaia_json": GAIA,
+    "georsclip_eval": GeoRSCLIPEval,
+    "karpathy": Karpathy,
+    "nwpu_captions": NWPUCaptions,
+    "pairs": PairsTable,
+    "precomp": Precomp,
+    "remoteclip": RemoteCLIPPairs,
+    "rs5m": RS5M,
+    "rsicd": RSICD,
+    "rsitmd": RSITMD,
+    "scene_folder": SceneFolder,
+    "shards": Shards,
+    "skyscript": SkyScript,
+    "skyscript_bench": SkyScriptBench,
+    "skyscript_retrieval": SkyScriptRetrieval,
+    "sydney_captions": SydneyCaptions,
+    "ucm_captions": UCMCaptions,
+    "whurs19": WHURS19,
+}
+
+__all__ = [
+    "AIRSLT",
+    "DATASETS",
+    "GAIA",
+    "RS5M",
+    "RSICD",
+    "RSITMD",
+    "WHURS19",
+    "Entry",
+    "FileDataset",
+    "GAIAShards",
+    "GeoRSCLIPEval",
+    "Karpathy",
+    "NWPUCaptions",
+    "PairsTable",
+    "Precomp",
+    "RemoteCLIPPairs",
+    "SceneFolder",
+    "Shards",
+    "SkyScript",
+    "SkyScriptBench",
+    "SkyScriptRetrieval",
+    "SydneyCaptions",
+    "UCMCaptions",
+]

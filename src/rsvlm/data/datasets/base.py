@@ -1,0 +1,165 @@
+"""What data sets of image files share: a list of entries, and errors that show what to mend."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from PIL import Image
+from torch.utils.data import Dataset
+
+from rsvlm.data.images import read_image
+from rsvlm.data.sample import Sample
+from rsvlm.errors import UserError, near
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One image before it is read.
+
+    Attributes:
+        id: its name within the data set.
+        path: its file.
+        texts: its captions.
+        label: index of its scene class.
+        meta: what else the source says, for `Sample.meta`.
+    """
+
+    id: str
+    path: str
+    texts: tuple[str, ...] = ()
+    label: int | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+class FileDataset(Dataset[Sample]):
+    """A list of image files with captions or a class; subclasses fill `entries`.
+
+    Attributes:
+        name: the word for this data set in metric names.
+        title: its name in messages.
+        layout: the files that `root` must hold, one a line; `{root}` is filled in.
+        licence: the terms of the images and annotations.
+        paper: where it was published.
+        homepage: where it can be had.
+        published_counts: images per split, as published.
+        root: the data set's folder.
+        split: the part that this object serves.
+        classes: names of the scene classes, in the order of the labels.
+        entries: the images, in order.
+        problems: what was amiss and could be passed over, one sentence each.
+    """
+
+    name: str = ""
+    title: ClassVar[str] = ""
+    layout: ClassVar[str] = ""
+    licence: str = "unknown"
+    paper: str = ""
+    homepage: str = ""
+    published_counts: ClassVar[dict[str, int]] = {}
+
+    def __init__(self, root: str | Path, split: str, *, convert: bool = False) -> None:
+        self.root = Path(root).expanduser()
+        self.split = split
+        self.convert = convert
+        self.classes: list[str] | None = None
+        self.entries: list[Entry] = []
+        self.problems: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Reads one sample.
+
+        Raises:
+            BrokenImage: its image cannot be used.
+        """
+        entry = self.entries[index]
+        meta = {
+            "id": entry.id,
+            "dataset": self.name,
+            "split": self.split,
+            "licence": self.licence,
+            "path": entry.path,
+        }
+        return Sample(
+            images=[self.image(index)],
+            texts=list(entry.texts),
+            label=entry.label,
+            meta=meta | entry.meta,
+        )
+
+    def image(self, index: int) -> Image.Image:
+        """Reads the image alone."""
+        return read_image(self.entries[index].path, self.convert)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.root)!r}, {self.split!r}): {len(self)} images"
+
+    def not_found(self, what: str) -> UserError:
+        """The error for a folder that is not this data set's, with the expected layout."""
+        layout = self.layout.format(root=self.root)
+        source = f" It can be had from {self.homepage}." if self.homepage else ""
+        return UserError(
+            f"{self.title} is not in {str(self.root)!r}: {what} Expected:\n\n{layout}\n\nSet "
+            f"data.root= to the folder that holds it.{source}"
+        )
+
+
+def metric_word(text: str) -> str:
+    """A name as metric names spell it: lower case, digits and underscores."""
+    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_") or "dataset"
+
+
+def listed(items: Iterable[str], n: int = 10) -> str:
+    """The first few of a list, and how many more there are."""
+    items = list(items)
+    rest = f" and {len(items) - n} more" if len(items) > n else ""
+    return ", ".join(items[:n]) + rest
+
+
+def read_json(path: Path) -> Any:
+    """Reads JSON.
+
+    Raises:
+        UserError: it is not JSON; names file, line and column.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{path}, line {error.lineno}, column {error.colno}: {error.msg}. The file is not "
+            "valid JSON; was its download cut short?"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}, byte {error.start}: not UTF-8 text ({error.reason}). Is it compressed?"
+        ) from error
+
+
+def split_error(split: str, known: dict[str, int], where: str) -> UserError:
+    """The error for an unknown split, with those there are."""
+    counts = ", ".join(f"{name} ({count})" for name, count in known.items())
+    return UserError(f"{where} has no split {split!r}; it has {counts}. {near(split, known)}")
+
+
+def missing_files(folder: Path, names: Sequence[str]) -> list[str]:
+    """The files that a folder lacks; each folder is listed once, no file is looked at."""
+    held: dict[str, set[str]] = {}
+    missing = []
+    for name in names:
+        parent, base = os.path.split(name)
+        if parent not in held:
+            try:
+                held[parent] = set(os.listdir(folder / parent))
+            except (FileNotFoundError, NotADirectoryError):
+                held[parent] = set()
+        if base not in held[parent]:
+            missing.append(name)
+    return missing

@@ -1,0 +1,165 @@
+"""Pictures from files: 8-bit RGB, or an error that names the file and the reason.
+
+A picture that is not plain RGB is refused rather than guessed at. Pillow alone would open a 4-band
+TIFF or a 16-bit PNG as "RGB", dropping the near-infrared band or half of the bits without a word.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from rsvlm.data.sample import SampleError
+
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2"})
+
+# What Pillow's decoders raise on damaged files; UnidentifiedImageError is an OSError.
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+# A 16-bit picture whose values end below 4096 holds 12-bit data: its high bytes would be black.
+_DARKEST = 16
+
+
+class BrokenImage(SampleError):
+    """A picture that cannot be used.
+
+    Attributes:
+        name: the file.
+        reason: what is wrong and what to do.
+    """
+
+    def __init__(self, name: str, reason: str = "") -> None:
+        super().__init__(f"{name}: {reason}" if reason else name)
+        self.name, self.reason = name, reason
+
+    def __reduce__(self) -> tuple[type[BrokenImage], tuple[str, str]]:
+        return type(self), (self.name, self.reason)
+
+
+def read_image(
+    source: str | Path | bytes, convert: bool = False, *, name: str | None = None
+) -> Image.Image:
+    """Reads a picture as 8-bit RGB.
+
+    Accepted as they are: 8-bit pictures with three bands, and palettes without transparency. The
+    orientation tag of a camera is not applied, as in torchvision. Of an animation, the first frame
+    is read. The size limit is Pillow's (twice `PIL.Image.MAX_IMAGE_PIXELS`).
+
+    With `convert`, other pictures become RGB by one rule: of four and more bands the first three
+    are kept, transparency is dropped without blending, one band is repeated three times, and of
+    16-bit values the high byte is kept (65535 becomes 255). 16-bit pictures whose values all lie
+    below 4096 are still refused, since their high bytes are black, and so are 32-bit ones.
+
+    Args:
+        source: a file, or its content.
+        convert: turn what is not 8-bit RGB into it.
+        name: what errors call the picture; the path, unless given.
+
+    Raises:
+        BrokenImage: it is missing, empty, damaged, too large, not a picture, or not RGB.
+    """
+    if isinstance(source, bytes):
+        data, name = source, name or "<bytes>"
+    else:
+        name = name or str(source)
+        try:
+            with open(source, "rb") as file:
+                data = file.read()
+        except OSError as error:
+            raise BrokenImage(name, f"cannot be opened ({error.strerror or error}).") from error
+    if not data:
+        raise BrokenImage(name, "is empty (0 bytes).")
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if not (image.width and image.height):
+                raise BrokenImage(name, f"has no pixels ({image.width} x {image.height}).")
+            bands, bits = _bands_and_bits(image, data)
+            if not convert:
+                _refuse(image, bands, bits, name)
+            image.load()
+            return _rgb(image, bits, name)
+    except Image.DecompressionBombError as error:
+        raise BrokenImage(
+            name, f"is too large to read whole: {error} Cut it into tiles first."
+        ) from error
+    except Image.UnidentifiedImageError as error:
+        raise BrokenImage(name, _unknown(data)) from error
+    except BrokenImage:
+        raise
+    except _DAMAGE as error:
+        raise BrokenImage(name, f"is damaged or cut short ({error}).") from error
+
+
+def _bands_and_bits(image: Image.Image, data: bytes) -> tuple[int, int]:
+    """Bands and bits per band as stored; Pillow's mode alone hides both."""
+    bands = len(image.getbands())
+    bits = {"I": 32, "F": 32}.get(image.mode, 16 if image.mode.startswith("I;16") else 8)
+    if image.format == "TIFF":
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        bands = tags.get(277, bands)
+        bits = max(bits, *tags.get(258, (bits,)))
+    elif image.format == "JPEG2000":
+        size = data.find(b"\xff\x4f\xff\x51")  # start of codestream, then the SIZ marker segment
+        if 0 <= size < len(data) - 42:
+            bits = max(bits, (data[size + 42] & 0x7F) + 1)
+    elif any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())):
+        bits = 16
+    return bands, bits
+
+
+def _refuse(image: Image.Image, bands: int, bits: int, name: str) -> None:
+    advice = "Save it as 8-bit RGB, or read with convert=True"
+    if bits > 8:
+        raise BrokenImage(
+            name, f"has {bits} bits per band; 8 are expected. {advice} (keeps the high byte)."
+        )
+    if image.mode == "P":
+        if "transparency" in image.info:
+            raise BrokenImage(name, f"is a palette with transparency. {advice} (drops it).")
+    elif bands != 3:
+        raise BrokenImage(
+            name,
+            f"has {bands} band{'s' * (bands > 1)} ({image.mode}); 3 are expected. {advice} "
+            f"({'repeats the band' if bands < 3 else 'keeps the first three'}).",
+        )
+
+
+def _rgb(image: Image.Image, bits: int, name: str) -> Image.Image:
+    if image.mode == "RGB" and bits <= 8:
+        return image
+    if bits > 16:
+        raise BrokenImage(
+            name, f"has {bits} bits per band, whose range is unknown. Scale it to 8 bits first."
+        )
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode == "RGBa":
+        image = image.convert("RGBA")
+    # A palette's transparency would otherwise be blended by some Pillow versions.
+    image.info.pop("transparency", None)
+    rgb = image.convert("RGB")
+    if bits == 16 and np.asarray(rgb).max() < _DARKEST:
+        raise BrokenImage(
+            name,
+            "has 16 bits per band but no value above 4095, so that its high bytes are black. "
+            "Stretch its values to the full range first.",
+        )
+    return rgb
+
+
+def _unknown(data: bytes) -> str:
+    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return (
+            "is a TIFF whose bands Pillow cannot read (multispectral, or floating point?). "
+            "Write its red, green and blue bands as an 8-bit TIFF."
+        )
+    start = data[:12].lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html", b"{", b"<?xml")):
+        return "is a text file, not a picture (an error page of a download?)."
+    if data.startswith(b"version https://git-lfs"):
+        return "is a Git LFS pointer, not a picture; run git lfs pull."
+    return "is not a picture that Pillow knows."

@@ -1,0 +1,163 @@
+"""What a data set holds, against what was published; `python -m rsvlm inspect` prints it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from rsvlm.data.images import BrokenImage
+
+_CONTEXT = 77
+
+
+class Description(dict[str, Any]):
+    """Facts of a data set by name; `str` of it is a report."""
+
+    def __str__(self) -> str:
+        published = self["published"]
+        lines = [
+            f"{self['dataset']}, split {self['split']}: {self['images']} images"
+            + (f" (published: {published})" if published is not None else "")
+        ]
+        captions = self.get("captions")
+        if captions:
+            lines.append(
+                f"  captions   {captions['count']}, {captions['distinct']} distinct; "
+                f"{_range(captions['per_image'])} an image"
+            )
+            lines.append(
+                f"             {_range(captions['words'])} words, {captions['mean_words']:.1f} on "
+                f"average; {captions['over_context']} over {_CONTEXT} tokens"
+            )
+            lines.append(
+                f"             {captions['shared']} sentences belong to several images; "
+                f"{captions['one_sentence_images']} images have one sentence only"
+            )
+        if self.get("classes"):
+            counts = self["classes"]
+            lines.append(
+                f"  classes    {len(counts)}, {_range(_ends(counts.values()))} images each"
+            )
+            lines += [f"             {count:6d}  {name}" for name, count in counts.items()]
+        if self.get("sizes"):
+            shown = [f"{size} ({count})" for size, count in list(self["sizes"].items())[:5]]
+            more = len(self["sizes"]) - len(shown)
+            lines.append("  sizes      " + ", ".join(shown) + (f", {more} more" if more else ""))
+        lines.append(f"  licence    {self['licence']}")
+        lines += [f"  problem    {problem}" for problem in self["problems"]]
+        if not self["problems"]:
+            lines.append(
+                "  no problems found" + ("" if "sizes" in self else "; --read decodes all")
+            )
+        return "\n".join(lines)
+
+
+def describe(dataset: Any, *, read: bool = False, tokenizer: Any = None) -> Description:
+    """Counts, captions, classes and faults of a data set.
+
+    Args:
+        dataset: a sequence of samples; one with `entries` is described without reading images.
+        read: decode every image, to find the broken ones and the sizes.
+        tokenizer: counts captions over 77 tokens; open_clip's, unless given.
+    """
+    entries = getattr(dataset, "entries", None)
+    if entries is None:
+        entries = [_Plain(dataset[i]) for i in range(len(dataset))]
+    split = getattr(dataset, "split", "")
+    counts = getattr(dataset, "published_counts", {})
+    published = counts.get(split, sum(counts.values()) if split == "all" and counts else None)
+    problems = list(getattr(dataset, "problems", ()))
+    if published is not None and published != len(dataset):
+        problems.append(f"{len(dataset)} images, {published} were published.")
+    twice = [id for id, count in Counter(e.id for e in entries).items() if count > 1]
+    if twice:
+        problems.append(f"{len(twice)} image(s) are listed more than once, the first: {twice[0]}.")
+    facts = Description(
+        dataset=getattr(dataset, "name", type(dataset).__name__),
+        split=split,
+        images=len(dataset),
+        published=published,
+        licence=getattr(dataset, "licence", "unknown"),
+        problems=problems,
+    )
+    if any(e.texts for e in entries):
+        facts["captions"] = _captions([tuple(e.texts) for e in entries], tokenizer)
+        over = facts["captions"]["over_context"]
+        if over:
+            problems.append(f"{over} caption(s) are over {_CONTEXT} tokens and will be cut.")
+        if facts["captions"]["wordless"]:
+            problems.append(f"{facts['captions']['wordless']} caption(s) hold no word.")
+        bare = [e.id for e in entries if not e.texts]
+        if bare:
+            problems.append(f"{len(bare)} image(s) have no caption, the first: {bare[0]}.")
+    classes = getattr(dataset, "classes", None)
+    if classes:
+        labels = Counter(e.label for e in entries)
+        facts["classes"] = {name: labels[i] for i, name in enumerate(classes)}
+        if labels[None]:
+            problems.append(f"{labels[None]} image(s) have no class.")
+    if read:
+        _read(dataset, facts)
+    return facts
+
+
+class _Plain:
+    """The part of a sample that `describe` looks at."""
+
+    def __init__(self, sample: Any) -> None:
+        self.id = str(sample.meta.get("id", id(sample)))
+        self.texts, self.label = sample.texts, sample.label
+
+
+def _captions(captions: list[tuple[str, ...]], tokenizer: Any) -> dict[str, Any]:
+    flat = [text for texts in captions for text in texts]
+    owners = Counter(text for texts in captions for text in set(texts))
+    lengths = [len(re.findall(r"\w+", text)) for text in flat]
+    # A token is a byte at least, and two of the 77 mark start and end.
+    long = [text for text in owners if len(text.encode()) > _CONTEXT - 2]
+    over = set()
+    if long:
+        if tokenizer is None:
+            from open_clip.tokenizer import SimpleTokenizer
+
+            tokenizer = SimpleTokenizer()
+        ids = tokenizer(long, context_length=_CONTEXT + 1)
+        over = {text for text, row in zip(long, ids, strict=True) if row[_CONTEXT] != 0}
+    return {
+        "count": len(flat),
+        "distinct": len(owners),
+        "per_image": _ends(map(len, captions)),
+        "words": _ends(lengths),
+        "wordless": lengths.count(0),
+        "mean_words": sum(lengths) / len(lengths),
+        "over_context": sum(text in over for text in flat),
+        "shared": sum(count > 1 for count in owners.values()),
+        "one_sentence_images": sum(len(t) > 1 and len(set(t)) == 1 for t in captions),
+    }
+
+
+def _read(dataset: Any, facts: Description) -> None:
+    def one(index: int) -> Any:
+        try:
+            image = dataset.image(index) if hasattr(dataset, "image") else dataset[index].images[0]
+        except BrokenImage as error:
+            return error
+        return image.size if isinstance(image.size, tuple) else (image.shape[2], image.shape[1])
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        found = list(pool.map(one, range(len(dataset))))
+    sizes = Counter(f"{f[0]} x {f[1]}" for f in found if isinstance(f, tuple))
+    facts["sizes"] = dict(sizes.most_common())
+    facts["problems"].extend(str(f) for f in found if isinstance(f, BrokenImage))
+
+
+def _ends(values: Any) -> tuple[int, int]:
+    values = list(values)
+    return min(values), max(values)
+
+
+def _range(ends: tuple[int, int]) -> str:
+    return str(ends[0]) if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}"
