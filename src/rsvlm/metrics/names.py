@@ -1,0 +1,272 @@
+"""The fixed words that metric names are made of.
+
+A result is called `<stage>/<data set>/<protocol>/<metric>`, as in `val/rsicd/remoteclip/i2t_r1`,
+and a value of the training loop `<stage>/<word>`, as in `train/loss`. Recall under one protocol
+is not recall under another, so a name without its protocol does not exist.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from rsvlm.errors import near
+
+STAGES = ("train", "val", "test")
+
+#: Words of the loop itself: `<stage>/<word>`.
+SCALARS: dict[str, str] = {
+    "loss": "the sum that is minimised",
+    "contrastive": "symmetric InfoNCE",
+    "siglip": "pairwise sigmoid loss",
+    "logit_scale": "the temperature's inverse, after exp",
+    "logit_bias": "bias of the pairwise sigmoid loss",
+    "lr": "learning rate of the first parameter group",
+    "grad_norm": "norm of the gradient before clipping",
+    "pairs_per_second": "image-text pairs a second, all ranks together",
+    "samples_per_second": "samples a second, all ranks together",
+    "data_fraction": "share of the step's time spent waiting for data",
+    "peak_memory_gib": "most memory held on the device, GiB",
+    "truncated": "captions cut at the context length",
+    "skipped": "samples left out because they could not be read",
+}
+
+
+@dataclass(frozen=True)
+class Word:
+    """What a metric word means.
+
+    Attributes:
+        text: one line for the report.
+        task: what is evaluated; a protocol word is read within its task.
+        unit: `%` for values in 0..100, empty for plain numbers.
+        higher: whether more is better.
+    """
+
+    text: str
+    task: str
+    unit: str = "%"
+    higher: bool = True
+
+
+def _recalls() -> dict[str, Word]:
+    ways = {"i2t": "images whose own text", "t2i": "texts whose own image"}
+    words = {
+        f"{way}_r{k}": Word(f"{what} is among the top {k}", "retrieval")
+        for way, what in ways.items()
+        for k in (1, 5, 10, 100)
+    }
+    for way in ways:
+        words[f"{way}_mean_recall"] = Word(f"mean of {way}_r1, {way}_r5 and {way}_r10", "retrieval")
+    words["mean_recall"] = Word(
+        "mean of the recalls at 1, 5 and 10 in both directions", "retrieval"
+    )
+    return words
+
+
+#: Words of an evaluation: `<stage>/<data set>/<protocol>/<word>`.
+METRICS: dict[str, Word] = {
+    **_recalls(),
+    "top1": Word("samples given their own class", "classification"),
+    **{
+        f"top{k}": Word(f"samples whose class is among the {k} best", "classification")
+        for k in range(2, 11)
+    },
+    "mean_per_class": Word("mean over classes of the class's own accuracy", "classification"),
+    "f1": Word("F1 at the best threshold", "classification"),
+    "precision": Word("precision at the threshold of the best F1", "classification"),
+    "recall": Word("recall at the threshold of the best F1", "classification"),
+    "rsu": Word("salient area proportion: probability inside the annotation", "selo", unit=""),
+    "ras": Word("attention shift: offset of the attention centres", "selo", unit="", higher=False),
+    "rda": Word("discrete attention: one centre per region is best", "selo", unit=""),
+    "rmi": Word("0.4 Rsu + 0.35 (1 - Ras) + 0.25 Rda", "selo", unit=""),
+    **{
+        f"bleu{n}": Word(f"n-grams up to {n} words found in a reference", "captions")
+        for n in (1, 2, 3, 4)
+    },
+    "meteor": Word("words aligned by form, stem and synonym", "captions"),
+    "rouge_1": Word("words in common with a reference", "captions"),
+    "rouge_l": Word("longest common subsequence with a reference", "captions"),
+    "cider": Word("CIDEr-D: n-grams in common that few images share", "captions"),
+    "spice": Word("objects, attributes and relations in common", "captions"),
+    "spider": Word("mean of SPICE and CIDEr-D", "captions"),
+    "s_m": Word("S*m: mean of BLEU-4, METEOR, ROUGE-L and CIDEr-D", "captions"),
+    "clipscore": Word("cosine of image and caption", "clipscore"),
+    "refclipscore": Word("harmonic mean of clipscore and the best reference", "clipscore"),
+    "judge": Word("verdict of a language model on caption and references", "judge"),
+}
+
+_RULE_A = (
+    "each template's embedding to unit length, mean, unit length (open_clip's and SkyScript's rule)"
+)
+_RULE_B = "mean of the raw template embeddings, then unit length (ITRA's and GeoRSCLIP's rule)"
+
+#: task -> protocol word -> what it stands for; the report prints these lines.
+PROTOCOLS: dict[str, dict[str, str]] = {
+    "retrieval": {
+        "remoteclip": (
+            "Retrieval as RemoteCLIP, GeoRSCLIP and clip_benchmark count it: every caption is "
+            "kept, and an image's only positives are its own captions, even where another image "
+            "has the same sentence; recall at 1, 5 and 10 in each direction; mean_recall is the "
+            "mean of the six."
+        ),
+        "skyscript": (
+            "Retrieval as SkyScript counts it: each distinct sentence once, with the prefix "
+            "'a satellite image. ' (none on SkyScript's own captions), and every image that has "
+            "the sentence is a positive; recall at 1, 5, 10 and 100; the mean of 1, 5 and 10 is "
+            "given per direction."
+        ),
+    },
+    "classification": {
+        "skyscript": f"Zero-shot with SkyScript's two templates; {_RULE_A}.",
+        "georsclip": f"Zero-shot with GeoRSCLIP's 105 templates; {_RULE_B}.",
+        "remoteclip": "Zero-shot with RemoteCLIP's single template.",
+        "normalised_mean": f"Zero-shot; {_RULE_A}.",
+        "mean": f"Zero-shot; {_RULE_B}.",
+        "custom_normalised_mean": f"Zero-shot with the templates of the configuration; {_RULE_A}.",
+        "custom_mean": f"Zero-shot with the templates of the configuration; {_RULE_B}.",
+        "binary": (
+            "Each class on its own: the best F1 over 101 thresholds on the cosine (SkyScript)."
+        ),
+        "linear_probe": (
+            "One linear layer on frozen features: SGD, learning rate 0.8, cosine, weight decay "
+            "4e-5, 1,000 epochs in batches of 10,000 (RemoteCLIP); the last epoch counts."
+        ),
+        "knn": "Weighted vote of the 20 nearest training features, temperature 0.07 (RemoteCLIP).",
+        "remotecount": (
+            "RemoteCount: the caption with each of 'one' to 'ten' in the number's place; the most "
+            "similar one is the answer."
+        ),
+        "remotecount_digits": "RemoteCount with '1' to '10' in place of the words.",
+    },
+    "selo": {
+        "selo": "Semantic localisation on the probability map as computed, in 8 bits.",
+        "selo_jpeg": (
+            "Semantic localisation as published: windows and probability map go through JPEG."
+        ),
+    },
+    "captions": {
+        "coco": (
+            "Captions as pycocoevalcap 1.2 scores them: PTB tokens without punctuation, BLEU over "
+            "the corpus, METEOR 1.5 from corpus statistics, ROUGE-L with beta 1.2, CIDEr-D, SPICE."
+        ),
+        "nltk": (
+            "Captions as NLTK scripts score them: lower-case words between spaces (METEOR lowers "
+            "them itself) with their punctuation, corpus_bleu without smoothing, the mean of "
+            "NLTK's METEOR, and rouge_score's F1 of the best reference, without stemming."
+        ),
+        "earthdial": (
+            "Captions as EarthDial's script scores them: rouge_score's F1 with stemming averaged "
+            "over the references, and the mean of NLTK's METEOR; no BLEU, no CIDEr."
+        ),
+        "rs_rag": (
+            "Captions as RS-RAG's script scores them: words between spaces as written, the mean of "
+            "NLTK's sentence BLEU with smoothing method1 (BLEU-3 with weights 0.33), of its METEOR "
+            "and of rouge_score's stemmed F1, and CIDEr-D of the raw text; made for one reference; "
+            "empty answers count as empty, which the script leaves out."
+        ),
+        "token_ids": (
+            "Captions as the change captioning codes score them: COCO's formulas on strings of "
+            "word numbers, without PTB, so that METEOR knows no stems and synonyms and unknown "
+            "words match each other."
+        ),
+    },
+    "clipscore": {
+        "clipscore": (
+            "2.5 max(cos, 0) of a CLIP's embeddings, captions behind 'A photo depicts ' (Hessel et "
+            "al.), times 100; two CLIPs give two metrics: name the one."
+        ),
+    },
+    "judge": {
+        "clair": (
+            "A language model says from 0 to 100 how likely caption and references are of one "
+            "image, in wording of our own (after CLAIR); name the model."
+        ),
+        "callable": "A judge of the user's, 0 to 1 per caption, times 100; name it.",
+    },
+}
+
+_DATASET = re.compile(r"[a-z0-9][a-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class MetricName:
+    """A name taken apart; `dataset` and `protocol` are None for the loop's own values."""
+
+    stage: str
+    metric: str
+    dataset: str | None = None
+    protocol: str | None = None
+
+    def __str__(self) -> str:
+        if self.dataset is None:
+            return f"{self.stage}/{self.metric}"
+        return f"{self.stage}/{self.dataset}/{self.protocol}/{self.metric}"
+
+
+def _known(word: str, words: Iterable[str], what: str) -> str:
+    words = list(words)
+    if word not in words:
+        raise ValueError(
+            f"unknown {what} {word!r}. {near(word, words)} "
+            "New words are added in rsvlm/metrics/names.py."
+        )
+    return word
+
+
+def scalar_name(stage: str, word: str) -> str:
+    """`<stage>/<word>`, for values of the loop itself.
+
+    Args:
+        stage: `train`, `val` or `test`.
+        word: one of `SCALARS`.
+
+    Raises:
+        ValueError: an unknown word; lists the near ones.
+    """
+    return str(
+        MetricName(_known(stage, STAGES, "stage"), _known(word, SCALARS, "value of the loop"))
+    )
+
+
+def metric_name(stage: str, dataset: str, protocol: str, metric: str) -> str:
+    """`<stage>/<data set>/<protocol>/<metric>`.
+
+    Args:
+        stage: `train`, `val` or `test`.
+        dataset: the data set's `name`: lower-case letters, digits and underscores.
+        protocol: one that `PROTOCOLS` lists for the metric's task.
+        metric: one of `METRICS`.
+
+    Raises:
+        ValueError: an unknown word; lists the near ones.
+    """
+    _known(stage, STAGES, "stage")
+    if not _DATASET.fullmatch(dataset):
+        raise ValueError(
+            f"data set name {dataset!r}: use lower-case letters, digits and underscores only, "
+            "as in 'whu_rs19'."
+        )
+    task = METRICS[_known(metric, METRICS, "metric")].task
+    _known(protocol, PROTOCOLS[task], f"protocol of {task}")
+    return str(MetricName(stage, metric, dataset, protocol))
+
+
+def parse(name: str) -> MetricName:
+    """Takes a name apart, and refuses one that the functions above could not have made.
+
+    Raises:
+        ValueError: not two or four parts, or an unknown word in one of them.
+    """
+    parts = name.split("/")
+    if len(parts) == 2:
+        scalar_name(*parts)
+        return MetricName(stage=parts[0], metric=parts[1])
+    if len(parts) == 4:
+        metric_name(*parts)
+        return MetricName(parts[0], parts[3], parts[1], parts[2])
+    raise ValueError(
+        f"{name!r} is not a metric name: expected <stage>/<word> or "
+        "<stage>/<data set>/<protocol>/<metric>."
+    )
