@@ -1,0 +1,1 @@
+"""The Lightning side of the house: it wires, and does no maths."""

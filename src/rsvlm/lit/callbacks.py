@@ -1,0 +1,111 @@
+"""Checkpoints, progress and throughput."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, Checkpoint, TQDMProgressBar
+
+from rsvlm.errors import UserError, near
+
+
+class Checkpoints(Checkpoint):
+    """`last.ckpt` every `trainer.save_every` steps and at an epoch's end, `best.ckpt` by `monitor`.
+
+    Args:
+        monitor: a metric's name; None keeps no best.
+        mode: `max` or `min`.
+    """
+
+    def __init__(self, monitor: str | None = None, mode: str = "max") -> None:
+        if mode not in ("max", "min"):
+            raise UserError(f"callbacks.checkpoints.mode={mode!r}: give max or min.")
+        self.monitor, self.mode = monitor, mode
+        self.best: float | None = None
+        self._validated_at = -1
+
+    @staticmethod
+    def _folder(trainer: L.Trainer) -> Path:
+        return Path(trainer.default_root_dir)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best value so far."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on from the best value so far."""
+        self.best = state_dict["best"]
+
+    def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
+        """Saves every `save_every` optimiser steps."""
+        every = getattr(trainer, "save_every", 0)
+        stepped = not trainer.fit_loop.epoch_loop._should_accumulate()
+        if every and stepped and trainer.global_step % every == 0:
+            self._save(trainer, "last.ckpt")
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Saves at the end of each epoch."""
+        self._save(trainer, "last.ckpt")
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Keeps the best."""
+        if self.monitor is None or trainer.sanity_checking or not trainer.fit_loop.epoch_loop:
+            return
+        if trainer.state.fn != "fit" or trainer.global_step == self._validated_at:
+            return
+        self._validated_at = trainer.global_step
+        value = trainer.callback_metrics.get(self.monitor)
+        if value is None:
+            known = [name for name in trainer.callback_metrics if name.startswith("val/")]
+            raise UserError(
+                f"callbacks.checkpoints.monitor={self.monitor} is not measured. "
+                f"{near(self.monitor, known)}"
+            )
+        sign = 1 if self.mode == "max" else -1
+        if self.best is None or sign * float(value) > sign * self.best:
+            self.best = float(value)
+            self._save(trainer, "best.ckpt")
+
+    def _save(self, trainer: L.Trainer, name: str) -> None:
+        trainer.save_checkpoint(self._folder(trainer) / name, weights_only=False)
+
+
+class Throughput(Callback):
+    """Logs `train/samples_per_second` (all ranks) and, on a GPU, `train/peak_memory_gib`."""
+
+    def on_train_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
+        """Starts the clock at the first step after a log."""
+        if not hasattr(self, "_since"):
+            self._since, self._seen = time.perf_counter(), 0
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *args: Any
+    ) -> None:
+        """Logs at the trainer's interval; the clock runs over loading, step and log alike."""
+        self._seen += len(batch) * trainer.world_size
+        if (trainer.global_step + 1) % getattr(trainer, "log_every_n_steps", 1):
+            return
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+            peak = torch.cuda.max_memory_allocated() / 2**30
+            pl_module.log("train/peak_memory_gib", peak, batch_size=1)
+        now = time.perf_counter()
+        rate = self._seen / max(1e-9, now - self._since)
+        pl_module.log("train/samples_per_second", rate, batch_size=1, prog_bar=True)
+        self._since, self._seen = now, 0
+
+    def on_validation_start(self, *args: Any) -> None:
+        """Validation does not count: the clock starts anew after it."""
+        if hasattr(self, "_since"):
+            del self._since
+
+
+class Progress(TQDMProgressBar):
+    """Lightning's bar, drawn every ten batches, so that a log file stays readable."""
+
+    def __init__(self, every: int = 10) -> None:
+        super().__init__(refresh_rate=every)

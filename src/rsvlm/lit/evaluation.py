@@ -1,0 +1,216 @@
+"""Evaluations of CLIP models: they bring a metric, its prompts and a data set together.
+
+`lit/base.py` calls `start`, `update` and `compute` for validation and test alike, `facts` for
+metrics.json and `draw` for the pictures of a report.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed.tensor import DTensor
+
+from rsvlm.data import templates as prompt_sets
+from rsvlm.encoders.clip import tokenizer
+from rsvlm.errors import UserError, near
+from rsvlm.metrics.retrieval import Protocol as RetrievalProtocol
+from rsvlm.metrics.retrieval import Retrieval, text_keys
+from rsvlm.metrics.zeroshot import Ensemble, ZeroShot
+
+# Data set → set of templates in `data/templates.py`.
+FINE = {
+    "roof_shape_v1": "skyscript_building",
+    "roof_shape_v2": "skyscript_building",
+    "smoothness_v1": "skyscript_road",
+    "smoothness_v2": "skyscript_road",
+    "surface_v1": "skyscript_road",
+    "surface_v2": "skyscript_road",
+}
+
+
+class Evaluation(abc.ABC):
+    """What a task measures on a split, under one protocol."""
+
+    protocol: str
+
+    def prompt(self, text: str) -> str:
+        """What is encoded for a caption."""
+        return text
+
+    def transform(self) -> Any:
+        """A transform in place of the model's own; None leaves it."""
+        return None
+
+    def collate(self) -> Any:
+        """A collate in place of the family's own; None leaves it."""
+        return None
+
+    @abc.abstractmethod
+    def start(self, model: Any, dataset: Any, device: torch.device) -> None:
+        """Prepares an empty measurement on a data set."""
+
+    @abc.abstractmethod
+    def update(self, model: Any, batch: Any) -> None:
+        """Adds a batch."""
+
+    @abc.abstractmethod
+    def compute(self) -> dict[str, Any]:
+        """Metric words and their values, over all ranks."""
+
+    @abc.abstractmethod
+    def facts(self, word: str) -> dict[str, Any]:
+        """Count, unit and chance level of a metric word, after `compute`."""
+
+    def draw(  # noqa: B027  (most evaluations have no pictures)
+        self, model: Any, dataset: Any, preprocess: Any, folder: Path
+    ) -> None:
+        """Makes the pictures of a report, after `compute`, on one rank."""
+
+
+class RetrievalEvaluation(Evaluation):
+    """Images find their captions and captions their images; see `metrics/retrieval.py`.
+
+    Args:
+        protocol: `remoteclip` or `skyscript`.
+        prefix: put before each caption; None takes the protocol's.
+        block: scores computed at a time, squared.
+    """
+
+    def __init__(
+        self,
+        *,
+        protocol: RetrievalProtocol = "remoteclip",
+        prefix: str | None = None,
+        block: int = 1024,
+    ) -> None:
+        self.metric = Retrieval(protocol, prefix=prefix, block=block)
+        self.protocol = protocol
+
+    def prompt(self, text: str) -> str:
+        """What is encoded for a caption."""
+        return self.metric.prompt(text)
+
+    def start(self, model: nn.Module, dataset: Any, device: torch.device) -> None:
+        """Empties the metric."""
+        del model, dataset
+        self.metric.to(device).reset()
+
+    def update(self, model: Any, batch: Any) -> None:
+        """Encodes a batch of images with all their captions."""
+        images = model.encode_image(batch.images, normalize=True)
+        texts = model.encode_text(batch.input_ids, normalize=True)
+        keys = text_keys(batch.texts).to(images.device)
+        self.metric.update(images, texts, batch.image_of_text, batch.index, keys)
+
+    def compute(self) -> dict[str, Any]:
+        """Recalls in per cent."""
+        values = self.metric.compute()
+        # Facts are taken here, where the ranks have met.
+        self._facts = {"count": self.metric.counts()["images"]}
+        self._chance = self.metric.chance()
+        return values
+
+    def facts(self, word: str) -> dict[str, Any]:
+        """Count, unit and chance level of a metric word."""
+        return {**self._facts, "unit": "%", "chance": self._chance[word]}
+
+    def draw(self, model: Any, dataset: Any, preprocess: Any, folder: Path) -> None:
+        """Sheets of texts with the images they found, and the other way round."""
+        from rsvlm.report import draw_retrieval
+
+        del model, preprocess
+        draw_retrieval(self.metric, dataset, folder)
+
+
+class ZeroShotEvaluation(Evaluation):
+    """Classes find their images through text; see `metrics/zeroshot.py`.
+
+    Args:
+        protocol: a published pair of templates and ensembling rule (`data/templates.py`).
+        templates: other templates, with `{}` or `{c}` for the class; the protocol is then called
+            `custom` with the rule's name.
+        ensemble: `normalised_mean` or `mean`; None takes the protocol's.
+        classes: other class names, in the order of the labels.
+    """
+
+    def __init__(
+        self,
+        *,
+        protocol: str = "skyscript",
+        templates: Sequence[str] | None = None,
+        ensemble: Ensemble | None = None,
+        classes: Sequence[str] | None = None,
+    ) -> None:
+        known = prompt_sets.ZERO_SHOT
+        if protocol not in known:
+            raise UserError(f"evaluation.protocol={protocol!r} is unknown. {near(protocol, known)}")
+        default = known[protocol]
+        self.templates = list(templates or default.templates)
+        self.published = templates is None
+        self.ensemble: Ensemble = ensemble or default.ensemble
+        self.protocol = protocol
+        if templates is not None or self.ensemble != default.ensemble:
+            # Another choice is another protocol, and two never share a metric's name.
+            self.protocol = f"custom_{self.ensemble}"
+        self.classes = list(classes) if classes is not None else None
+
+    def start(self, model: Any, dataset: Any, device: torch.device) -> None:
+        """Builds the classifier from the data set's class names.
+
+        Raises:
+            UserError: no classes, or a list that does not fit.
+        """
+        classes = self.classes or dataset.classes
+        if not classes:
+            raise UserError(f"{dataset.name} has no classes; give evaluation.classes=[...].")
+        if dataset.classes and len(classes) != len(dataset.classes):
+            raise UserError(
+                f"evaluation.classes names {len(classes)} classes, {dataset.name} has "
+                f"{len(dataset.classes)}: {', '.join(dataset.classes)}."
+            )
+        self.metric = ZeroShot(classes, self.ensemble).to(device)
+        encode = tokenizer(model.arch)
+        templates: Sequence[str] = self.templates
+        if self.published and self.protocol == "skyscript":
+            # SkyScript's fine-grained sets have templates of their own.
+            templates = prompt_sets.TEMPLATES.get(FINE.get(dataset.name, ""), templates)
+        with torch.no_grad():
+            rows = [
+                model.encode_text(encode([prompt_sets.fill(t, c) for c in classes]).to(device))
+                for t in templates
+            ]
+        self.metric.set_text_features(torch.stack(rows))
+
+    def update(self, model: Any, batch: Any) -> None:
+        """Encodes a batch of images."""
+        self.metric.update(model.encode_image(batch.images), batch.label)
+
+    def compute(self) -> dict[str, Any]:
+        """Accuracies in per cent."""
+        values = self.metric.compute()
+        # Taken here, where the ranks have met.
+        self._count = int(self.metric.confusion_matrix.sum())
+        return values
+
+    def facts(self, word: str) -> dict[str, Any]:
+        """Count, unit and chance level of a metric word."""
+        return {"count": self._count, "unit": "%", "chance": self.metric.chance()[word]}
+
+    def draw(self, model: Any, dataset: Any, preprocess: Any, folder: Path) -> None:
+        """The confusion matrix, and a dozen images with the classes they were given."""
+        from rsvlm.report import draw_classification
+
+        def scores(positions: list[int]) -> torch.Tensor:
+            images = [preprocess(dataset[i].images[0]) for i in positions]
+            device = next(model.parameters()).device
+            with torch.no_grad():
+                return self.metric.logits(model.encode_image(torch.stack(images).to(device)))
+
+        # A sharded model runs on all ranks or not at all.
+        sharded = any(isinstance(p, DTensor) for p in model.parameters())
+        draw_classification(self.metric, dataset, folder, scores=None if sharded else scores)

@@ -1,0 +1,58 @@
+"""Fully sharded data parallel (FSDP2): parameters, gradients and optimiser states in shards.
+
+Checkpoints stay single files with whole tensors, the same as a single process writes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from lightning.pytorch.strategies import ModelParallelStrategy
+from torch import nn
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+
+
+class _Sharded(ModelParallelStrategy):
+    """Data parallel over all processes, no tensor parallelism."""
+
+    def setup_environment(self) -> None:
+        """Sets the one mesh dimension before Lightning reads it."""
+        self._data_parallel_size = self.num_processes * self.num_nodes
+        self._tensor_parallel_size = 1
+        super().setup_environment()
+
+
+def strategy() -> ModelParallelStrategy:
+    """Strategy for `trainer.strategy`; `LitBase.configure_model` shards the model."""
+    return _Sharded(save_distributed_checkpoint=False)
+
+
+def shard(model: nn.Module, mesh: Any) -> None:
+    """Shards a model in place: each transformer block, each tower, then the rest.
+
+    Scalars (`logit_scale`) cannot be sharded: they stay whole on every rank, and their gradients
+    are averaged as those of the others are.
+    """
+    scalars = {p for p in model.parameters() if p.ndim == 0}
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList):
+            for block in module:
+                if any(True for _ in block.parameters()):
+                    fully_shard(block, mesh=mesh)
+    for tower in model.children():
+        if any(True for _ in tower.parameters()):
+            fully_shard(tower, mesh=mesh)
+    fully_shard(model, mesh=mesh, ignored_params=scalars)
+    for name in ("encode_image", "encode_text", "generate"):
+        if hasattr(model, name):
+            register_fsdp_forward_method(model, name)
+    for parameter in filter(lambda p: p.requires_grad, scalars):
+        parameter.register_post_accumulate_grad_hook(_average)
+
+
+def _average(parameter: torch.Tensor) -> None:
+    if parameter.grad is not None:
+        dist.all_reduce(parameter.grad)
+        parameter.grad /= dist.get_world_size()

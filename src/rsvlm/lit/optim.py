@@ -1,0 +1,97 @@
+"""Optimisers and schedules by numbers, with parameter groups by a named policy."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from rsvlm.errors import UserError, near
+
+
+def _is_no_decay(name: str, parameter: nn.Parameter) -> bool:
+    # open_clip's rule: gains, biases and logit_scale are 1-D or scalar.
+    return parameter.ndim < 2 or "bn" in name or "ln" in name or "bias" in name
+
+
+POLICIES = ("no_decay_norm_bias", "all")
+
+
+def parameter_groups(model: nn.Module, weight_decay: float, policy: str) -> list[dict]:
+    """Splits what is trainable into named groups; every trainable parameter is in exactly one.
+
+    Args:
+        model: its parameters with `requires_grad` are taken.
+        weight_decay: decay of the group `decay`.
+        policy: `no_decay_norm_bias` spares gains, biases, norms and `logit_scale` (open_clip,
+            ITRA, SkyScript); `all` decays everything.
+
+    Raises:
+        UserError: unknown policy, or nothing is trainable.
+    """
+    if policy not in POLICIES:
+        raise UserError(f"optimizer.groups={policy!r} is unknown. {near(policy, POLICIES)}")
+    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    if not named:
+        raise UserError("nothing is trainable: every parameter of the model is frozen.")
+    if policy == "all":
+        return [{"name": "decay", "params": [p for _, p in named], "weight_decay": weight_decay}]
+    spared = [p for n, p in named if _is_no_decay(n, p)]
+    decayed = [p for n, p in named if not _is_no_decay(n, p)]
+    groups = [
+        {"name": "decay", "params": decayed, "weight_decay": weight_decay},
+        {"name": "no_decay", "params": spared, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def adamw(
+    model: nn.Module,
+    *,
+    lr: float,
+    weight_decay: float = 0.2,
+    betas: tuple[float, float] = (0.9, 0.98),
+    eps: float = 1e-6,
+    groups: str = "no_decay_norm_bias",
+    fused: bool = True,
+) -> torch.optim.AdamW:
+    """AdamW over `parameter_groups`; the defaults are open_clip's for ViT models."""
+    params = parameter_groups(model, weight_decay, groups)
+    return torch.optim.AdamW(params, lr=lr, betas=(betas[0], betas[1]), eps=eps, fused=fused)
+
+
+def warmup_cosine(
+    optimizer: torch.optim.Optimizer,
+    *,
+    total_steps: int,
+    warmup_steps: float = 0,
+    min_lr_ratio: float = 0.0,
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """Linear warm-up, then half a cosine down to `min_lr_ratio`, by optimiser step.
+
+    Args:
+        optimizer: what is scheduled.
+        total_steps: optimiser steps of the whole run; taken from the trainer.
+        warmup_steps: steps of the warm-up; a number below 1 is a share of `total_steps`.
+        min_lr_ratio: last learning rate over the highest.
+    """
+    warmup = int(warmup_steps * total_steps) if warmup_steps < 1 else int(warmup_steps)
+
+    def scale(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        done = min(1.0, (step - warmup) / max(1, total_steps - warmup))
+        return min_lr_ratio + (1 - min_lr_ratio) * 0.5 * (1 + math.cos(math.pi * done))
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, scale)
+
+
+def constant(
+    optimizer: torch.optim.Optimizer, *, total_steps: int, warmup_steps: int = 0
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """Linear warm-up, then a constant learning rate; `total_steps` is not used."""
+    del total_steps
+    return torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min(1.0, (step + 1) / max(1, warmup_steps))
+    )
