@@ -1,0 +1,178 @@
+"""Writes the key manifests: names and shapes of published checkpoints, from their sizes.
+
+    python tests/keys/make.py
+
+This file imports nothing of rsvlm, so that the manifests are a second opinion. Layouts: GeoRSCLIP
+and RemoteCLIP are bare open_clip state dicts; SkyCLIP are open_clip training checkpoints, whose
+names start with `module.`; CLIP-Cap-4 is in transformers' layout. Sizes: open_clip's JSON files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+Lines = Iterator[tuple[str, list[int]]]
+
+VOCAB, CONTEXT = 49408, 77
+# embedding, image, patch, vision width and layers, text width and layers
+VITS = {
+    "B-32": (512, 224, 32, 768, 12, 512, 12),
+    "B-16": (512, 224, 16, 768, 12, 512, 12),
+    "L-14": (768, 224, 14, 1024, 24, 768, 12),
+    "L-14-336": (768, 336, 14, 1024, 24, 768, 12),
+    "H-14": (1024, 224, 14, 1280, 32, 1024, 24),
+}
+RN50 = (1024, 224, (3, 4, 6, 3), 64, 512, 12)
+MANIFESTS = {
+    "georsclip_vitb32": ("B-32", ""),
+    "georsclip_vitl14": ("L-14", ""),
+    "georsclip_vitl14_336": ("L-14-336", ""),
+    "georsclip_vith14": ("H-14", ""),
+    "skyclip_vitb32": ("B-32", "module."),
+    "skyclip_vitl14": ("L-14", "module."),
+    "remoteclip_rn50": ("RN50", ""),
+    "remoteclip_vitb32": ("B-32", ""),
+    "remoteclip_vitl14": ("L-14", ""),
+    "clip_rn50": ("RN50", ""),
+    "clip_vitb32": ("B-32", ""),
+    "clip_vitb16": ("B-16", ""),
+    "clip_vitl14": ("L-14", ""),
+    "clip_vitl14_336": ("L-14-336", ""),
+    "clip_vith14": ("H-14", ""),
+}
+HF_MANIFESTS = {"clip_vitl14.cap4": "L-14"}
+
+
+def norm(name: str, width: int) -> Lines:
+    yield f"{name}.weight", [width]
+    yield f"{name}.bias", [width]
+
+
+def linear(name: str, out: int, into: int) -> Lines:
+    yield f"{name}.weight", [out, into]
+    yield f"{name}.bias", [out]
+
+
+def transformer(prefix: str, width: int, layers: int) -> Lines:
+    for i in range(layers):
+        block = f"{prefix}transformer.resblocks.{i}"
+        yield from norm(f"{block}.ln_1", width)
+        yield f"{block}.attn.in_proj_weight", [3 * width, width]
+        yield f"{block}.attn.in_proj_bias", [3 * width]
+        yield from linear(f"{block}.attn.out_proj", width, width)
+        yield from norm(f"{block}.ln_2", width)
+        yield from linear(f"{block}.mlp.c_fc", 4 * width, width)
+        yield from linear(f"{block}.mlp.c_proj", width, 4 * width)
+
+
+def text_tower(embed: int, width: int, layers: int) -> Lines:
+    yield "positional_embedding", [CONTEXT, width]
+    yield "text_projection", [width, embed]
+    yield "logit_scale", []
+    yield from transformer("", width, layers)
+    yield "token_embedding.weight", [VOCAB, width]
+    yield from norm("ln_final", width)
+
+
+def vit(embed: int, image: int, patch: int, width: int, layers: int) -> Lines:
+    yield "visual.class_embedding", [width]
+    yield "visual.positional_embedding", [(image // patch) ** 2 + 1, width]
+    yield "visual.proj", [width, embed]
+    yield "visual.conv1.weight", [width, 3, patch, patch]
+    yield from norm("visual.ln_pre", width)
+    yield from transformer("visual.", width, layers)
+    yield from norm("visual.ln_post", width)
+
+
+def batch_norm(name: str, width: int) -> Lines:
+    yield from norm(name, width)
+    yield f"{name}.running_mean", [width]
+    yield f"{name}.running_var", [width]
+    yield f"{name}.num_batches_tracked", []
+
+
+def resnet(embed: int, image: int, stages: tuple[int, ...], width: int) -> Lines:
+    half = width // 2
+    for i, (out, into) in enumerate([(half, 3), (half, half), (width, half)], start=1):
+        yield f"visual.conv{i}.weight", [out, into, 3, 3]
+        yield from batch_norm(f"visual.bn{i}", out)
+    into = width
+    for stage, blocks in enumerate(stages, start=1):
+        planes = width * 2 ** (stage - 1)
+        for block in range(blocks):
+            name = f"visual.layer{stage}.{block}"
+            yield f"{name}.conv1.weight", [planes, into, 1, 1]
+            yield from batch_norm(f"{name}.bn1", planes)
+            yield f"{name}.conv2.weight", [planes, planes, 3, 3]
+            yield from batch_norm(f"{name}.bn2", planes)
+            yield f"{name}.conv3.weight", [4 * planes, planes, 1, 1]
+            yield from batch_norm(f"{name}.bn3", 4 * planes)
+            if block == 0:
+                yield f"{name}.downsample.0.weight", [4 * planes, into, 1, 1]
+                yield from batch_norm(f"{name}.downsample.1", 4 * planes)
+            into = 4 * planes
+    yield "visual.attnpool.positional_embedding", [(image // 32) ** 2 + 1, into]
+    for letter in "kqv":
+        yield from linear(f"visual.attnpool.{letter}_proj", into, into)
+    yield from linear("visual.attnpool.c_proj", embed, into)
+
+
+def open_clip(arch: str) -> Lines:
+    if arch == "RN50":
+        embed, image, stages, width, text_width, text_layers = RN50
+        yield from resnet(embed, image, stages, width)
+    else:
+        embed, image, patch, vision_width, layers, text_width, text_layers = VITS[arch]
+        yield from vit(embed, image, patch, vision_width, layers)
+    yield from text_tower(embed, text_width, text_layers)
+
+
+def hf_tower(prefix: str, width: int, layers: int) -> Lines:
+    for i in range(layers):
+        layer = f"{prefix}.encoder.layers.{i}"
+        for letter in "kvq":
+            yield from linear(f"{layer}.self_attn.{letter}_proj", width, width)
+        yield from linear(f"{layer}.self_attn.out_proj", width, width)
+        yield from norm(f"{layer}.layer_norm1", width)
+        yield from linear(f"{layer}.mlp.fc1", 4 * width, width)
+        yield from linear(f"{layer}.mlp.fc2", width, 4 * width)
+        yield from norm(f"{layer}.layer_norm2", width)
+
+
+def hf_clip(arch: str) -> Lines:
+    embed, image, patch, width, layers, text_width, text_layers = VITS[arch]
+    positions = (image // patch) ** 2 + 1
+    yield "logit_scale", []
+    # Saved by transformers before 4.31.
+    yield "text_model.embeddings.position_ids", [1, CONTEXT]
+    yield "text_model.embeddings.token_embedding.weight", [VOCAB, text_width]
+    yield "text_model.embeddings.position_embedding.weight", [CONTEXT, text_width]
+    yield from hf_tower("text_model", text_width, text_layers)
+    yield from norm("text_model.final_layer_norm", text_width)
+    yield "text_projection.weight", [embed, text_width]
+    yield "vision_model.embeddings.position_ids", [1, positions]
+    yield "vision_model.embeddings.class_embedding", [width]
+    yield "vision_model.embeddings.patch_embedding.weight", [width, 3, patch, patch]
+    yield "vision_model.embeddings.position_embedding.weight", [positions, width]
+    yield from norm("vision_model.pre_layrnorm", width)
+    yield from hf_tower("vision_model", width, layers)
+    yield from norm("vision_model.post_layernorm", width)
+    yield "visual_projection.weight", [embed, width]
+
+
+def write(folder: Path, name: str, lines: Lines, prefix: str = "") -> None:
+    text = "".join(f"{prefix}{key} {json.dumps(shape)}\n" for key, shape in lines)
+    (folder / f"{name}.txt").write_text(text, encoding="utf-8")
+
+
+def main(folder: Path) -> None:
+    for name, (arch, prefix) in MANIFESTS.items():
+        write(folder, name, open_clip(arch), prefix)
+    for name, arch in HF_MANIFESTS.items():
+        write(folder, name, hf_clip(arch))
+
+
+if __name__ == "__main__":
+    main(Path(__file__).parent)

@@ -1,0 +1,199 @@
+"""The short form, from a name to an answer; and that `import rsvlm` is cheap."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import rsvlm
+from rsvlm import api, checkpoints
+from rsvlm.data.sample import SampleError, Turn
+from rsvlm.encoders.clip import clip
+from rsvlm.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    built = clip("tiny", activation="gelu").eval()
+    with torch.no_grad():
+        built.logit_scale.fill_(3.0)
+    return built
+
+
+@pytest.fixture
+def picture():
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8))
+
+
+def test_import_is_cheap():
+    code = (
+        "import sys, rsvlm; assert rsvlm.__version__; dir(rsvlm); "
+        "heavy = {'torch', 'numpy', 'open_clip', 'transformers', 'lightning', 'hydra'}; "
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+    for name in rsvlm.__all__:
+        assert getattr(rsvlm, name) is not None and name in dir(rsvlm)
+    with pytest.raises(AttributeError, match="no attribute 'laod'"):
+        rsvlm.laod  # noqa: B018
+
+
+def test_the_zoo_loads_without_the_libraries_that_only_some_need():
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(('transformers', 'huggingface_hub', "
+        "'timm', 'peft', 'wandb'))); from rsvlm.checkpoints import zoo; print(len(zoo.rows()))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(out.stdout) >= 24
+
+
+def test_our_own_checkpoint_says_itself_what_it_is(model, tmp_path, picture):
+    torch.save(checkpoints.pack(model, {}), tmp_path / "last.ckpt")
+    for name in (None, "clip_tiny"):
+        loaded, preprocess, tokenizer = rsvlm.load(name, tmp_path / "last.ckpt")
+        assert loaded.arch == "tiny" and loaded.activation == "gelu" and not loaded.training
+        images, ids = preprocess(picture)[None], tokenizer(["an airport"])
+        assert images.dtype == torch.uint8 and images.shape == (1, 3, 64, 64)
+        assert torch.equal(loaded.encode_image(images), model.encode_image(images))
+        assert torch.equal(loaded.encode_text(ids), model.encode_text(ids))
+    with pytest.raises(UserError, match="is a CLIP tiny, not a clip_small"):
+        rsvlm.load("clip_small", tmp_path / "last.ckpt")
+
+
+def test_what_is_not_an_architectures_default_comes_back(tmp_path):
+    torch.manual_seed(0)
+    options = {"stem": "patch", "image_size": 32, "mean": (0.1, 0.2, 0.3), "logit_bias": -10.0}
+    model = clip("tiny", activation="quick_gelu", **options).eval()
+    torch.save(checkpoints.pack(model, {}), tmp_path / "a.ckpt")
+    loaded, preprocess, _ = rsvlm.load(None, tmp_path / "a.ckpt")
+    assert loaded.mean == (0.1, 0.2, 0.3) and preprocess.size == 32
+    assert float(loaded.logit_bias.detach()) == -10.0
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    assert torch.equal(loaded.encode_image(images), model.encode_image(images))
+
+
+@pytest.mark.slow
+def test_a_row_with_the_published_file(scratch, picture):
+    """The command of the README, with random weights in GeoRSCLIP's layout and file name."""
+    import open_clip
+
+    theirs = open_clip.create_model("ViT-B-32-quickgelu").eval()
+    file = scratch / "RS5M_ViT-B-32.pt"
+    torch.save(theirs.state_dict(), file)
+    _, _, transform = open_clip.create_model_and_transforms("ViT-B-32-quickgelu")
+    for name in ("georsclip_vitb32.rs5m", "georsclip_vitb32", None):
+        model, preprocess, tokenizer = rsvlm.load(name, file)
+        assert model.activation == "quick_gelu"
+        with torch.no_grad():
+            ours = model.encode_image(preprocess(picture)[None], normalize=True)
+            want = theirs.encode_image(transform(picture)[None], normalize=True)
+            torch.testing.assert_close(ours, want, atol=1e-5, rtol=1e-5)
+            ids = tokenizer(["two bridges"])
+            torch.testing.assert_close(
+                model.encode_text(ids), theirs.encode_text(ids), atol=1e-5, rtol=1e-5
+            )
+    with pytest.raises(UserError, match=r"is georsclip_vitb32\.rs5m, not georsclip_vitb32\.ret2"):
+        rsvlm.load("georsclip_vitb32.ret2", file)
+    with pytest.raises(UserError, match=r"the model is ViT-L-14\. Use model=georsclip_vitb32"):
+        rsvlm.load("georsclip_vitl14", file)
+
+
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [
+        ("georsclip_vitb31", "no model.*Did you mean georsclip_vitb32"),
+        ("georsclip_vitb32.rs5", r"no row.*georsclip_vitb32\.rs5m"),
+        ("georsclip_vitb32", r"alone has no weights.*georsclip_vitb32\.rs5m"),
+        ("gaiaclip_vitb32", "alone has no weights; give a checkpoint"),
+        ("clip_vitb32.openai", "hf download timm/vit_base_patch32_clip_224"),
+    ],
+)
+def test_names_that_cannot_be_loaded(name, match):
+    with pytest.raises(UserError, match=match):
+        rsvlm.load(name)
+
+
+def test_a_file_that_does_not_say_what_it_is(model, tmp_path):
+    torch.save(model.state_dict(), tmp_path / "a.pt")
+    with pytest.raises(UserError, match=r"does not say which model it is.*clip_tiny"):
+        rsvlm.load(None, tmp_path / "a.pt")
+    with pytest.raises(UserError, match=r"model\.activation=quick_gelu"):
+        rsvlm.load("clip_tiny", tmp_path / "a.pt")
+
+
+def test_predict_ranks_the_candidates(model, picture, tmp_path):
+    answer = rsvlm.predict(model, picture, ["an airport", "a beach", "a forest"])
+    texts, chances = zip(*answer.candidates, strict=True)
+    assert sorted(texts) == ["a beach", "a forest", "an airport"]
+    assert sum(chances) == pytest.approx(1) and list(chances) == sorted(chances, reverse=True)
+    assert (answer.text, answer.score) == answer.candidates[0]
+
+    picture.save(tmp_path / "a.png")
+    tensor = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+    for same in (tmp_path / "a.png", str(tmp_path / "a.png"), [picture], tensor):
+        again = rsvlm.predict(model, same, " an airport ;a beach; a forest;; a beach")
+        assert [text for text, _ in again.candidates] == list(texts)
+        assert [p for _, p in again.candidates] == pytest.approx(list(chances), abs=1e-6)
+
+
+def test_predict_leaves_the_model_as_it_was(model, picture):
+    model.train()
+    rsvlm.predict(model, picture, "a; b")
+    assert model.training and torch.is_grad_enabled()
+    model.eval()
+
+
+def test_predict_agrees_with_the_features(model, picture):
+    answer = rsvlm.predict(model, picture, ["a", "b"])
+    with torch.no_grad():
+        scores = model.logit_scale.exp() * (
+            api.encode_images(model, [picture]) @ api.encode_texts(model, ["a", "b"]).T
+        )
+    assert dict(answer.candidates)["a"] == pytest.approx(float(scores.softmax(-1)[0, 0]))
+
+
+def test_questions_that_a_clip_cannot_answer(model, picture):
+    with pytest.raises(UserError, match="no text to compare"):
+        rsvlm.predict(model, picture, " ; ")
+    with pytest.raises(UserError, match="one picture at a time, not 2"):
+        rsvlm.predict(model, [picture, picture], "a; b")
+    with pytest.raises(UserError, match="holds no dialogue"):
+        rsvlm.predict(model, picture, "a; b", history=[Turn("user", "hello")])
+    with pytest.raises(UserError, match="does not know how to ask a Linear"):
+        rsvlm.predict(torch.nn.Linear(1, 1), picture, "a; b")
+    with pytest.raises(SampleError, match=r"uint8 \[3, H, W\]"):
+        rsvlm.predict(model, torch.zeros(3, 4, 4), "a; b")
+    with pytest.raises(SampleError, match=r"nothing\.png"):
+        rsvlm.predict(model, "nothing.png", "a; b")
+
+
+def test_search_ranks_a_folder(model, picture, tmp_path):
+    (tmp_path / "deep").mkdir()
+    rng = np.random.default_rng(1)
+    for i in range(5):
+        image = Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+        image.save(tmp_path / "deep" / f"{i}.png")
+    picture.save(tmp_path / "a.png")
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    (tmp_path / "notes.txt").write_text("x")
+    answer = api.search(model, tmp_path, "two runways", batch_size=2)
+    names = [name for name, _ in answer.retrieved]
+    assert sorted(names) == ["a.png", *(f"deep/{i}.png" for i in range(5))]
+    scores = [score for _, score in answer.retrieved]
+    assert scores == sorted(scores, reverse=True)
+    assert len(answer.sources) == 1 and "broken.jpg" in answer.sources[0]
+    with pytest.raises(UserError, match="no text to look for"):
+        api.search(model, tmp_path, " ")
+    with pytest.raises(UserError, match="no pictures in it"):
+        api.search(model, tmp_path / "nowhere", "a")
+    with pytest.raises(UserError, match="no picture can be read"):
+        (tmp_path / "bad").mkdir()
+        (tmp_path / "bad" / "x.png").write_bytes(b"")
+        api.search(model, tmp_path / "bad", "a")

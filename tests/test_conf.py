@@ -1,0 +1,178 @@
+"""The nine rules of conf/, each with its test, over every file that is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from omegaconf import OmegaConf
+
+from rsvlm import run
+from rsvlm.check import check, nodes
+from rsvlm.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+CONF = ROOT / "conf"
+FILES = sorted(p for p in CONF.rglob("*.yaml"))
+EXPERIMENTS = sorted(p.stem for p in (CONF / "experiment").glob("*.yaml"))
+GROUPED = [
+    (str(p.parent.relative_to(CONF)), p.stem)
+    for p in FILES
+    if p.parent != CONF and p.parent.name != "local"
+]
+
+
+def raw(path):
+    return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+
+
+def test_there_are_files_to_test():
+    assert len(FILES) >= 45
+    assert len(EXPERIMENTS) >= 6
+
+
+@pytest.mark.parametrize(("group", "option"), GROUPED)
+def test_every_option_composes_and_binds(compose, group, option):
+    word = f"{group}={option}" if group != "experiment" else f"experiment={option}"
+    if group == "hydra/launcher":
+        pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    cfg = compose("train", [word])
+    assert check(cfg) >= 8
+    OmegaConf.to_container(cfg, resolve=True)
+
+
+@pytest.mark.parametrize("name", ["train", "eval", "predict"])
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_composes_under_every_entry_point(compose, name, experiment):
+    cfg = compose(name, [f"experiment={experiment}"])
+    assert cfg.name == experiment
+    check(cfg)
+
+
+def test_rule_1_an_experiment_overrides_no_nested_group():
+    for experiment in EXPERIMENTS:
+        path = CONF / "experiment" / f"{experiment}.yaml"
+        for entry in raw(path).get("defaults", []):
+            for word in entry if isinstance(entry, dict) else ():
+                group = word.removeprefix("override ").lstrip("/")
+                assert "/" not in group, f"{path}: {word}"
+    assert not [p for p in (CONF / "experiment").rglob("*.yaml") if p.parent.name != "experiment"]
+
+
+def test_rule_2_parts_refer_to_each_other_by_relative_interpolation():
+    allowed = re.compile(r"\$\{(\.|oc\.env:|paths\.|name\}|now:|hydra[.:])")
+    for path in FILES:
+        for found in re.finditer(r"\$\{[^}]*\}", path.read_text(encoding="utf-8")):
+            assert allowed.match(found.group()), f"{path}: {found.group()}"
+
+
+@pytest.mark.parametrize("name", ["eval", "predict"])
+def test_rule_3_eval_and_predict_start_from_train(name):
+    assert raw(CONF / f"{name}.yaml")["defaults"][0] == "train"
+
+
+@pytest.mark.parametrize("name", ["train", "eval", "predict"])
+def test_rule_3_what_an_experiment_chooses_stands_under_every_entry_point(compose, name):
+    for experiment in EXPERIMENTS:
+        cfg = compose(name, [f"experiment={experiment}"])
+        for entry in raw(CONF / "experiment" / f"{experiment}.yaml")["defaults"]:
+            for word, option in entry.items():
+                group = word.removeprefix("override ").lstrip("/")
+                chosen = raw(CONF / group / f"{option}.yaml").get("_target_")
+                assert cfg[group].get("_target_") == chosen, f"{experiment}: {group}"
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["optimizer.lrr", "data.batchsize", "data.augment.scales", "model.arhc", "trainer.save_evry"],
+)
+def test_rule_4_a_misspelt_key_of_a_node_is_an_error_that_names_the_near_one(compose, key):
+    cfg = compose("train", ["data=rsicd", f"+{key}=1"])
+    with pytest.raises(UserError, match=rf"{re.escape(key)} is no argument of .* Did you mean"):
+        check(cfg)
+
+
+def test_rule_4_a_key_for_another_option_names_recipe_and_option(compose, tmp_path):
+    (tmp_path / "experiment").mkdir()
+    recipe = "defaults:\n  - override /optimizer: sgd\noptimizer:\n  momentum: 0.9\n"
+    (tmp_path / "experiment" / "mine.yaml").write_text(recipe)
+    cfg = compose("train", ["+optimizer.momentum=0.9"])
+    with pytest.raises(UserError, match=r"experiment=mine.*optimizer=sgd"):
+        check(cfg, {"experiment": "mine", "optimizer": "adamw"}, tmp_path)
+
+
+def test_rule_4_partial_and_nested_nodes_are_found(compose):
+    paths = [path for path, _ in nodes(OmegaConf.to_container(compose("train", ["data=rsicd"])))]
+    assert {"data", "data.dataset", "data.augment", "optimizer", "trainer"} <= set(paths)
+
+
+def test_rule_4_a_target_that_is_not_there_says_why(compose):
+    cfg = compose("train", ["model._target_=rsvlm.encoders.clip.clipp"])
+    with pytest.raises(UserError, match="clipp"):
+        check(cfg)
+
+
+@pytest.mark.parametrize("word", ["sead=3", "seed=abc", "compile=perhaps"])
+def test_rule_5_top_level_words_are_held_by_the_schema(compose, word):
+    with pytest.raises(Exception, match=word.split("=")[0]):
+        compose("train", [word])
+
+
+def test_rule_5_a_misspelt_top_level_word_in_a_recipe_is_an_error():
+    run.register()
+    from rsvlm.schema import PredictSchema, Schema
+
+    known = set(Schema.__dataclass_fields__)
+    assert known < set(PredictSchema.__dataclass_fields__)
+    for experiment in EXPERIMENTS:
+        words = set(raw(CONF / "experiment" / f"{experiment}.yaml")) - {"defaults", "hydra"}
+        assert words <= known, f"{experiment}: {words - known}"
+
+
+def saved_run(compose, tmp_path):
+    cfg = compose("train", ["experiment=clip_tiny_scenes", "seed=7"])
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(run.plain(cfg))))
+    return tmp_path
+
+
+def test_rule_6_resume_stands_alone_but_for_trainer_and_logger(compose, tmp_path):
+    folder = saved_run(compose, tmp_path)
+    words = [f"resume={folder}", "trainer.max_epochs=77"]
+    got = run.resumed(compose("train", words), words)
+    assert (got.seed, got.trainer.max_epochs, got.name) == (7, 77, "clip_tiny_scenes")
+    for other in ("model=clip_small", "seed=3", "experiment=clip_small_rsicd", "trainer=gpu"):
+        words = [f"resume={folder}", other]
+        with pytest.raises(UserError, match=f"{other}.*init="):
+            run.resumed(compose("train", words), words)
+
+
+def test_rule_7_sweep_folders_are_numbers():
+    assert raw(CONF / "train.yaml")["hydra"]["sweep"]["subdir"] == "${hydra.job.num}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(CONF)))
+def test_rule_9_a_file_opens_with_what_it_is_for(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    comments = [line for line in lines[:4] if line.startswith("#") and "@package" not in line]
+    assert comments, f"{path} says nothing of itself"
+    if path.parent.name == "experiment":
+        assert any("python " in line for line in comments), f"{path}: which command runs it?"
+        assert len(lines) <= 40
+
+
+def test_every_model_option_is_one_of_the_zoo_and_the_other_way_round():
+    from rsvlm.models import builders
+
+    assert {p.stem for p in (CONF / "model").glob("*.yaml")} == set(builders())
+
+
+def test_every_model_builds_on_meta_at_its_full_size(compose):
+    from hydra.utils import instantiate
+
+    options = sorted(p.stem for p in (CONF / "model").glob("*.yaml"))
+    assert len(options) >= 18
+    for option in options:
+        with torch.device("meta"):
+            model = instantiate(compose("train", [f"model={option}"]).model)
+        assert all(p.is_meta for p in model.parameters()), option

@@ -1,0 +1,92 @@
+"""Sweeps, launchers, and what is refused before anything is built, through the entry points."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+SMALL = [
+    "experiment=clip_tiny_scenes",
+    "trainer=cpu",
+    "logger=csv",
+    "data.dataset.n=24",
+    "data.batch_size=12",
+    "data.workers=0",
+    "trainer.max_epochs=1",
+    "trainer.limit_val_batches=0",
+    "callbacks.checkpoints.monitor=null",
+]
+
+
+def start(root, script, *words):
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, script, *words],
+        check=False,
+        cwd=root,
+        env=env,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "say"),
+    [
+        (["hydra/launcher=local_jobs"], "add -m"),
+        (["-m", "seed=0,1", "trainer=ddp"], "hydra/launcher=slurm_8gpu"),
+        (["experiment=clip_smal_rsicd"], "clip_small_rsicd"),
+        (["ckpt=some.ckpt"], "init="),
+        (["optimizer.lrr=1"], "optimizer.lrr"),
+        (["+optimizer.lrr=1"], "Did you mean lr"),
+        (["data=rsicd", "data.root=/no/where", *SMALL[1:3]], "dataset_rsicd.json"),
+    ],
+)
+def test_a_launch_that_would_fail_is_one_clear_error(root, tmp_path, words, say):
+    places = [f"hydra.run.dir={tmp_path}/run", f"hydra.sweep.dir={tmp_path}/sweep"]
+    done = start(root, "train.py", *words, *places)
+    assert done.returncode != 0
+    assert say in done.stderr, done.stderr[-2000:]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_sweep_through_the_job_launcher_leaves_numbered_runs(root, tmp_path):
+    """SLURM's own path with submitit's local executor in its place."""
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs rsvlm[slurm]")
+    sweep = tmp_path / "sweep"
+    words = [*SMALL, "seed=0,1", "hydra/launcher=local_jobs", f"hydra.sweep.dir={sweep}"]
+    done = start(root, "train.py", "-m", *words)
+    assert done.returncode == 0, done.stderr[-3000:]
+    losses = []
+    for number in ("0", "1"):
+        results = json.loads((sweep / number / "metrics.json").read_text())
+        assert results["recipe"] == "clip_tiny_scenes"
+        assert results["model"] == "clip_tiny"
+        assert {row["count"] for row in results["results"]} == {24}
+        losses.append((sweep / number / "metrics.csv").read_text())
+        assert (sweep / number / "report.html").is_file()
+    assert losses[0] != losses[1]
+
+
+def test_predict_asks_and_searches(root, tmp_path):
+    """A run's checkpoint answers about a picture and looks through a folder."""
+    from rsvlm.data.scenes import Scenes
+
+    folder = tmp_path / "pictures, all"
+    folder.mkdir()
+    for i in range(3):
+        Scenes("test", size=64)[i].images[0].save(folder / f"{i}.png")
+    done = start(root, "train.py", *SMALL, f"hydra.run.dir={tmp_path}/run")
+    assert done.returncode == 0, done.stderr[-3000:]
+    model = ["model=clip_tiny", f"ckpt={tmp_path}/run/last.ckpt", f"hydra.run.dir={tmp_path}/p"]
+    asked = start(
+        root, "predict.py", *model, f"image={folder}/0.png", "prompt=an airport; a [long] lake"
+    )
+    assert asked.returncode == 0, asked.stderr[-3000:]
+    assert "an airport" in asked.stdout
+    assert "a [long] lake" in asked.stdout
+    found = start(root, "predict.py", *model, f"gallery={folder}", "text=a lake, with trees")
+    assert found.returncode == 0, found.stderr[-3000:]
+    assert found.stdout.count(".png") == 3
