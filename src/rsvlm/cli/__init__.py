@@ -1,0 +1,99 @@
+"""The command line: Hydra's for the three entry points, argparse for `python -m rsvlm <tool>`."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from rsvlm.errors import UserError, near
+
+# Words whose value is free text or a path: what the user types is what arrives.
+FREE = ("prompt", "text", "image", "before", "after", "gallery", "ckpt", "init", "resume")
+# Paths inside a node; these may hold an interpolation, so `${` is left to OmegaConf.
+PATHS = re.compile(r"^[\w.]+\.(root|weights|index)$")
+
+
+def quote(argv: Sequence[str]) -> list[str]:
+    """Quotes free-text and path arguments for Hydra's grammar.
+
+    Brackets, commas, quotes, `=`, `~`, `#`, `${`, umlauts and Chinese reach the program as typed.
+    A value that is `null` or empty stays Hydra's null.
+    """
+    return [_quote_one(argument) for argument in argv]
+
+
+def _quote_one(argument: str) -> str:
+    key, equals, value = argument.partition("=")
+    free = key in FREE
+    if not equals or not (free or PATHS.match(key)) or value in ("", "null", "???"):
+        return argument
+    if not free and (value[0] in "'\"" or "${" in value):
+        return argument
+    if free:
+        # OmegaConf reads `${` as an interpolation; a backslash before it makes it text, and
+        # backslashes that stand before it must then be doubled.
+        value = re.sub(r"(\\*)\$\{", lambda m: m.group(1) * 2 + r"\${", value)
+    # In Hydra's quoted strings a backslash is special only before a quote or at the end.
+    value = re.sub(r"(\\*)'", lambda m: m.group(1) * 2 + r"\'", value)
+    value = re.sub(r"(\\+)$", lambda m: m.group(1) * 2, value)
+    return f"{key}='{value}'"
+
+
+def command_line(argv: Sequence[str], conf: Path) -> list[str]:
+    """The arguments as Hydra gets them.
+
+    `resume=<dir>` also makes Hydra use that folder and leave its own files alone.
+
+    Raises:
+        UserError: unknown recipe, or `resume` names no run.
+    """
+    for argument in argv:
+        key, _, value = argument.partition("=")
+        if key == "experiment":
+            _known_recipe(value, conf)
+    quoted = quote(argv)
+    resume = [a.partition("=")[2] for a in argv if a.startswith("resume=")]
+    if resume and resume[-1] not in ("", "null", "???"):
+        run = Path(resume[-1]).expanduser()
+        if not (run / "config.yaml").is_file():
+            raise UserError(
+                f"resume={run}: there is no config.yaml, so this is not the folder of a run. "
+                "Give the folder that holds config.yaml and last.ckpt (runs/<name>/<time>)."
+            )
+        quoted = [a for a in quoted if not a.startswith("resume=")]
+        quoted += quote([f"resume={run}"])
+        quoted += [_literal("hydra.run.dir", str(run)), "hydra.output_subdir=null"]
+    return quoted
+
+
+def checkpoint_of(source: str) -> str:
+    """The checkpoint of a run's folder, the best before the last; anything else as it is.
+
+    Raises:
+        UserError: a run that has written none yet.
+    """
+    folder = Path(source)
+    if not (folder / "config.yaml").is_file():
+        return source
+    for name in ("best.ckpt", "last.ckpt"):
+        if (folder / name).is_file():
+            return str(folder / name)
+    raise UserError(f"{folder} holds no best.ckpt and no last.ckpt yet.")
+
+
+def _literal(key: str, value: str) -> str:
+    return key + _quote_one(f"text={value}").removeprefix("text")
+
+
+def _known_recipe(value: str, conf: Path) -> None:
+    known = [path.stem for path in (conf / "experiment").glob("*.yaml")]
+    if value.startswith("glob("):
+        pattern = value.removeprefix("glob(").rstrip(")")
+        if not fnmatch.filter(known, pattern):
+            raise UserError(f"experiment={value} matches no recipe. {near(pattern, known)}")
+        return
+    for name in filter(None, value.strip("'\"").split(",")):
+        if name != "null" and name not in known:
+            raise UserError(f"there is no recipe experiment={name}. {near(name, known)}")

@@ -1,0 +1,89 @@
+"""`python -m rsvlm inspect --data rsicd --root <folder>`: counts, captions, broken files."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rsvlm.errors import UserError, near
+
+CONF = Path(__file__).parents[3] / "conf"
+
+
+def reader(
+    option: str, root: str | None = None, words: Sequence[str] = ()
+) -> tuple[Callable[..., Any], list[str]]:
+    """The data set of a data option, to be called with `split=`, and the splits it serves.
+
+    Args:
+        option: a data option of conf/data.
+        root: the data set's folder; the option's own, unless given.
+        words: `key=value` for the data set, as after `data.dataset.` on the command line.
+
+    Raises:
+        UserError: there is no such option, or a word is no argument of the data set.
+    """
+    from omegaconf import OmegaConf
+
+    from rsvlm.check import check
+
+    known = [path.stem for path in (CONF / "data").glob("*.yaml")]
+    if option not in known:
+        raise UserError(f"there is no data option {option!r}. {near(option, known)}")
+    for word in words:
+        if "=" not in word:
+            raise UserError(f"{word!r}: options of the data set are written key=value.")
+    cfg = OmegaConf.create(
+        {
+            "paths": OmegaConf.load(CONF / "paths" / "default.yaml"),
+            "data": OmegaConf.load(CONF / "data" / f"{option}.yaml"),
+            "seed": 0,
+        }
+    )
+    if root:
+        cfg.data.root = root
+    cfg.data.dataset = OmegaConf.merge(cfg.data.dataset, OmegaConf.from_dotlist(list(words)))
+    check(OmegaConf.create({"dataset": OmegaConf.to_container(cfg.data.dataset, resolve=True)}))
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    node = plain["data"]
+    splits = {"train": "train", "val": "val", "test": "test"} | (node.get("splits") or {})
+    return _part(node["dataset"]), list(dict.fromkeys(filter(None, splits.values())))
+
+
+def _part(node: Any) -> Any:
+    """A node of the configuration as the partial that it describes."""
+    if isinstance(node, list):
+        return [_part(value) for value in node]
+    if not isinstance(node, dict):
+        return node
+    values = {key: _part(value) for key, value in node.items() if not key.startswith("_")}
+    if "_target_" not in node:
+        return values
+    from rsvlm.check import locate
+
+    return partial(locate(node["_target_"]), **values)
+
+
+def main(argv: list[str]) -> None:
+    """Opens every split and prints what is there."""
+    parser = argparse.ArgumentParser(prog="python -m rsvlm inspect", description=__doc__)
+    parser.add_argument("--data", required=True, help="a data option of conf/data")
+    parser.add_argument("--root", help="the data set's folder")
+    parser.add_argument("--split", action="append", help="a split; all of them by default")
+    parser.add_argument("--read", action="store_true", help="also decode every picture")
+    parser.add_argument("option", nargs="*", help="key=value for the data set, as name=eurosat")
+    args = parser.parse_args(argv)
+
+    from rsvlm.data.inspect import describe
+
+    make, splits = reader(args.data, args.root, args.option)
+    given = {word.partition("=")[0] for word in args.option}
+    if "missing" in inspect.signature(make).parameters and "missing" not in given:
+        # Captions without pixels are worth a look: what lacks is told, not refused.
+        make = partial(make, missing="keep")
+    for split in args.split or splits:
+        print(describe(make(split=split), read=args.read))

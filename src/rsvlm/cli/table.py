@@ -1,0 +1,69 @@
+"""`python -m rsvlm table experiments/georsclip`: paper, tolerance and measured, side by side.
+
+`expected.yaml` of the folder lists what papers give; `results/*.json` are metrics.json files of
+our runs. A value is matched by its full name (data set, protocol, metric), recipe and model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from rsvlm.errors import UserError
+
+
+def read_expected(folder: Path) -> dict[str, Any]:
+    """The folder's expected.yaml.
+
+    Raises:
+        UserError: it is not there, or a row lacks a key.
+    """
+    import yaml
+
+    path = folder / "expected.yaml"
+    if not path.is_file():
+        raise UserError(f"{folder} has no expected.yaml; see experiments/.")
+    expected = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for i, row in enumerate(expected.get("rows") or []):
+        missing = {"recipe", "model", "source", "metrics"} - set(row)
+        if missing:
+            raise UserError(f"{path}: row {i} lacks {', '.join(sorted(missing))}.")
+    return expected
+
+
+def measured(folder: Path) -> dict[tuple[str, str, str], tuple[float, str]]:
+    """(recipe, model, metric) → (value, commit) of the folder's results."""
+    found = {}
+    for path in sorted((folder / "results").glob("*.json")):
+        run = json.loads(path.read_text(encoding="utf-8"))
+        for row in run["results"]:
+            key = (run["recipe"], run["model"], row["name"])
+            found[key] = (row["value"], (run.get("git_commit") or "?")[:9])
+    return found
+
+
+def table(folder: Path) -> str:
+    """One line a metric; `-` where nothing was measured, `!` where it is out of tolerance."""
+    got = measured(folder)
+    lines = ["| recipe | model | metric | paper | tolerance | measured | commit | source |"]
+    lines.append("|---|---|---|---|---|---|---|---|")
+    for row in read_expected(folder).get("rows") or []:
+        for name, value in row["metrics"].items():
+            paper, tol = value["paper"], value.get("tol")
+            ours, commit = got.get((row["recipe"], row["model"], name), (None, "-"))
+            shown = "-" if ours is None else f"{ours:.2f}"
+            if None not in (ours, paper, tol) and abs(ours - paper) > tol:
+                shown += " !"
+            cells = (row["recipe"], row["model"], name, paper, tol, shown, commit, row["source"])
+            lines.append("| " + " | ".join("-" if c is None else str(c) for c in cells) + " |")
+    return "\n".join(lines)
+
+
+def main(argv: list[str]) -> None:
+    """Prints the tables of the folders."""
+    parser = argparse.ArgumentParser(prog="python -m rsvlm table", description=__doc__)
+    parser.add_argument("folders", nargs="+", type=Path)
+    for folder in parser.parse_args(argv).folders:
+        print(f"## {folder.name}\n{table(folder)}\n")
