@@ -14,20 +14,21 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from rsvlm.data.images import read_image
-from rsvlm.data.sample import Sample
+from rsvlm.data.sample import Layout, Sample
 from rsvlm.errors import UserError, near
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One image before it is read.
+    """One sample before it is read.
 
     Attributes:
         id: its name within the data set.
-        path: its file.
+        path: the file of its image, or of the first one.
         texts: its captions.
         label: index of its scene class.
         meta: what else the source says, for `Sample.meta`.
+        more: the files of further images, in order: the second date, the other frames.
     """
 
     id: str
@@ -35,15 +36,25 @@ class Entry:
     texts: tuple[str, ...] = ()
     label: int | None = None
     meta: dict[str, Any] = field(default_factory=dict)
+    more: tuple[str, ...] = ()
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """All its files."""
+        return (self.path, *self.more)
 
 
 class FileDataset(Dataset[Sample]):
-    """A list of image files with captions or a class; subclasses fill `entries`.
+    """A list of samples in image files; subclasses fill `entries`.
+
+    What is more than captions and a class (dialogues, boxes, masks, maps) a subclass adds in
+    `annotate`, when a sample is read; what can be wrong with the files it finds when it opens.
 
     Attributes:
         name: the word for this data set in metric names.
         title: its name in messages.
         layout: the files that `root` must hold, one a line; `{root}` is filled in.
+        sample_layout: how the images of a sample belong together, `Sample.layout`.
         licence: the terms of the images and annotations.
         paper: where it was published.
         homepage: where it can be had.
@@ -58,6 +69,7 @@ class FileDataset(Dataset[Sample]):
     name: str = ""
     title: ClassVar[str] = ""
     layout: ClassVar[str] = ""
+    sample_layout: ClassVar[Layout] = "single"
     licence: str = "unknown"
     paper: str = ""
     homepage: str = ""
@@ -88,16 +100,23 @@ class FileDataset(Dataset[Sample]):
             "licence": self.licence,
             "path": entry.path,
         }
-        return Sample(
-            images=[self.image(index)],
+        others = [read_image(path, self.convert) for path in entry.more]
+        sample = Sample(
+            images=[self.image(index), *others],
+            layout=self.sample_layout,
             texts=list(entry.texts),
             label=entry.label,
             meta=meta | entry.meta,
         )
+        self.annotate(sample, index)
+        return sample
 
     def image(self, index: int) -> Image.Image:
-        """Reads the image alone."""
+        """Reads the image alone, or the first of several."""
         return read_image(self.entries[index].path, self.convert)
+
+    def annotate(self, sample: Sample, index: int) -> None:
+        """Adds dialogues, instances or maps to the sample of entry `index`; here nothing."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.root)!r}, {self.split!r}): {len(self)} images"
