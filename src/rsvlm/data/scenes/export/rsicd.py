@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from rsvlm.data.sample import Sample
 from rsvlm.data.scenes.export.format import Expected, Format, Splits, save
@@ -11,7 +12,9 @@ from rsvlm.data.scenes.export.format import Expected, Format, Splits, save
 
 def write(out: Path, splits: Splits) -> Expected:
     """Writes `dataset_rsicd.json` and `RSICD_images/`."""
-    records, expected, sentid = [], {}, 0
+    records: list[dict[str, Any]] = []
+    expected: dict[str, list[Sample]] = {}
+    sentid = 0
     for split, scenes in splits.items():
         expected[split] = []
         for sample in scenes:
