@@ -85,7 +85,9 @@ def save(image: Picture, path: Path) -> Image.Image:
     """Stores a picture under a name whose ending says how; returns it as it was."""
     picture = to_pil(image)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Full colour resolution: half of it costs small bright things their colour.
-    lossy = {"quality": 95, "subsampling": 0}
-    picture.save(path, **(lossy if path.suffix.lower() in (".jpg", ".jpeg") else {}))
+    if path.suffix.lower() in (".jpg", ".jpeg"):
+        # Full colour resolution: half of it costs small bright things their colour.
+        picture.save(path, quality=95, subsampling=0)
+    else:
+        picture.save(path)
     return picture
