@@ -1,0 +1,73 @@
+"""Maps of classes as pictures: exact colours to class ids and back.
+
+Inside rsvlm a semantic map holds ids. The first six are SECOND's classes, as in the generated
+world (`scenes.world.SEMANTIC`), which goes on with its own; a class for what did not change, where
+a format has it, comes after them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from rsvlm.data.images import BrokenImage, read_image
+
+RGB = tuple[int, int, int]
+
+#: SECOND's classes by id (Yang et al., IEEE TGRS 2022), and their colours. White stands for pixels
+#: whose class is the same on both dates, and which therefore are not labelled.
+SECOND: dict[str, RGB] = {
+    "ground": (128, 128, 128),
+    "low vegetation": (0, 128, 0),
+    "tree": (0, 255, 0),
+    "water": (0, 0, 255),
+    "building": (128, 0, 0),
+    "playground": (255, 0, 0),
+    "no change": (255, 255, 255),
+}
+NO_CHANGE = 6
+
+
+def read_palette(path: str | Path, palette: dict[str, RGB]) -> np.ndarray:
+    """Reads a picture of exact colours.
+
+    Args:
+        path: the picture; PNG or another lossless format.
+        palette: class → colour, in the order of the ids.
+
+    Returns:
+        [H, W] uint8 ids.
+
+    Raises:
+        BrokenImage: it cannot be read, or has colours off the palette (names the commonest, the
+            file and the number of pixels).
+    """
+    pixels = np.asarray(read_image(path)).astype(np.int32)
+    packed = pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]
+    ids = np.full(packed.shape, len(palette), np.uint8)
+    for number, (red, green, blue) in enumerate(palette.values()):
+        ids[packed == (red << 16 | green << 8 | blue)] = number
+    off = packed[ids == len(palette)]
+    if len(off):
+        colours, counts = np.unique(off, return_counts=True)
+        worst = int(colours[counts.argmax()])
+        name = f"({worst >> 16}, {worst >> 8 & 255}, {worst & 255})"
+        raise BrokenImage(
+            str(path),
+            f"{len(off)} of {ids.size} pixels are off the palette, in {len(colours)} colours; the "
+            f"commonest is {name}, {counts.max()} times. Was it resized with interpolation, or "
+            "saved as JPEG? Classes are read by exact colour.",
+        )
+    return ids
+
+
+def paint(ids: np.ndarray, palette: dict[str, RGB]) -> Image.Image:
+    """A map of ids as a picture in the palette's colours."""
+    return Image.fromarray(np.array(list(palette.values()), np.uint8)[ids])
+
+
+def read_grey(path: str | Path) -> np.ndarray:
+    """[H, W] uint8: the first band of a label picture, whether it is stored with one or three."""
+    return np.asarray(read_image(path, convert=True))[..., 0]
