@@ -94,8 +94,10 @@ def check(
         elif _is_grid(name, tensor, want):
             if not interpolate:
                 raise UserError(hint() + _other_size(where, name, tensor, want, image_size))
-            plan.load[name] = resize_positions(tensor, want.shape[0])
-            plan.notes.append(f"{name} resized from {len(tensor)} to {len(want)} positions")
+            plan.load[name] = _resized(name, tensor, want)
+            plan.notes.append(
+                f"{name} resized from {tensor.shape[-2]} to {want.shape[-2]} positions"
+            )
         else:
             wrong.append(f"{name}: {list(tensor.shape)} in the file, {list(want.shape)} here")
     unexpected = [name for name in state if name not in model]
@@ -192,14 +194,24 @@ def _side(count: int) -> int | None:
 
 def _is_grid(name: str, tensor: Tensor, want: Tensor) -> bool:
     """Whether these are position embeddings of images, of two sizes."""
-    if not name.endswith("positional_embedding") or name.startswith("text."):
+    if not name.endswith(("positional_embedding", "pos_embed")) or name.startswith("text."):
         return False
-    same_width = tensor.ndim == want.ndim == 2 and tensor.shape[1] == want.shape[1]
-    return same_width and _side(len(tensor)) is not None and _side(len(want)) is not None
+    # CLIP's are [N, D], EVA's [1, N, D].
+    if tensor.ndim != want.ndim or tensor.ndim not in (2, 3) or tensor.shape[:-2].numel() != 1:
+        return False
+    same_width = tensor.shape[-1] == want.shape[-1]
+    return same_width and None not in (_side(tensor.shape[-2]), _side(want.shape[-2]))
+
+
+def _resized(name: str, tensor: Tensor, want: Tensor) -> Tensor:
+    """CLIP's positions are resized with antialiasing as in open_clip, EVA's without as in LAVIS."""
+    flat = tensor.reshape(tensor.shape[-2:])
+    antialias = not name.endswith("pos_embed")
+    return resize_positions(flat, want.shape[-2], antialias=antialias).reshape(want.shape)
 
 
 def _other_size(where: str, name: str, tensor: Tensor, want: Tensor, size: int | None) -> str:
-    there, here = _side(len(tensor)), _side(len(want))
+    there, here = _side(tensor.shape[-2]), _side(want.shape[-2])
     assert there is not None and here is not None
     pixels = (
         f"{size * there // here} px ({there} x {there} patches)" if size else f"{there} patches"
@@ -213,14 +225,13 @@ def _other_size(where: str, name: str, tensor: Tensor, want: Tensor, size: int |
     )
 
 
-def resize_positions(positions: Tensor, count: int) -> Tensor:
-    """Position embeddings of a square grid for a grid of another size.
-
-    Bicubic with antialiasing, as open_clip does.
+def resize_positions(positions: Tensor, count: int, *, antialias: bool = True) -> Tensor:
+    """Position embeddings of a square grid for a grid of another size, bicubic.
 
     Args:
         positions: [1 + H * H, D], the class token first.
         count: 1 + H' * H' of the result.
+        antialias: as open_clip does; LAVIS and MiniGPT-4 do without.
 
     Returns:
         [count, D].
@@ -229,6 +240,6 @@ def resize_positions(positions: Tensor, count: int) -> Tensor:
     if old is None or new is None:
         raise ValueError(f"{len(positions)} or {count} positions are no class token and a square.")
     grid = positions[1:].float().reshape(1, old, old, -1).permute(0, 3, 1, 2)
-    grid = F.interpolate(grid, size=(new, new), mode="bicubic", antialias=True)
+    grid = F.interpolate(grid, size=(new, new), mode="bicubic", antialias=antialias)
     grid = grid.permute(0, 2, 3, 1).reshape(new * new, -1)
     return torch.cat([positions[:1].float(), grid]).to(positions.dtype)

@@ -1,0 +1,46 @@
+"""The layout that EVA-ViT is published in: LAVIS' `eva_vit_g.pth`, and inside of larger models."""
+
+from __future__ import annotations
+
+from rsvlm.checkpoints.dialects import Dialect, Target
+
+
+def eva_table(depth: int, theirs: str = "", ours: str = "") -> dict[str, Target]:
+    """The published layout of an EVA-ViT.
+
+    Args:
+        depth: blocks of our tower; later ones of a file, and its heads, carry nothing for us.
+        theirs: what stands before every published name, as `visual_encoder.`.
+        ours: what stands before every name of ours, as `vision.`.
+    """
+    block = "blocks.{}."
+    names = [
+        "norm1.weight",
+        "norm1.bias",
+        "attn.q_bias",
+        "attn.v_bias",
+        "attn.qkv.weight",
+        "attn.proj.weight",
+        "attn.proj.bias",
+        "norm2.weight",
+        "norm2.bias",
+        "mlp.fc1.weight",
+        "mlp.fc1.bias",
+        "mlp.fc2.weight",
+        "mlp.fc2.bias",
+    ]
+    table: dict[str, Target] = {f"{theirs}blocks.{depth}.*": None}
+    table[f"{theirs}cls_token"] = f"{ours}cls_token"
+    table[f"{theirs}pos_embed"] = f"{ours}pos_embed"
+    table[f"{theirs}patch_embed.proj.weight"] = f"{ours}patch_embed.weight"
+    table[f"{theirs}patch_embed.proj.bias"] = f"{ours}patch_embed.bias"
+    table |= {f"{theirs}{block}{name}": f"{ours}{block}{name}" for name in names}
+    # The classification head, its norms and the pre-training leftovers of EVA's own file.
+    for name in ("norm.*", "fc_norm.*", "head.*", "mask_token", "lm_head.*"):
+        table[f"{theirs}{name}"] = None
+    return table
+
+
+def eva_dialect(depth: int) -> Dialect:
+    """`eva_vit_g.pth`, for a tower of that many blocks."""
+    return Dialect("eva_vit_g", ("patch_embed.proj.weight",), eva_table(depth))
