@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -14,10 +14,11 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
+from rsvlm.data.geometry import Geometry, identity
 from rsvlm.data.images import BrokenImage
 from rsvlm.data.order import Key, rng
-from rsvlm.data.sample import Picture, Sample, SampleError
-from rsvlm.data.transforms import to_pil
+from rsvlm.data.sample import Instance, Picture, Sample, SampleError
+from rsvlm.data.transforms import sides, to_pil
 from rsvlm.errors import UserError, near
 
 log = logging.getLogger(__name__)
@@ -32,13 +33,23 @@ class Item:
 
     Attributes:
         index: its position in the data set.
-        sample: images as uint8 [3, S, S] tensors, texts as chosen.
+        sample: images as uint8 [3, S, S] tensors, texts as chosen; instances, semantic maps and
+            `meta["change_mask"]` moved along with the images. The rest of `meta` speaks of the
+            images as stored.
         skipped: one sentence for each unreadable image in whose place this one stands.
+        geometry: where the pixels of each image went; empty where the transform does not say.
+        stored: the instances as stored, for measuring in pixels of the original image.
+        lost: ids of instances of which the transform left too little in view.
+        key: (seed, epoch, index) of the draws, for what a collate chooses.
     """
 
     index: int
     sample: Sample
     skipped: tuple[str, ...] = ()
+    geometry: tuple[Geometry, ...] = ()
+    stored: list[Instance] = field(default_factory=list)
+    lost: tuple[int, ...] = ()
+    key: tuple[int, int, int] = (0, 0, 0)
 
 
 @dataclass(slots=True)
@@ -59,11 +70,14 @@ class View(Dataset[Item | Skipped]):
 
     One generator, `rng(seed, epoch, index)`, feeds the transform first and the choice of a caption
     second. An unreadable image is replaced in training by the next readable one in data order,
-    under the generator of the place it takes; in evaluation its place stays empty.
+    under the generator of the place it takes; in evaluation its place stays empty. A pair of two
+    dates whose images differ in size counts as unreadable.
 
     Args:
         dataset: a sequence of samples.
-        transform: in training called with (image, generator), in evaluation with (image).
+        transform: one of transforms.py, whose `see` takes all images of a sample under one draw
+            and says where pixels go; or any function, in training called with (image, generator),
+            in evaluation with (image), for samples without boxes, masks and maps.
         seed: seed of all draws.
         training: see above.
         caption: `random` draws one, `first` takes the first, `all` keeps them.
@@ -119,7 +133,7 @@ class View(Dataset[Item | Skipped]):
             except BrokenImage as error:
                 skipped.append(str(error))
                 continue
-            return Item(place, self._see(sample, epoch, index), tuple(skipped))
+            return self._see(place, sample, (self.seed, epoch, index), tuple(skipped))
         if not self.training:
             return Skipped(index, skipped[0])
         raise SampleError(
@@ -127,23 +141,34 @@ class View(Dataset[Item | Skipped]):
             "network folder in order? python -m rsvlm inspect --read lists all of them."
         )
 
-    def _see(self, sample: Sample, epoch: int, index: int) -> Sample:
-        if self.training or self.caption == "random":
-            generator = rng(self.seed, epoch, index)
+    def _see(
+        self, place: int, sample: Sample, key: tuple[int, int, int], skipped: tuple[str, ...]
+    ) -> Item:
+        generator = rng(*key)
+        geometry: tuple[Geometry, ...] = ()
+        see = getattr(self.transform, "see", None)
         images: list[Picture] = []
-        for image in sample.images:
-            images.append(
-                self.transform(image, generator) if self.training else self.transform(image)
-            )
+        if see is not None:
+            tensors, found = see(sample.images, generator) if self.training else see(sample.images)
+            images, geometry = list(tensors), tuple(found)
+        else:
+            for image in sample.images:
+                images.append(
+                    self.transform(image, generator) if self.training else self.transform(image)
+                )
+        if not geometry:
+            _nothing_to_move(sample, self.transform)
         texts = sample.texts
         if self.caption != "all" and texts:
             which = int(generator.integers(len(texts))) if self.caption == "random" else 0
             texts = [texts[which]]
-        return replace(sample, images=images, texts=texts)
+        seen, lost = moved(sample, images, geometry)
+        seen = replace(seen, texts=texts)
+        return Item(place, seen, skipped, geometry, list(sample.instances), lost, key)
 
     def _read(self, index: int) -> Sample:
         if self.cache is None:
-            return self.dataset[index]
+            return _aligned(self.dataset[index])
         held = self.cache[index]
         if isinstance(held, BrokenImage):
             # A new one: raising the held one would grow its traceback each time.
@@ -169,10 +194,15 @@ class View(Dataset[Item | Skipped]):
 
         def one(index: int) -> Sample | BrokenImage:
             try:
-                sample = self.dataset[index]
+                sample = _aligned(self.dataset[index])
             except BrokenImage as error:
                 return BrokenImage(error.name, error.reason)
-            return replace(sample, images=[_small(image, size) for image in sample.images])
+            small = [_small(image, size) for image in sample.images]
+            shrunk = tuple(
+                identity(*sides(before)).resize(*sides(after))
+                for before, after in zip(sample.images, small, strict=True)
+            )
+            return moved(sample, list(small), shrunk)[0]
 
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
             held = list(pool.map(one, range(len(self))))
@@ -180,6 +210,59 @@ class View(Dataset[Item | Skipped]):
         taken = sum(i.nbytes for s in samples for i in s.images if isinstance(i, torch.Tensor))
         log.info("%d decoded images held in %.2f GiB", len(held), taken / 2**30)
         return held
+
+
+def moved(
+    sample: Sample, images: list[Picture], geometry: tuple[Geometry, ...]
+) -> tuple[Sample, tuple[int, ...]]:
+    """A sample with other images, and what is drawn over them moved along.
+
+    Args:
+        sample: as read.
+        images: as transformed.
+        geometry: one for each image; empty changes nothing but the images.
+
+    Returns:
+        The sample, and the ids of instances of which too little is left in view.
+    """
+    if not geometry or not (sample.instances or sample.semantic or "change_mask" in sample.meta):
+        return replace(sample, images=images), ()
+    kept: list[Instance] = []
+    lost: list[int] = []
+    for instance in sample.instances:
+        seen = geometry[instance.image_id].instance(instance)
+        if seen is None:
+            lost.append(instance.id)
+        else:
+            kept.append(seen)
+    # One map per date; a change mask is in the frame of the first.
+    semantic = [g.map(m) for m, g in zip(sample.semantic, geometry, strict=False)]
+    meta = sample.meta
+    if meta.get("change_mask") is not None:
+        meta = meta | {"change_mask": geometry[0].map(np.asarray(meta["change_mask"]))}
+    out = replace(sample, images=images, instances=kept, semantic=semantic, meta=meta)
+    return out, tuple(lost)
+
+
+def _aligned(sample: Sample) -> Sample:
+    if sample.layout == "before_after":
+        before, after = (sides(image) for image in sample.images)
+        if before != after:
+            raise BrokenImage(
+                str(sample.meta.get("path") or sample.meta.get("id", "a pair")),
+                f"its two dates differ in size, {before[1]} x {before[0]} and {after[1]} x "
+                f"{after[0]} pixels (width x height); bring them onto one grid first.",
+            )
+    return sample
+
+
+def _nothing_to_move(sample: Sample, transform: Any) -> None:
+    if sample.instances or sample.semantic:
+        raise SampleError(
+            f"sample {sample.meta.get('id', '?')!r} has boxes, masks or maps, and the transform "
+            f"{type(transform).__name__} does not say where pixels go. Take one of "
+            "rsvlm.data.transforms (Preprocess, Squash, Pad, Augment)."
+        )
 
 
 def _small(image: Picture, size: int) -> torch.Tensor:

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from rsvlm.data.order import Batches
 from rsvlm.data.view import View
+from rsvlm.errors import UserError
 
 
 class Loader(DataLoader):
@@ -48,7 +49,8 @@ class DataModule(L.LightningDataModule):
         augment: partial of a training transform, finished with `size=`; None uses the
             evaluation's.
         splits: which split of the data set serves `train`, `val` and `test`; null where a stage
-            has none. `test` may be a list, whose splits are measured one after the other.
+            has none. `test` may be a list, whose splits are measured one after the other. `fit` is
+            what a probe learns from, by default the training split.
         suite: name under which the mean over a list of test splits is given.
         caption: which caption a training sample shows: `random`, `first` or `all`.
         workers: loader processes; null takes one a core left over, at most eight.
@@ -85,6 +87,7 @@ class DataModule(L.LightningDataModule):
         self.make_augment = augment
         self.splits: dict[str, Any] = {"train": "train", "val": "val", "test": "test"}
         self.splits |= splits or {}
+        self.splits.setdefault("fit", self.splits["train"])
         test = self.splits["test"]
         self.test_splits = list(test) if isinstance(test, list | tuple) else [test]
         self.splits["test"] = self.test_splits[0] if self.test_splits else None
@@ -113,7 +116,9 @@ class DataModule(L.LightningDataModule):
         if stage not in self.datasets:
             split = self.splits[stage]
             if split is None:
-                raise ValueError(f"this data set has no split for {stage!r}; see data.splits.")
+                raise UserError(
+                    f"this data set has no split for {stage!r}: name one with data.splits.{stage}=."
+                )
             self.datasets[stage] = self.make_dataset(split=split)
         return self.datasets[stage]
 
@@ -191,6 +196,10 @@ class DataModule(L.LightningDataModule):
         """Loader of the test split."""
         return self._loader("test")
 
+    def fit_dataloader(self) -> Loader:
+        """Loader of the split that a probe learns from, transformed as for evaluation."""
+        return self._loader("fit")
+
     def state_dict(self) -> dict[str, Any]:
         """Where the training loader stands.
 
@@ -218,6 +227,12 @@ class Plain:
     def __call__(self, image: Any, generator: Any) -> Any:
         """The transformed image; draws nothing."""
         return self.preprocess(image)
+
+    def see(self, images: Any, generator: Any) -> tuple[list[Any], list[Any]]:
+        """All images of a sample, and where their pixels go if the transform says so."""
+        if hasattr(self.preprocess, "see"):
+            return self.preprocess.see(images)
+        return [self.preprocess(image) for image in images], []
 
 
 class Fetch(torch.utils.data.Dataset):
