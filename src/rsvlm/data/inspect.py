@@ -6,8 +6,10 @@ import os
 import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 from typing import Any
 
+from rsvlm.data import census
 from rsvlm.data.images import BrokenImage
 
 _CONTEXT = 77
@@ -19,8 +21,9 @@ class Description(dict[str, Any]):
     def __str__(self) -> str:
         published = self["published"]
         lines = [
-            f"{self['dataset']}, split {self['split']}: {self['images']} images"
+            f"{self['dataset']}, split {self['split']}: {self['images']} {self['unit']}"
             + (f" (published: {published})" if published is not None else "")
+            + (f", {self['pictures']} pictures" if "pictures" in self else "")
         ]
         captions = self.get("captions")
         if captions:
@@ -42,6 +45,9 @@ class Description(dict[str, Any]):
                 f"  classes    {len(counts)}, {_range(_ends(counts.values()))} images each"
             )
             lines += [f"             {count:6d}  {name}" for name, count in counts.items()]
+        lines += census.lines(self)
+        if self.get("semantic_classes") and "maps" not in self:
+            lines.append(f"  maps       of {', '.join(self['semantic_classes'])}")
         if self.get("sizes"):
             shown = [f"{size} ({count})" for size, count in list(self["sizes"].items())[:5]]
             more = len(self["sizes"]) - len(shown)
@@ -56,33 +62,53 @@ class Description(dict[str, Any]):
 
 
 def describe(dataset: Any, *, read: bool = False, tokenizer: Any = None) -> Description:
-    """Counts, captions, classes and faults of a data set.
+    """Counts, captions, classes, dialogues, instances and faults of a data set.
 
     Args:
         dataset: a sequence of samples; one with `entries` is described without reading images.
-        read: decode every image, to find the broken ones and the sizes.
+        read: decode every image and map, to find the broken ones, the sizes and the share of each
+            class of the maps.
         tokenizer: counts captions over 77 tokens; open_clip's, unless given.
     """
     entries = getattr(dataset, "entries", None)
+    found = census.Census(getattr(dataset, "semantic_classes", ()))
+    unread = ""
     if entries is None:
-        entries = [_Plain(dataset[i]) for i in range(len(dataset))]
+        entries = []
+        for i in range(len(dataset)):
+            sample = dataset[i]
+            found.add(sample)
+            found.add_maps(sample)
+            entries.append(_Plain(sample))
+    elif hasattr(dataset, "annotate"):
+        unread = _annotations(dataset, found)
     split = getattr(dataset, "split", "")
     counts = getattr(dataset, "published_counts", {})
     published = counts.get(split, sum(counts.values()) if split == "all" and counts else None)
     problems = list(getattr(dataset, "problems", ()))
+    unit, pictures = _unit(dataset, entries)
     if published is not None and published != len(dataset):
-        problems.append(f"{len(dataset)} images, {published} were published.")
+        problems.append(f"{len(dataset)} {unit}, {published} were published.")
     twice = [id for id, count in Counter(e.id for e in entries).items() if count > 1]
     if twice:
-        problems.append(f"{len(twice)} image(s) are listed more than once, the first: {twice[0]}.")
+        problems.append(
+            f"{len(twice)} {unit[:-1]}(s) are listed more than once, the first: {twice[0]}."
+        )
+    if unread:
+        problems.append(unread)
     facts = Description(
         dataset=getattr(dataset, "name", type(dataset).__name__),
         split=split,
         images=len(dataset),
+        unit=unit,
         published=published,
         licence=getattr(dataset, "licence", "unknown"),
         problems=problems,
     )
+    if pictures is not None:
+        facts["pictures"] = pictures
+    if getattr(dataset, "semantic_classes", ()):
+        facts["semantic_classes"] = list(dataset.semantic_classes)
     if any(e.texts for e in entries):
         facts["captions"] = _captions([tuple(e.texts) for e in entries], tokenizer)
         over = facts["captions"]["over_context"]
@@ -92,7 +118,7 @@ def describe(dataset: Any, *, read: bool = False, tokenizer: Any = None) -> Desc
             problems.append(f"{facts['captions']['wordless']} caption(s) hold no word.")
         bare = [e.id for e in entries if not e.texts]
         if bare:
-            problems.append(f"{len(bare)} image(s) have no caption, the first: {bare[0]}.")
+            problems.append(f"{len(bare)} {unit[:-1]}(s) have no caption, the first: {bare[0]}.")
     classes = getattr(dataset, "classes", None)
     if classes:
         labels = Counter(e.label for e in entries)
@@ -100,7 +126,8 @@ def describe(dataset: Any, *, read: bool = False, tokenizer: Any = None) -> Desc
         if labels[None]:
             problems.append(f"{labels[None]} image(s) have no class.")
     if read:
-        _read(dataset, facts)
+        _read(dataset, facts, found)
+    facts.update(found.facts())
     return facts
 
 
@@ -139,19 +166,68 @@ def _captions(captions: list[tuple[str, ...]], tokenizer: Any) -> dict[str, Any]
     }
 
 
-def _read(dataset: Any, facts: Description) -> None:
+def _unit(dataset: Any, entries: Any) -> tuple[str, int | None]:
+    """What its samples are called, and the number of picture files where that is another one."""
+    layout = getattr(dataset, "sample_layout", None)
+    if layout is None or not len(entries) or not hasattr(entries[0], "paths"):
+        return "images", None
+    if layout == "single" and not _added(dataset, "annotate"):
+        return "images", None
+    files = {path for entry in entries for path in entry.paths}
+    if layout == "before_after" and len(files) == 2 * len(entries):
+        return "pairs", None
+    if layout == "single" and len(files) == len(entries):
+        return "images", None
+    return "samples", len(files)
+
+
+def _added(dataset: Any, method: str) -> bool:
+    """Whether a reader has more than `FileDataset` in a method."""
+    from rsvlm.data.datasets.base import FileDataset
+
+    return getattr(type(dataset), method, None) not in (None, getattr(FileDataset, method))
+
+
+def _annotations(dataset: Any, found: census.Census) -> str:
+    """Counts the annotations without decoding images; tells of those that need one."""
+    flagged = len(dataset) and "changeflag" in dataset.entries[0].meta
+    if not flagged and not _added(dataset, "annotate"):
+        return ""
+    unread = []
+    for index in range(len(dataset)):
+        try:
+            found.add(census.hollow(dataset, index))
+        except BrokenImage as error:
+            unread.append(error)
+    if not unread:
+        return ""
+    return f"the annotations of {len(unread)} sample(s) could not be read, the first: {unread[0]}"
+
+
+def _read(dataset: Any, facts: Description, found: census.Census) -> None:
+    whole = _added(dataset, "read_maps") or getattr(dataset, "sample_layout", "single") != "single"
+
     def one(index: int) -> Any:
         try:
-            image = dataset.image(index) if hasattr(dataset, "image") else dataset[index].images[0]
+            if whole:
+                sample = dataset[index]
+                with lock:
+                    found.add_maps(sample)
+                image = sample.images[0]
+            elif hasattr(dataset, "image"):
+                image = dataset.image(index)
+            else:
+                image = dataset[index].images[0]
         except BrokenImage as error:
             return error
         return image.size if isinstance(image.size, tuple) else (image.shape[2], image.shape[1])
 
+    lock = Lock()
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        found = list(pool.map(one, range(len(dataset))))
-    sizes = Counter(f"{f[0]} x {f[1]}" for f in found if isinstance(f, tuple))
-    facts["sizes"] = dict(sizes.most_common())
-    facts["problems"].extend(str(f) for f in found if isinstance(f, BrokenImage))
+        sizes = list(pool.map(one, range(len(dataset))))
+    counts = Counter(f"{f[0]} x {f[1]}" for f in sizes if isinstance(f, tuple))
+    facts["sizes"] = dict(counts.most_common())
+    facts["problems"].extend(str(f) for f in sizes if isinstance(f, BrokenImage))
 
 
 def _ends(values: Any) -> tuple[int, int]:

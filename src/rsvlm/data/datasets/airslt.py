@@ -88,15 +88,9 @@ class AIRSLT(FileDataset):
         if not self.entries:
             raise self.not_found("no image of the annotations is there.")
 
-    def __getitem__(self, index: int) -> Sample:
-        """One sentence, its image and its regions.
-
-        Raises:
-            BrokenImage: the image cannot be used.
-        """
-        sample = super().__getitem__(index)
+    def annotate(self, sample: Sample, index: int) -> None:
+        """Adds the regions."""
         sample.instances = self.instances(index)
-        return sample
 
     def image(self, index: int) -> Image.Image:
         """Reads the image alone."""

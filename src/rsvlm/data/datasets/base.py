@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from PIL import Image
 from torch.utils.data import Dataset
 
-from rsvlm.data.images import read_image
+from rsvlm.data.images import BrokenImage, read_image
 from rsvlm.data.sample import Layout, Sample
 from rsvlm.errors import UserError, near
 
@@ -47,8 +47,9 @@ class Entry:
 class FileDataset(Dataset[Sample]):
     """A list of samples in image files; subclasses fill `entries`.
 
-    What is more than captions and a class (dialogues, boxes, masks, maps) a subclass adds in
-    `annotate`, when a sample is read; what can be wrong with the files it finds when it opens.
+    What is more than captions and a class (dialogues, boxes, masks) a subclass adds in `annotate`,
+    and what lies in picture files beside the images (maps) in `read_maps`, when a sample is read;
+    what can be wrong with the files it finds when it opens.
 
     Attributes:
         name: the word for this data set in metric names.
@@ -62,6 +63,7 @@ class FileDataset(Dataset[Sample]):
         root: the data set's folder.
         split: the part that this object serves.
         classes: names of the scene classes, in the order of the labels.
+        semantic_classes: names of the classes of its maps, in the order of their ids.
         entries: the images, in order.
         problems: what was amiss and could be passed over, one sentence each.
     """
@@ -74,6 +76,7 @@ class FileDataset(Dataset[Sample]):
     paper: str = ""
     homepage: str = ""
     published_counts: ClassVar[dict[str, int]] = {}
+    semantic_classes: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, root: str | Path, split: str, *, convert: bool = False) -> None:
         self.root = Path(root).expanduser()
@@ -90,7 +93,7 @@ class FileDataset(Dataset[Sample]):
         """Reads one sample.
 
         Raises:
-            BrokenImage: its image cannot be used.
+            BrokenImage: its image cannot be used, or the two of a pair differ in size.
         """
         entry = self.entries[index]
         meta = {
@@ -100,15 +103,18 @@ class FileDataset(Dataset[Sample]):
             "licence": self.licence,
             "path": entry.path,
         }
-        others = [read_image(path, self.convert) for path in entry.more]
+        images = [self.image(index), *(read_image(path, self.convert) for path in entry.more)]
+        if self.sample_layout == "before_after":
+            same_size(images[0], images[-1], entry.paths[-1])
         sample = Sample(
-            images=[self.image(index), *others],
+            images=list(images),
             layout=self.sample_layout,
             texts=list(entry.texts),
             label=entry.label,
             meta=meta | entry.meta,
         )
         self.annotate(sample, index)
+        self.read_maps(sample, index)
         return sample
 
     def image(self, index: int) -> Image.Image:
@@ -116,7 +122,13 @@ class FileDataset(Dataset[Sample]):
         return read_image(self.entries[index].path, self.convert)
 
     def annotate(self, sample: Sample, index: int) -> None:
-        """Adds dialogues, instances or maps to the sample of entry `index`; here nothing."""
+        """Adds dialogues or instances to the sample of entry `index`; here nothing.
+
+        `rsvlm.data.inspect` counts what it adds, with images that are opened when they are used.
+        """
+
+    def read_maps(self, sample: Sample, index: int) -> None:
+        """Adds what lies in further picture files, as semantic maps do; here nothing."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.root)!r}, {self.split!r}): {len(self)} images"
@@ -128,6 +140,20 @@ class FileDataset(Dataset[Sample]):
         return UserError(
             f"{self.title} is not in {str(self.root)!r}: {what} Expected:\n\n{layout}\n\nSet "
             f"data.root= to the folder that holds it.{source}"
+        )
+
+
+def same_size(first: Image.Image, other: Image.Image, path: str) -> None:
+    """Holds two pictures of one place against each other.
+
+    Raises:
+        BrokenImage: they differ in size.
+    """
+    if first.size != other.size:
+        raise BrokenImage(
+            path,
+            f"is {other.width} x {other.height}, the first picture of its pair is {first.width} x "
+            f"{first.height}. Both must show the same ground; cut or resize them alike.",
         )
 
 

@@ -39,15 +39,16 @@ class _Dtype:
     """Stands in for `numpy.dtype` while a number is put together."""
 
     def __init__(self, code: str, *_: Any) -> None:
-        self.code, self.order = str(code), "<"
+        self.code = str(code)
+        self.order: Any = "<"
 
     def __setstate__(self, state: Any) -> None:
-        self.order = str(state[1])
+        self.order = state[1] if state[1] in ("<", ">") else "="
 
 
 def _scalar(kind: _Dtype, data: bytes) -> int | float | bool:
     """A NumPy number as Python's."""
-    found = np.dtype(kind.code).newbyteorder(kind.order if kind.order in "<>" else "=")
+    found = np.dtype(kind.code).newbyteorder(kind.order)
     if found.kind not in _KINDS:
         raise _Refused(f"a NumPy value of type {kind.code}")
     # Protocols below 3 hand bytes over as text.

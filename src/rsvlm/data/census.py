@@ -1,0 +1,169 @@
+"""Counts dialogues, instances, maps and changes over the samples of a data set."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from rsvlm.data.images import BrokenImage
+from rsvlm.data.sample import Sample
+
+_SHOWN = 30
+
+
+class Census:
+    """Adds up what samples carry beside captions and a class.
+
+    Args:
+        semantic_classes: names of the classes of the maps.
+    """
+
+    def __init__(self, semantic_classes: Sequence[str] = ()) -> None:
+        self.semantic_classes = tuple(semantic_classes)
+        self.turns: list[int] = []
+        self.asked: Counter[str] = Counter()
+        self.instances: list[int] = []
+        self.categories: Counter[str] = Counter()
+        self.parts: Counter[str] = Counter()
+        self.changed: Counter[bool] = Counter()
+        self.maps: Counter[int] = Counter()
+        self.pixels = np.zeros(len(self.semantic_classes), np.int64)
+
+    def add(self, sample: Sample) -> None:
+        """Counts one sample."""
+        if sample.turns:
+            self.turns.append(len(sample.turns))
+            self.asked.update(t.kind or "no kind" for t in sample.turns if t.role == "user")
+        if sample.instances:
+            self.instances.append(len(sample.instances))
+        for instance in sample.instances:
+            self.categories[instance.category] += 1
+            self.parts["box"] += instance.box is not None and instance.angle is None
+            self.parts["oriented box"] += instance.angle is not None
+            self.parts["mask"] += instance.mask is not None
+            self.parts["phrase"] += instance.phrase is not None
+        if "changeflag" in sample.meta:
+            self.changed[bool(sample.meta["changeflag"])] += 1
+
+    def add_maps(self, sample: Sample) -> None:
+        """Counts the pixels of its maps."""
+        if sample.semantic:
+            self.maps[len(sample.semantic)] += 1
+        for ids in sample.semantic:
+            counts = np.bincount(ids.ravel(), minlength=len(self.pixels))
+            if len(counts) > len(self.pixels):
+                self.pixels = np.pad(self.pixels, (0, len(counts) - len(self.pixels)))
+            self.pixels += counts
+
+    def facts(self) -> dict[str, Any]:
+        """What was found, by name; nothing where there is nothing."""
+        facts: dict[str, Any] = {}
+        if self.turns:
+            facts["turns"] = {
+                "count": sum(self.turns),
+                "samples": len(self.turns),
+                "per_sample": (min(self.turns), max(self.turns)),
+                "kinds": dict(self.asked.most_common()),
+            }
+        if self.instances:
+            facts["instances"] = {
+                "count": sum(self.instances),
+                "samples": len(self.instances),
+                "per_sample": (min(self.instances), max(self.instances)),
+                "parts": {k: v for k, v in self.parts.items() if v},
+                "categories": dict(self.categories.most_common()),
+            }
+        if self.changed:
+            facts["changed"] = (self.changed[True], sum(self.changed.values()))
+        if self.maps:
+            total = int(self.pixels.sum())
+            names = [*self.semantic_classes, *map(str, range(len(self.semantic_classes), 256))]
+            facts["maps"] = {
+                "samples": sum(self.maps.values()),
+                "per_sample": (min(self.maps), max(self.maps)),
+                "pixels": {
+                    name: int(count) / total
+                    for name, count in zip(names, self.pixels, strict=False)
+                    if count or name in self.semantic_classes
+                },
+            }
+        return facts
+
+
+def lines(facts: dict[str, Any]) -> list[str]:
+    """The census as lines of a report."""
+    out = []
+    if "turns" in facts:
+        turns = facts["turns"]
+        out.append(
+            f"  turns      {turns['count']} in {turns['samples']} samples; "
+            f"{_range(turns['per_sample'])} each; questions by kind:"
+        )
+        out += _table(turns["kinds"])
+    if "instances" in facts:
+        found = facts["instances"]
+        out.append(
+            f"  instances  {found['count']} in {found['samples']} samples; "
+            f"{_range(found['per_sample'])} each"
+        )
+        parts = ", ".join(f"{count} with {name}" for name, count in found["parts"].items())
+        out.append(f"             {parts}; by category:")
+        out += _table(found["categories"])
+    if "changed" in facts:
+        changed, total = facts["changed"]
+        out.append(f"  changed    {changed} of {total}, {total - changed} unchanged")
+    if "maps" in facts:
+        found = facts["maps"]
+        out.append(
+            f"  maps       {found['samples']} samples with {_range(found['per_sample'])}; of all "
+            "pixels:"
+        )
+        out += [f"             {share:6.1%}  {name}" for name, share in found["pixels"].items()]
+    return out
+
+
+def hollow(dataset: Any, index: int) -> Sample:
+    """A sample's annotations, with images that are opened only when they are looked at.
+
+    Args:
+        dataset: a `FileDataset`.
+        index: which.
+    """
+    entry = dataset.entries[index]
+    sample = Sample([], layout="interleaved", texts=list(entry.texts), label=entry.label)
+    sample.meta = {"id": entry.id, "dataset": dataset.name, "path": entry.path} | entry.meta
+    sample.images = _Pictures(entry.paths)  # type: ignore[assignment]
+    sample.layout = dataset.sample_layout
+    dataset.annotate(sample, index)
+    return sample
+
+
+class _Pictures(Sequence[Image.Image]):
+    """Pictures that are opened when they are asked for, and decoded when their pixels are."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self._paths = paths
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: Any) -> Any:
+        path = self._paths[index]
+        try:
+            return Image.open(path)
+        except OSError as error:
+            raise BrokenImage(path, f"cannot be opened ({error.strerror or error}).") from error
+
+
+def _table(counts: dict[str, int]) -> list[str]:
+    shown = [f"             {count:6d}  {name}" for name, count in list(counts.items())[:_SHOWN]]
+    more = len(counts) - len(shown)
+    return shown + ([f"                     and {more} more"] if more else [])
+
+
+def _range(ends: tuple[int, int]) -> str:
+    return str(ends[0]) if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}"
