@@ -1,4 +1,7 @@
-"""`python -m rsvlm inspect --data rsicd --root <folder>`: counts, captions, broken files."""
+"""`python -m rsvlm inspect --data rsicd --root <folder>`: counts, captions, broken files.
+
+With `--out sheet.png` it also draws a sheet of samples, with their boxes, masks and maps.
+"""
 
 from __future__ import annotations
 
@@ -75,15 +78,30 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--root", help="the data set's folder")
     parser.add_argument("--split", action="append", help="a split; all of them by default")
     parser.add_argument("--read", action="store_true", help="also decode every picture")
+    parser.add_argument("--out", type=Path, help="also draw a sheet of samples, .png or .jpg")
+    parser.add_argument("--count", type=int, default=10, help="samples on the sheet (default 10)")
     parser.add_argument("option", nargs="*", help="key=value for the data set, as name=eurosat")
     args = parser.parse_args(argv)
 
     from rsvlm.data.inspect import describe
 
+    if args.out and args.out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise UserError(f"--out {args.out}: the sheet is a .png or .jpg file.")
+    if args.count < 1:
+        raise UserError("--count is at least 1.")
     make, splits = reader(args.data, args.root, args.option)
     given = {word.partition("=")[0] for word in args.option}
     if "missing" in inspect.signature(make).parameters and "missing" not in given:
         # Captions without pixels are worth a look: what lacks is told, not refused.
         make = partial(make, missing="keep")
+    opened = []
     for split in args.split or splits:
-        print(describe(make(split=split), read=args.read))
+        dataset = make(split=split)
+        print(describe(dataset, read=args.read))
+        opened.append(dataset)
+    if args.out:
+        from rsvlm.data.sheet import sheet
+
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        sheet(opened, args.count).save(args.out)
+        print(f"wrote {args.out}")
