@@ -43,11 +43,16 @@ class Dialect:
         name: what the report calls it.
         sentinels: names of which any one tells the layout.
         table: published name to ours.
+        facts: attributes that the model must have for weights of this layout, as
+            `{"variant": "released"}`, where the published code differs from its paper.
+        pickled: its files hold whole pickled modules.
     """
 
     name: str
     sentinels: tuple[str, ...]
     table: Mapping[str, Target]
+    facts: Mapping[str, object] = field(default_factory=dict)
+    pickled: bool = False
 
 
 @dataclass
@@ -68,6 +73,9 @@ class Converted:
 #: Layouts of other families, told by a name of theirs; for errors that say what a file looks like.
 FOREIGN: tuple[tuple[str, str], ...] = (
     (r"query_tokens|.*[Qq][Ff]ormer\.", "BLIP-2 (a Q-Former)"),
+    (r"encoder_image2\.net\.", "MModalCC"),
+    (r"encoder_feat\.transformer\.", "RSICCformer or a relative of it"),
+    (r"encoder_trans_dict\.", "Chg2Cap"),
     (r"(image_encoder|mask_decoder|prompt_encoder)\.", "Segment Anything (SAM)"),
     (r"base_model\.model\..*lora_", "a PEFT adapter without its base model"),
     (r"model\.(mm_projector|vision_tower)\.|multi_modal_projector\.", "LLaVA"),
@@ -153,6 +161,22 @@ def detect(
         f"{where} is not a checkpoint of this model. {seen}; its names are such as "
         f"{', '.join(list(tensors)[:3])}. The model takes these layouts: {known}."
     )
+
+
+def check_facts(model: object, dialect: Dialect, where: str) -> None:
+    """Hold a model against what a published layout needs of it.
+
+    Raises:
+        UserError: an attribute that differs; says what to ask for.
+    """
+    wrong = {n: v for n, v in dialect.facts.items() if getattr(model, n, v) != v}
+    if wrong:
+        have = ", ".join(f"{name}={getattr(model, name)}" for name in wrong)
+        want = " ".join(f"model.{name}={value}" for name, value in wrong.items())
+        raise UserError(
+            f"{where} is a published {dialect.name} checkpoint, which the model with {have} cannot "
+            f"stand for: its outputs would not be the published ones. Say {want}, or train anew."
+        )
 
 
 def convert(tensors: Mapping[str, Tensor], dialect: Dialect, where: str) -> Converted:

@@ -13,7 +13,14 @@ from torch import Tensor, nn
 from rsvlm.checkpoints.check import check, within
 from rsvlm.checkpoints.clip_facts import check_row, hint, settle_activation
 from rsvlm.checkpoints.clip_keys import CLIP_DIALECTS
-from rsvlm.checkpoints.dialects import Converted, Dialect, convert, detect, published
+from rsvlm.checkpoints.dialects import (
+    Converted,
+    Dialect,
+    check_facts,
+    convert,
+    detect,
+    published,
+)
 from rsvlm.checkpoints.read import Contents, read
 from rsvlm.checkpoints.resolve import Source, resolve
 from rsvlm.checkpoints.save import check_towers, left_out
@@ -104,7 +111,8 @@ def load(
         part: the model is this part of the checkpoint's model, as `visual` of a CLIP.
         dialects: layouts to try; None takes the model's own.
         interpolate: resize position embeddings of another image size.
-        pickled: the file holds whole modules; take their tensors without running their code.
+        pickled: the file may hold whole modules; take their tensors without running their code.
+            Models that are published so say it themselves.
 
     Raises:
         UserError: the file is not there, damaged, of another model or incomplete, or nothing says
@@ -113,6 +121,8 @@ def load(
     found = resolve(str(source))
     if found.row is not None and isinstance(model, CLIP):
         check_row(found.row, model.arch, found.name)
+    dialects = dialects_of(model) if dialects is None else dialects
+    pickled = pickled or any(dialect.pickled for dialect in dialects)
     contents = read(found.local(), pickled=pickled)
     return load_contents(
         model,
@@ -121,7 +131,7 @@ def load(
         new=new,
         towers=towers,
         part=part,
-        dialects=dialects_of(model) if dialects is None else dialects,
+        dialects=dialects,
         interpolate=interpolate,
     )
 
@@ -145,6 +155,8 @@ def load_contents(
     own = model.state_dict()
     full = {f"{part}.{name}": value for name, value in own.items()} if part else own
     dialect = None if packed else detect(contents.tensors, dialects, full, where)
+    if dialect is not None:
+        check_facts(model, dialect, where)
     done = (
         Converted(dict(contents.tensors))
         if dialect is None

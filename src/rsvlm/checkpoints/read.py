@@ -54,7 +54,7 @@ def read(path: Path, *, pickled: bool = False) -> Contents:
 
     Args:
         path: the file or folder.
-        pickled: the file holds whole modules; take their tensors without running their code.
+        pickled: the file may hold whole modules; take their tensors without running their code.
 
     Raises:
         UserError: not a checkpoint, damaged, incomplete, or a pickle that wants to run code.
@@ -73,7 +73,7 @@ def read(path: Path, *, pickled: bool = False) -> Contents:
         objects = _parts(folder, names)
     else:
         file = folder / names[0]
-        objects = read_pickled(file) if pickled else _file(file)
+        objects = _file(file, pickled=pickled)
     contents = unwrap(objects, path)
     contents.configs = configs
     return contents
@@ -127,7 +127,7 @@ def _joined(folder: Path, names: list[str]) -> dict[str, Any]:
     return tensors
 
 
-def _file(path: Path) -> dict[str, Any]:
+def _file(path: Path, *, pickled: bool = False) -> dict[str, Any]:
     """The dict that one file holds."""
     with path.open("rb") as file:
         head = file.read(512)
@@ -144,11 +144,11 @@ def _file(path: Path) -> dict[str, Any]:
             "(a login, an error, /blob/ in place of /resolve/). Fetch it again."
         )
     if head.startswith(b"PK"):
-        return _zip(path)
+        return _zip(path, pickled=pickled)
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 32:
         return _safetensors(path)
     if head[:1] == b"\x80":
-        return _torch(path, mmap=False)
+        return _torch(path, mmap=False, pickled=pickled)
     raise UserError(
         f"{path} is no checkpoint that can be read: neither torch's format, nor safetensors, nor a "
         f"zip (it starts with {head[:8]!r})."
@@ -165,7 +165,7 @@ def _safetensors(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is damaged or cut short ({error}). Fetch it again.") from error
 
 
-def _zip(path: Path) -> dict[str, Any]:
+def _zip(path: Path, *, pickled: bool) -> dict[str, Any]:
     """A torch file (a zip itself), or a zip with one checkpoint in it."""
     try:
         with zipfile.ZipFile(path) as file:
@@ -176,7 +176,7 @@ def _zip(path: Path) -> dict[str, Any]:
     if "constants.pkl" in inside:
         raise UserError(_jit(path))
     if "data.pkl" in inside:
-        return _torch(path, mmap=True)
+        return _torch(path, mmap=True, pickled=pickled)
     weights = [n for n in names if is_weights(n) and not n.startswith(("__MACOSX", "."))]
     if len(weights) != 1:
         found = ", ".join(weights) or "none"
@@ -186,7 +186,7 @@ def _zip(path: Path) -> dict[str, Any]:
         )
     with tempfile.TemporaryDirectory(prefix="rsvlm-") as folder, zipfile.ZipFile(path) as file:
         try:
-            return _file(Path(file.extract(weights[0], folder)))
+            return _file(Path(file.extract(weights[0], folder)), pickled=pickled)
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise UserError(f"{path}!{weights[0]} is damaged ({error}). Fetch it again.") from error
         except UserError as error:
@@ -202,7 +202,7 @@ def _jit(path: Path) -> str:
     )
 
 
-def _torch(path: Path, *, mmap: bool) -> dict[str, Any]:
+def _torch(path: Path, *, mmap: bool, pickled: bool) -> dict[str, Any]:
     """What `torch.save` wrote. Mapped into memory, so optimiser states are never read."""
     # Elsewhere than on posix a mapped file cannot be deleted, which `_zip` does.
     mmap = mmap and os.name == "posix"
@@ -212,6 +212,8 @@ def _torch(path: Path, *, mmap: bool) -> dict[str, Any]:
         unsafe = _unsafe(path, str(error))
         if not unsafe:
             raise UserError(f"{path} is damaged or cut short. Fetch it again.") from error
+        if pickled:
+            return dict(read_pickled(path))
         raise UserError(
             f"{path} holds pickled code, and nothing of it was run: {', '.join(unsafe)}. If it is "
             "a whole pickled module, checkpoints.load(..., pickled=True) takes its tensors "
@@ -255,6 +257,13 @@ def unwrap(content: Mapping[str, Any], path: Path) -> Contents:
             break
         node = inner[0]
     tensors = {str(name): value for name, value in node.items() if isinstance(value, Tensor)}
+    if not tensors:  # a state dict for each part of the model, as Chg2Cap's {"decoder_dict": ...}
+        tensors = {
+            f"{part}.{name}": value
+            for part, state in node.items()
+            if isinstance(state, Mapping) and all(isinstance(v, Tensor) for v in state.values())
+            for name, value in state.items()
+        }
     if not tensors:
         names = ", ".join(map(str, list(content)[:8]))
         raise UserError(f"{path} holds no tensors where a state dict would be; its keys: {names}.")

@@ -152,6 +152,7 @@ class Answer:
         masks: [H, W] bool at the original size.
         retrieved: (id, score) pairs, best first.
         sources: where retrieved knowledge comes from.
+        finished: False where a generated text was cut at its greatest length.
     """
 
     text: str = ""
@@ -161,3 +162,4 @@ class Answer:
     masks: list[np.ndarray] = field(default_factory=list)
     retrieved: list[tuple[str, float]] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
+    finished: bool = True

@@ -1,0 +1,74 @@
+"""Cross entropy over the words of captions and answers.
+
+With several processes the mean is taken over the words of all of them: each process gives its own
+words' sum over the mean count, so that the mean over processes, which `DistributedDataParallel`
+takes, is the loss of the global batch, however unevenly its words are spread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rsvlm.errors import UserError
+
+
+def word_cross_entropy(logits: Tensor, targets: Tensor, *, smoothing: float = 0.0) -> Tensor:
+    """Mean cross entropy in float32 over the words of all processes.
+
+    Args:
+        logits: [N, V], the supervised positions only.
+        targets: [N] long.
+        smoothing: label smoothing.
+
+    Returns:
+        A scalar; 0 with a defined gradient where there is no word at all.
+    """
+    total = F.cross_entropy(logits.float(), targets, reduction="sum", label_smoothing=smoothing)
+    count = torch.tensor(float(len(targets)), device=logits.device)
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(count)
+        count = count / dist.get_world_size()
+    return total / count.clamp_min(1e-6)  # without a word anywhere the sum is 0
+
+
+class CaptionLoss(nn.Module):
+    """Cross entropy of the next word over the real steps of each caption.
+
+    A caption of n ids, start and end included, has n - 1 steps; padding never counts. This is the
+    published loss over packed sequences with padding ignored.
+
+    Args:
+        pad: id of the padding.
+        smoothing: label smoothing.
+    """
+
+    def __init__(self, pad: int = 0, *, smoothing: float = 0.0) -> None:
+        super().__init__()
+        if not 0 <= smoothing < 1:
+            raise UserError(f"loss.smoothing={smoothing}: it must lie in [0, 1).")
+        self.pad, self.smoothing = pad, smoothing
+
+    def forward(self, outputs: Mapping[str, Tensor], batch: Any) -> dict[str, Tensor]:
+        """The loss of one batch.
+
+        Args:
+            outputs: `logits` [B, T, V]; row t predicts word t + 1.
+            batch: `input_ids` [B, L], `caption_lengths` [B] with start and end.
+
+        Returns:
+            `caption`, a scalar.
+        """
+        logits = outputs["logits"]
+        targets = batch.input_ids[:, 1 : logits.shape[1] + 1]
+        logits = logits[:, : targets.shape[1]]
+        steps = torch.arange(targets.shape[1], device=targets.device)
+        keep = steps < batch.caption_lengths.view(-1, 1) - 1
+        keep &= targets != self.pad
+        loss = word_cross_entropy(logits[keep], targets[keep], smoothing=self.smoothing)
+        return {"caption": loss}

@@ -1,0 +1,374 @@
+"""MModalCC: change captions from the images and the semantic maps of two dates.
+
+Karaca, Ozelbas and others, 2025, "Robust Change Captioning in Remote Sensing: SECOND-CC Dataset
+and MModalCC Framework", IEEE JSTARS (doi 10.1109/JSTARS.2025.3600613, arXiv 2501.10075), and the
+code at ChangeCapsInRS/SecondCC, commit bac59aa.
+
+Two ResNet-101, up to layer3, give four maps of 14 x 14: images and coloured semantic maps, before
+and after. Each layer of the encoder lets the two modalities of a date attend to one another (CMCA)
+and then each to the difference of its own two dates (UDCA); the layers' outputs are fused stage by
+stage. The decoder attends to both modalities with one attention and weighs the two results and the
+words with gates (MGCA).
+
+Paper and code differ. In the drawing a layer takes the outputs of the one before (`stacked`); in
+the code every layer gets the same projected maps (`parallel`, so the published weights need it).
+The drawing has one fusion for each modality, and one attention for each purpose; the code shares
+them. The code feeds images and maps in 0..1, which is probably a slip of its transform; the
+ImageNet weights that it starts from expect ImageNet's mean and deviation.
+
+Recipe (code): Adam, learning rate 5e-5 throughout, the decoder's times 0.7 whenever the epochs
+without a better BLEU-4 are a multiple of 3; gradients of decoder and towers clipped by value at 5,
+not the encoder's; batch 28, 30 epochs, stop after 10 without a better one; dropout 0.5; a sample is
+one image with one of its captions. Stem and layer1 of the towers are frozen, but their batch norm's
+running statistics move. Beam 4 in evaluation, 1 in validation.
+
+Checkpoints are dicts of whole pickled modules, whose tensors `checkpoints.load` takes without
+running their code; they are on Google Drive only and have no zoo row. They hold tensors that the
+published code never uses; the table names and drops them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rsvlm.checkpoints.change_keys import (
+    cross_layer,
+    decoder_table,
+    fusion_table,
+    resnet_tower,
+)
+from rsvlm.checkpoints.dialects import Dialect, Target
+from rsvlm.data.palette import NO_CHANGE, RGB, SECOND
+from rsvlm.encoders.resnet import ResNet
+from rsvlm.errors import UserError, near
+from rsvlm.nn.change_attention import CrossLayer, Fusion, GridPositions, reset_encoder
+from rsvlm.nn.change_captioner import ChangeCaptioner
+from rsvlm.nn.change_decoder import CaptionDecoder
+
+VARIANTS = ("stacked", "parallel")
+
+#: Colours by class id. The published training turned SECOND's white, "no change", into black.
+SECOND_COLOURS: tuple[RGB, ...] = tuple(
+    (0, 0, 0) if number == NO_CHANGE else colour for number, colour in enumerate(SECOND.values())
+)
+#: The generated world's classes beyond SECOND's six.
+SCENES_COLOURS: tuple[RGB, ...] = (
+    *SECOND_COLOURS[:NO_CHANGE],
+    *((255, 255, 0), (255, 0, 255), (0, 255, 255), (255, 128, 0)),
+    *((128, 0, 255), (0, 128, 128), (255, 255, 255)),
+)
+PALETTES: Mapping[str, tuple[RGB, ...]] = {"second": SECOND_COLOURS, "scenes": SCENES_COLOURS}
+
+
+class ModalLayer(nn.Module):
+    """CMCA, then UDCA, for both dates and modalities.
+
+    `I_t = cross(I_t, S_t)`, `S_t = cross(S_t, I_t)`, then `I_t = cross(I_t, I_2 - I_1)` and
+    `S_t = cross(S_t, S_2 - S_1)`, the differences being those of the layer's inputs.
+
+    Args:
+        dim: width.
+        heads: attention heads.
+        dropout: of everything inside.
+        shared: one attention for all eight calls, as in the code; else one for each purpose and
+            modality, as drawn in the paper.
+        cmca: attend across modalities at all.
+        semantic: there is a second modality.
+    """
+
+    def __init__(
+        self, dim: int, heads: int, *, dropout: float, shared: bool, cmca: bool, semantic: bool
+    ) -> None:
+        super().__init__()
+        self.cmca, self.semantic = cmca and semantic, semantic
+        kinds = ["image_difference", "semantic_difference"] if semantic else ["image_difference"]
+        kinds += ["image_cross", "semantic_cross"] if self.cmca else []
+        self.cross = nn.ModuleDict(
+            {
+                kind: CrossLayer(dim, heads, dropout=dropout)
+                for kind in (["shared"] if shared else kinds)
+            }
+        )
+
+    def _cross(self, kind: str, queries: Tensor, keys: Tensor) -> Tensor:
+        """[2, B, S, D] and [2 or 1, B, S, D]: both dates at once."""
+        layer = self.cross["shared" if "shared" in self.cross else kind]
+        return layer(queries.flatten(0, 1), keys.expand_as(queries).flatten(0, 1)).view_as(queries)
+
+    def forward(self, images: Tensor, maps: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """[2, B, S, D] of each modality, before and after, to the same."""
+        found = images
+        if self.cmca and maps is not None:
+            found = self._cross("image_cross", images, maps)
+        found = self._cross("image_difference", found, images[1:] - images[:1])
+        if maps is None:
+            return found, None
+        seen = self._cross("semantic_cross", maps, images) if self.cmca else maps
+        return found, self._cross("semantic_difference", seen, maps[1:] - maps[:1])
+
+
+class ModalEncoder(nn.Module):
+    """Projection, positions, layers and fusion of both modalities.
+
+    Args:
+        feature_dim: channels of the image features.
+        semantic_dim: channels of the map features; None for images alone.
+        dim: width of one date.
+        heads: attention heads.
+        layers: number of layers.
+        grid: side of the feature maps; others are pooled to it.
+        dropout: inside of the layers.
+        variant: `stacked` or `parallel`.
+        share_cross_weights: see `ModalLayer`.
+        share_conv_block: one fusion for both modalities.
+        cmca: see `ModalLayer`.
+    """
+
+    def __init__(
+        self,
+        feature_dim: int,
+        semantic_dim: int | None,
+        *,
+        dim: int,
+        heads: int,
+        layers: int,
+        grid: int,
+        dropout: float,
+        variant: str,
+        share_cross_weights: bool,
+        share_conv_block: bool,
+        cmca: bool,
+    ) -> None:
+        super().__init__()
+        semantic = semantic_dim is not None
+        self.grid, self.stacked = grid, variant == "stacked"
+        self.positions = GridPositions(grid, grid, dim)
+        self.projection = nn.Conv2d(feature_dim, dim, 1)
+        self.projection_semantic = (
+            nn.Conv2d(semantic_dim, dim, 1) if semantic_dim is not None else None
+        )
+        self.layers = nn.ModuleList(
+            ModalLayer(
+                dim,
+                heads,
+                dropout=dropout,
+                shared=share_cross_weights,
+                cmca=cmca,
+                semantic=semantic,
+            )
+            for _ in range(layers)
+        )
+        self.fusion = Fusion(dim, layers)
+        self.fusion_semantic = Fusion(dim, layers) if semantic and not share_conv_block else None
+        reset_encoder(self)
+
+    def _tokens(self, features: Tensor, projection: nn.Module) -> Tensor:
+        """[B, 2, C, h, w] to [2, B, grid * grid, D]."""
+        pooled = F.adaptive_avg_pool2d(features.transpose(0, 1).flatten(0, 1), self.grid)
+        tokens = projection(pooled).flatten(2).transpose(1, 2)
+        tokens = tokens + self.positions(self.grid, self.grid)
+        return tokens.unflatten(0, (2, -1))
+
+    def forward(self, images: Tensor, maps: Tensor | None) -> list[Tensor]:
+        """Features [B, 2, C, h, w] of each modality to one memory [B, S, 2 D] of each."""
+        now = self._tokens(images, self.projection)
+        also = None
+        if self.projection_semantic is not None and maps is not None:
+            also = self._tokens(maps, self.projection_semantic)
+        outputs = []
+        first = (now, also)
+        for layer in self.layers:
+            now, also = layer(now, also) if self.stacked else layer(*first)
+            outputs.append((now, also))
+        memories = [self.fusion([(x[0], x[1]) for x, _ in outputs], self.grid, self.grid)]
+        if also is not None:
+            fusion = self.fusion_semantic or self.fusion
+            memories.append(fusion([(y[0], y[1]) for _, y in outputs], self.grid, self.grid))
+        return memories
+
+
+class MModalCC(ChangeCaptioner):
+    """The model; all sizes are numbers, the published ones by default.
+
+    Args:
+        rgb: tower of the images, [N, 3, H, W] to [N, dim, h, w].
+        semantic: tower of the coloured semantic maps; None for a model of images alone.
+        vocab_size: words, the four special ones included.
+        dim: width of one date; the decoder has twice as much.
+        heads: attention heads of the encoder.
+        layers: layers of the encoder.
+        grid: side of the feature maps.
+        encoder_dropout: inside of the encoder.
+        decoder_heads: attention heads of the decoder.
+        decoder_layers: layers of the decoder.
+        dropout: inside of the decoder and before its head.
+        word_dropout: of embedded words.
+        variant: `stacked` (paper) or `parallel` (released code and weights).
+        share_cross_weights: see `ModalLayer`; the published weights need True.
+        share_conv_block: one fusion for both modalities; the published weights need True.
+        cmca: cross-modal attention; False leaves it out.
+        mgca: gates in the decoder; False adds the attentions up instead.
+        normalize: `imagenet` or `none`; None means `imagenet` for `stacked` and `none`, as the
+            published weights need it, for `parallel`.
+        palette: colours of the semantic classes by id: `second`, `scenes`, or a list of RGB.
+        **options: see `ChangeCaptioner`.
+
+    Raises:
+        UserError: an unknown variant or palette.
+    """
+
+    def __init__(
+        self,
+        rgb: nn.Module,
+        semantic: nn.Module | None,
+        vocab_size: int,
+        *,
+        dim: int = 512,
+        heads: int = 8,
+        layers: int = 2,
+        grid: int = 14,
+        encoder_dropout: float = 0.5,
+        decoder_heads: int = 8,
+        decoder_layers: int = 1,
+        dropout: float = 0.5,
+        word_dropout: float = 0.1,
+        variant: str = "stacked",
+        share_cross_weights: bool = True,
+        share_conv_block: bool = True,
+        cmca: bool = True,
+        mgca: bool = True,
+        normalize: str | None = None,
+        palette: str | Sequence[Sequence[int]] = "second",
+        **options: Any,
+    ) -> None:
+        if variant not in VARIANTS:
+            raise UserError(f"model.variant={variant!r}. {near(variant, VARIANTS)}")
+        if isinstance(palette, str) and palette not in PALETTES:
+            raise UserError(f"model.palette={palette!r}. {near(palette, PALETTES)}")
+        decoder = CaptionDecoder(
+            vocab_size,
+            2 * dim,
+            heads=decoder_heads,
+            layers=decoder_layers,
+            memories=1 if semantic is None else 2,
+            gated=mgca,
+            dropout=dropout,
+            word_dropout=word_dropout,
+        )
+        normalize = normalize or ("imagenet" if variant == "stacked" else "none")
+        super().__init__(decoder, normalize=normalize, **options)
+        self.variant = variant
+        self.share_cross_weights, self.share_conv_block = share_cross_weights, share_conv_block
+        colours = PALETTES[palette] if isinstance(palette, str) else palette
+        self.palette = tuple(tuple(int(x) for x in colour) for colour in colours)
+        self.rgb, self.semantic = rgb, semantic
+        self.encoder = ModalEncoder(
+            int(rgb.dim),  # type: ignore[arg-type]
+            None if semantic is None else int(semantic.dim),  # type: ignore[arg-type]
+            dim=dim,
+            heads=heads,
+            layers=layers,
+            grid=grid,
+            dropout=encoder_dropout,
+            variant=variant,
+            share_cross_weights=share_cross_weights,
+            share_conv_block=share_conv_block,
+            cmca=cmca,
+        )
+
+    @property
+    def dialects(self) -> tuple[Dialect, ...]:
+        """The published layout."""
+        return (MMODALCC,)
+
+    def colour(self, maps: Tensor) -> Tensor:
+        """Class ids [B, 2, H, W] as uint8 pictures [B, 2, 3, H, W].
+
+        Raises:
+            UserError: an id without a colour.
+        """
+        low, high = maps.aminmax()
+        if int(low) < 0 or int(high) >= len(self.palette):
+            raise UserError(
+                f"a semantic map holds class {int(low if low < 0 else high)}, and the palette has "
+                f"colours for 0 to {len(self.palette) - 1}: give model.palette the colours of the "
+                "data set's classes, in the order of their ids."
+            )
+        table = torch.tensor(self.palette, dtype=torch.uint8, device=maps.device)
+        return table[maps.long()].movedim(-1, 2)
+
+    def memories(self, batch: Any) -> list[Tensor]:
+        """One memory [B, grid * grid, 2 dim] of each modality.
+
+        Args:
+            batch: `images` [B, 2, 3, H, W]; `semantic`, class ids [B, 2, H, W] or pictures
+                [B, 2, 3, H, W] (uint8, or float as ready).
+
+        Raises:
+            UserError: the model reads semantic maps and the batch has none.
+        """
+        images = self.dates(self.rgb, batch.images)
+        if self.semantic is None:
+            return self.encoder(images, None)
+        maps = batch.semantic
+        if maps is None:
+            raise UserError(
+                "this MModalCC reads semantic maps and the data has none: use a data set with maps "
+                "(SECOND-CC, the generated world), or a model without them (model.semantic=null)."
+            )
+        pictures = maps if maps.dim() == 5 else self.colour(maps)
+        return self.encoder(images, self.dates(self.semantic, pictures))
+
+
+def mmodalcc(
+    vocab_size: int, *, device: torch.device | str | None = None, **options: Any
+) -> MModalCC:
+    """MModalCC at its published size, with random weights.
+
+    Args:
+        vocab_size: words.
+        device: where to build; `meta` makes no weights.
+        **options: see `MModalCC`.
+    """
+    with torch.device(device or torch.get_default_device()):
+        return MModalCC(ResNet(), ResNet(), vocab_size, **options)
+
+
+_LAYER = "encoder_feat.transformer.{}."
+_TABLE: dict[str, Target] = {
+    **resnet_tower("encoder_image.net.", "rgb."),
+    **resnet_tower("encoder_image2.net.", "semantic."),
+    "encoder_feat.w_embedding.weight": "encoder.positions.columns.weight",
+    "encoder_feat.h_embedding.weight": "encoder.positions.rows.weight",
+    "encoder_feat.embedding_1D.weight": None,
+    "encoder_feat.projection.*": "encoder.projection.*",
+    "encoder_feat.projection2.*": "encoder.projection_semantic.*",
+    **cross_layer(_LAYER, "encoder.layers.{}.cross.shared.", "attention2", (3, 4), (3, 4)),
+    # The first attention of each layer, with its norms and feed-forward part, is never called.
+    **{f"{_LAYER}{name}.*": None for name in ("attention", "norm1", "norm2", "linear1", "linear2")},
+    **fusion_table("encoder_feat.", "encoder.fusion."),
+    **decoder_table("decoder.", cross="multihead_attn", norms=(1, 3, 4)),
+    "decoder.transformer.layers.{}.gate.0.*": "decoder.layers.{}.gates.0.*",
+    "decoder.transformer.layers.{}.gate2.0.*": "decoder.layers.{}.gates.1.*",
+    "decoder.transformer.layers.{}.gate3.0.*": "decoder.layers.{}.gate.*",
+    "decoder.transformer.layers.{}.multihead_attn2.*": None,
+    "decoder.transformer.layers.{}.norm2.*": None,
+}
+
+MMODALCC = Dialect(
+    "mmodalcc",
+    ("decoder.transformer.layers.0.gate.0.weight",),
+    _TABLE,
+    facts={
+        "variant": "parallel",
+        "normalize": "none",
+        "share_cross_weights": True,
+        "share_conv_block": True,
+    },
+    pickled=True,
+)

@@ -1,0 +1,225 @@
+"""What the change captioners share: two dates in, a caption out.
+
+A model file gives `memories(batch)`, what the decoder reads; this class does the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from rsvlm.data.sample import Answer
+from rsvlm.encoders.resnet import IMAGENET_MEAN, IMAGENET_STD, prepare
+from rsvlm.errors import UserError, near
+from rsvlm.nn.beam import Hypothesis, beam_search
+from rsvlm.nn.change_attention import batch_norms
+from rsvlm.nn.change_decoder import CaptionDecoder
+
+BATCH_NORM = ("train", "frozen")
+NORMALIZE = ("imagenet", "none")
+
+
+class Words(Protocol):
+    """A word vocabulary."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The sentence of some ids, without start and end."""
+        ...
+
+
+class ChangeCaptioner(nn.Module):
+    """Images of two dates, an encoder of their difference, a caption decoder.
+
+    Args:
+        decoder: the caption decoder.
+        normalize: `imagenet` subtracts the mean and divides by the deviation of ImageNet, `none`
+            leaves images in 0..1.
+        batch_norm: `train` computes batch statistics in training, date by date, as published;
+            `frozen` keeps the running ones, so that the size of the batch, and how it is spread
+            over processes, changes nothing.
+        start: id of the start word; by default the last but one, as in the published word maps.
+        end: id of the end word; by default the last.
+        pad: id of the padding.
+        steps: most words of a caption, the end included.
+
+    Attributes:
+        words: the vocabulary, with `decode`; `generate` needs it. The data module sets it.
+    """
+
+    dialects: Any = ()
+
+    def __init__(
+        self,
+        decoder: CaptionDecoder,
+        *,
+        normalize: str = "imagenet",
+        batch_norm: str = "train",
+        start: int | None = None,
+        end: int | None = None,
+        pad: int = 0,
+        steps: int = 51,
+    ) -> None:
+        super().__init__()
+        for word, value, known in (
+            ("normalize", normalize, NORMALIZE),
+            ("batch_norm", batch_norm, BATCH_NORM),
+        ):
+            if value not in known:
+                raise UserError(f"model.{word}={value!r}. {near(value, known)}")
+        self.decoder = decoder
+        self.normalize, self.batch_norm = normalize, batch_norm
+        self.start = decoder.vocab_size - 2 if start is None else start
+        self.end = decoder.vocab_size - 1 if end is None else end
+        self.pad, self.steps = pad, steps
+        self.words: Words | None = None
+
+    @property
+    def mean(self) -> tuple[float, float, float]:
+        """Per-channel mean that is taken off images in 0..1."""
+        return IMAGENET_MEAN if self.normalize == "imagenet" else (0.0, 0.0, 0.0)
+
+    @property
+    def std(self) -> tuple[float, float, float]:
+        """Per-channel deviation that images are divided by."""
+        return IMAGENET_STD if self.normalize == "imagenet" else (1.0, 1.0, 1.0)
+
+    def train(self, mode: bool = True) -> ChangeCaptioner:
+        """Switches the mode; `frozen` batch norm stays in eval mode."""
+        super().train(mode)
+        if self.batch_norm == "frozen":
+            for norm in batch_norms(self):
+                norm.eval()
+        return self
+
+    def dates(self, tower: nn.Module, images: Tensor) -> Tensor:
+        """Features of both dates, [B, 2, D, h, w].
+
+        While batch statistics are learned each date is a batch of its own, as published; otherwise
+        both go through the tower together.
+
+        Args:
+            tower: [N, 3, H, W] to [N, D, h, w].
+            images: [B, 2, 3, H, W]; uint8 is scaled and normalised here, float taken as ready.
+        """
+        images = prepare(images, self.mean, self.std)
+        if self.training and self.batch_norm == "train":
+            return torch.stack([tower(images[:, date]) for date in (0, 1)], dim=1)
+        return tower(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+
+    def memories(self, batch: Any) -> list[Tensor]:
+        """What the decoder reads of a batch, [B, S, D] each."""
+        raise AssertionError("a model file gives this")
+
+    def forward(self, batch: Any) -> dict[str, Tensor]:
+        """Teacher-forced logits.
+
+        Args:
+            batch: `images` [B, 2, 3, H, W], `input_ids` [B, L] from start to end and padded,
+                `caption_lengths` [B] with start and end.
+
+        Returns:
+            `logits` [B, T, V], T the longest caption's length minus 1; row t predicts word t + 1.
+        """
+        length = int(batch.caption_lengths.max()) - 1
+        return {"logits": self.decoder(self.memories(batch), batch.input_ids[:, :length])}
+
+    @torch.no_grad()
+    def hypotheses(
+        self,
+        batch: Any,
+        *,
+        beam_size: int = 4,
+        steps: int | None = None,
+        exhaustive: bool = False,
+    ) -> list[list[Hypothesis]]:
+        """Generated ids for each pair of the batch, best first; see `nn.beam.beam_search`."""
+        with evaluating(self):
+            memory = self.memories(batch)
+            return beam_search(
+                self.decoder.begin(memory),
+                len(memory[0]),
+                start=self.start,
+                end=self.end,
+                beam_size=beam_size,
+                steps=steps or self.steps,
+                exhaustive=exhaustive,
+                device=memory[0].device,
+            )
+
+    def generate(
+        self,
+        batch: Any,
+        *,
+        beam_size: int = 4,
+        steps: int | None = None,
+        candidates: bool = False,
+    ) -> list[Answer]:
+        """Captions of a batch.
+
+        Args:
+            batch: as for `forward`; its captions are not read.
+            beam_size: beams; 1 is greedy.
+            steps: most words, the end included.
+            candidates: give every sequence that ended, not the best alone.
+
+        Returns:
+            For each pair the caption and its summed log-probability; `finished` is False where no
+            beam ended within `steps` words.
+
+        Raises:
+            UserError: the model has no vocabulary.
+        """
+        if self.words is None:
+            raise UserError(
+                "the model has no words to write with: its vocabulary comes with the data "
+                "(model.words), and must be the one that it was trained with."
+            )
+        answers = []
+        found = self.hypotheses(batch, beam_size=beam_size, steps=steps, exhaustive=candidates)
+        for best, *others in found:
+            texts = [(self.words.decode(h.ids), h.score) for h in (best, *others)]
+            answers.append(
+                Answer(
+                    text=texts[0][0],
+                    score=best.score,
+                    candidates=texts if candidates else [],
+                    finished=best.finished,
+                )
+            )
+        return answers
+
+    @torch.no_grad()
+    def attention(self, batch: Any, hypotheses: Sequence[Hypothesis]) -> list[Tensor]:
+        """Where the decoder looked for each word of one caption per pair.
+
+        Args:
+            batch: as for `forward`.
+            hypotheses: one of each pair.
+
+        Returns:
+            For each pair [memories, T, S], mean over heads, T its words and the end.
+        """
+        with evaluating(self):
+            memory = self.memories(batch)
+            longest = max(len(h.ids) for h in hypotheses) + 1
+            ids = torch.full((len(hypotheses), longest), self.pad, dtype=torch.long)
+            for row, h in enumerate(hypotheses):
+                ids[row, : len(h.ids) + 1] = torch.tensor((self.start, *h.ids))
+            weights = self.decoder.attention(memory, ids.to(memory[0].device))
+        return [weights[:, row, : len(h.ids) + 1] for row, h in enumerate(hypotheses)]
+
+
+@contextlib.contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Eval mode inside, every part's own mode again afterwards."""
+    modes = [(each, each.training) for each in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for each, training in modes:
+            each.training = training
