@@ -1,5 +1,6 @@
 """Metrics with their protocols: what each published number counts, and under which name."""
 
+from rsvlm.metrics.binary import Binary
 from rsvlm.metrics.names import METRICS, PROTOCOLS, SCALARS, metric_name, parse, scalar_name
 from rsvlm.metrics.probe import Probe
 from rsvlm.metrics.ranking import chance_recall
@@ -13,6 +14,7 @@ __all__ = [
     "PROTOCOLS",
     "SCALARS",
     "Accuracy",
+    "Binary",
     "Probe",
     "RemoteCount",
     "Retrieval",

@@ -1,12 +1,22 @@
-"""A metric that keeps what it was given and puts it together over all ranks at the end."""
+"""Metrics that keep what they were given and put it together over all ranks at the end."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torchmetrics import Metric
+
+from rsvlm.errors import UserError
+
+Id = int | str
+
+_WORD = 8  # bytes of the integers that records travel in
 
 
 class GatherMetric(Metric):
@@ -51,6 +61,118 @@ class GatherMetric(Metric):
                 return None
             state = _join(state)
         return state if state.numel() else None
+
+
+class RecordMetric(GatherMetric):
+    """Keeps one line of JSON for each item, `[id, ...]`, and counts each id once.
+
+    Samplers pad the last batch with copies, and ranks see different numbers of items: what is
+    counted is the set of items, whatever the batches and the number of processes.
+
+    Args:
+        kwargs: of `torchmetrics.Metric`.
+    """
+
+    records: list[Tensor]
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__({"records": False}, **kwargs)
+        self._seen = 0
+        self._facts: dict[str, Any] | None = None
+
+    def name_items(self, count: int, ids: Sequence[Id] | None, what: str = "item") -> Sequence[Id]:
+        """The ids of a batch; None counts on, which several processes cannot.
+
+        Raises:
+            UserError: no ids under several processes, another number of them, or an id that is
+                neither a string nor an integer.
+        """
+        if ids is None:
+            if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+                raise UserError(f"several processes count {what}s from 0 each: give ids to update.")
+            ids = range(self._seen, self._seen + count)
+        if len(ids) != count:
+            raise UserError(f"{len(ids)} ids for {count} {what}s: give one of each.")
+        for id in ids:
+            if isinstance(id, bool) or not isinstance(id, int | str):
+                raise UserError(f"{what} id {id!r} must be a string or an integer.")
+        self._seen += count
+        return ids
+
+    def keep(self, rows: Iterable[Sequence[Any]]) -> None:
+        """Adds items, each `[id, ...]` of what JSON can hold."""
+        lines = [json.dumps(list(row)) for row in rows]
+        if lines:
+            self.records.append(pack(lines).to(self.device))
+
+    def items(self) -> list[list[Any]]:
+        """Each item once, by ascending id: integers first, then names.
+
+        Raises:
+            UserError: nothing was given, or one id with two contents.
+        """
+        known: dict[Id, list[Any]] = {}
+        for row in unpack(self.held("records")):
+            if known.setdefault(row[0], row) != row:
+                raise UserError(
+                    f"item {row[0]!r} was given twice, once as {known[row[0]][1:]!r:.80} and once "
+                    f"as {row[1:]!r:.80}: give each id once."
+                )
+        if not known:
+            raise UserError("nothing was given: a metric of no items has no value.")
+        return sorted(known.values(), key=lambda row: (isinstance(row[0], str), row[0]))
+
+    def reset(self) -> None:
+        """Empties the metric."""
+        super().reset()
+        self._seen = 0
+
+    def note(self, truths: Iterable[Any], **more: Any) -> None:
+        """Remembers what a result must carry to be compared."""
+        listed = list(truths)
+        facts = {"count": len(listed), "references": digest(listed), "settings": {}}
+        self._facts = facts | more
+
+    def facts(self, word: str | None = None) -> dict[str, Any]:
+        """What the last `compute`'s results rest on: count, truths' digest, settings.
+
+        Args:
+            word: a metric word whose unit is wanted too.
+
+        Raises:
+            RuntimeError: before the first `compute`.
+        """
+        if self._facts is None:
+            raise RuntimeError("facts are there after compute; call that first.")
+        return dict(self._facts) | with_unit(word)
+
+
+def with_unit(word: str | None) -> dict[str, Any]:
+    """The unit of a metric word, as `facts` gives it; nothing for None."""
+    from rsvlm.metrics.names import METRICS
+
+    return {} if word is None else {"unit": METRICS[word].unit}
+
+
+def digest(truths: Iterable[Any]) -> str:
+    """Tells whether two results rest on the same truths, whatever the ids and the order."""
+    each = sorted(hashlib.sha256(json.dumps(truth).encode()).digest() for truth in truths)
+    return hashlib.sha256(b"".join(each)).hexdigest()[:16]
+
+
+def pack(lines: Sequence[str]) -> Tensor:
+    """[n] int64 that hold the lines' bytes; line ends fill the last one."""
+    data = ("\n".join(lines) + "\n").encode("ascii")
+    data += b"\n" * (-len(data) % _WORD)
+    return torch.frombuffer(bytearray(data), dtype=torch.int64)
+
+
+def unpack(packed: Tensor | None) -> list[Any]:
+    """What `pack` was given, read as JSON."""
+    if packed is None:
+        return []
+    data = packed.cpu().contiguous().numpy().tobytes()
+    return [json.loads(line) for line in data.split(b"\n") if line]
 
 
 def _join(parts: list[Tensor] | Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rsvlm.errors import near
+from rsvlm.metrics.words import METRICS
 
 STAGES = ("train", "val", "test")
 
@@ -32,70 +33,6 @@ SCALARS: dict[str, str] = {
     "skipped": "samples left out because they could not be read",
 }
 
-
-@dataclass(frozen=True)
-class Word:
-    """What a metric word means.
-
-    Attributes:
-        text: one line for the report.
-        task: what is evaluated; a protocol word is read within its task.
-        unit: `%` for values in 0..100, empty for plain numbers.
-        higher: whether more is better.
-    """
-
-    text: str
-    task: str
-    unit: str = "%"
-    higher: bool = True
-
-
-def _recalls() -> dict[str, Word]:
-    ways = {"i2t": "images whose own text", "t2i": "texts whose own image"}
-    words = {
-        f"{way}_r{k}": Word(f"{what} is among the top {k}", "retrieval")
-        for way, what in ways.items()
-        for k in (1, 5, 10, 100)
-    }
-    for way in ways:
-        words[f"{way}_mean_recall"] = Word(f"mean of {way}_r1, {way}_r5 and {way}_r10", "retrieval")
-    words["mean_recall"] = Word(
-        "mean of the recalls at 1, 5 and 10 in both directions", "retrieval"
-    )
-    return words
-
-
-#: Words of an evaluation: `<stage>/<data set>/<protocol>/<word>`.
-METRICS: dict[str, Word] = {
-    **_recalls(),
-    "top1": Word("samples given their own class", "classification"),
-    **{
-        f"top{k}": Word(f"samples whose class is among the {k} best", "classification")
-        for k in range(2, 11)
-    },
-    "mean_per_class": Word("mean over classes of the class's own accuracy", "classification"),
-    "f1": Word("F1 at the best threshold", "classification"),
-    "precision": Word("precision at the threshold of the best F1", "classification"),
-    "recall": Word("recall at the threshold of the best F1", "classification"),
-    "rsu": Word("salient area proportion: probability inside the annotation", "selo", unit=""),
-    "ras": Word("attention shift: offset of the attention centres", "selo", unit="", higher=False),
-    "rda": Word("discrete attention: one centre per region is best", "selo", unit=""),
-    "rmi": Word("0.4 Rsu + 0.35 (1 - Ras) + 0.25 Rda", "selo", unit=""),
-    **{
-        f"bleu{n}": Word(f"n-grams up to {n} words found in a reference", "captions")
-        for n in (1, 2, 3, 4)
-    },
-    "meteor": Word("words aligned by form, stem and synonym", "captions"),
-    "rouge_1": Word("words in common with a reference", "captions"),
-    "rouge_l": Word("longest common subsequence with a reference", "captions"),
-    "cider": Word("CIDEr-D: n-grams in common that few images share", "captions"),
-    "spice": Word("objects, attributes and relations in common", "captions"),
-    "spider": Word("mean of SPICE and CIDEr-D", "captions"),
-    "s_m": Word("S*m: mean of BLEU-4, METEOR, ROUGE-L and CIDEr-D", "captions"),
-    "clipscore": Word("cosine of image and caption", "clipscore"),
-    "refclipscore": Word("harmonic mean of clipscore and the best reference", "clipscore"),
-    "judge": Word("verdict of a language model on caption and references", "judge"),
-}
 
 _RULE_A = (
     "each template's embedding to unit length, mean, unit length (open_clip's and SkyScript's rule)"
@@ -127,13 +64,17 @@ PROTOCOLS: dict[str, dict[str, str]] = {
         "custom_normalised_mean": f"Zero-shot with the templates of the configuration; {_RULE_A}.",
         "custom_mean": f"Zero-shot with the templates of the configuration; {_RULE_B}.",
         "binary": (
-            "Each class on its own: the best F1 over 101 thresholds on the cosine (SkyScript)."
+            "Each class on its own, with SkyScript's two templates: the best F1 over 101 "
+            "thresholds on the cosine, the mean over classes."
         ),
         "linear_probe": (
             "One linear layer on frozen features: SGD, learning rate 0.8, cosine, weight decay "
             "4e-5, 1,000 epochs in batches of 10,000 (RemoteCLIP); the last epoch counts."
         ),
         "knn": "Weighted vote of the 20 nearest training features, temperature 0.07 (RemoteCLIP).",
+        "custom_linear_probe": "A linear layer on frozen features, with other numbers.",
+        "custom_knn": "Weighted vote of training features, with other numbers.",
+        "custom_binary": "As `binary`, with the templates or the rule of the configuration.",
         "remotecount": (
             "RemoteCount: the caption with each of 'one' to 'ten' in the number's place; the most "
             "similar one is the answer."
@@ -170,6 +111,89 @@ PROTOCOLS: dict[str, dict[str, str]] = {
             "Captions as the change captioning codes score them: COCO's formulas on strings of "
             "word numbers, without PTB, so that METEOR knows no stems and synonyms and unknown "
             "words match each other."
+        ),
+        "open_questions": (
+            "Answers to open questions as DeltaVLM's notebook scores them: token_ids with one "
+            "reference, taken as written, so that its capitals and full stops make unknown words."
+        ),
+    },
+    "change_flags": {
+        "levir_cc": (
+            "Changed or not, from captions: unchanged are those that equal one of LEVIR-CC's five "
+            "sentences (DeltaVLM's classification table)."
+        ),
+        "second_cc": (
+            "Changed or not, from captions: unchanged are those that equal one of SECOND-CC's five "
+            "sentences, two of which are worded otherwise than LEVIR-CC's."
+        ),
+        "custom_templates": "Changed or not, from captions, by sentences of your own.",
+        "yes_no": (
+            "Changed or not, from answers that begin with yes or no; any other answer is wrong "
+            "and counted in change_unparsable."
+        ),
+    },
+    "change_counts": {
+        "published": (
+            "Changed roads and buildings as DeltaVLM's notebook reads them: the answer split at "
+            "'new', 'no' within a part is zero (in 'now' too), else its first number; what makes "
+            "the notebook stop counts as an answer of zero."
+        ),
+        "robust": (
+            "Changed roads and buildings read by the number that belongs to each word, in digits "
+            "or letters; an answer without any counts as zero."
+        ),
+    },
+    "change_locations": {
+        "published": (
+            "Cells of a 3 x 3 grid as DeltaVLM's notebook reads them: Python lists behind 'roads' "
+            "and 'buildings'; Jaccard of two empty sets is 0 (scikit-learn's)."
+        ),
+        "robust": (
+            "Cells of a 3 x 3 grid: the cells' names behind each word, however they are "
+            "punctuated; Jaccard of two empty sets is 1."
+        ),
+    },
+    "vqa": {
+        "exact": "Answers equal but for case and outer spaces; every type of question (RS-RAG).",
+        "evalai": (
+            "Answers equal after VQA's EvalAI normalisation: case, punctuation, articles, number "
+            "words, contractions; every type of question."
+        ),
+        "published": (
+            "Answers equal as classes of the data set's own vocabulary: RSVQA-LR's counts and "
+            "RSVQA-HR's areas fall into five bins each; every type of question (RSVQA)."
+        ),
+        "lhrs": (
+            "EvalAI normalisation, without count and area questions (LHRS-Bot); answers must be "
+            "equal, where the script takes any part of the right one, an empty one too."
+        ),
+        "vhm": (
+            "Answers equal but for case and all spaces, without count and area questions (VHM, "
+            "RSEvalKit); the script takes any part of the right one, an empty one too."
+        ),
+    },
+    "grounding": {
+        "rsvg": (
+            "Upright boxes, area as width times height, accurate from the threshold on (DIOR-RSVG)."
+        ),
+        "minigpt": (
+            "Upright boxes counted in whole pixels, both ends included (+1), accurate above the "
+            "threshold (MiniGPT-v2's eval_ref, SkyEyeGPT)."
+        ),
+        "oriented": "Turned boxes by the exact IoU of their polygons, from the threshold on.",
+    },
+    "segmentation": {
+        "rmsin": (
+            "One mask per expression at 480 x 480 px; IoU of two empty masks is 0; P@k from the "
+            "threshold on (RMSIN, LAVT)."
+        ),
+        "lisa": (
+            "Masks at their original size without the pixels marked 255; IoU is I / (U + 1e-5), "
+            "and 1 for two empty masks (LISA)."
+        ),
+        "pixellm": (
+            "As lisa for several masks per question, matched one to one; those without a partner "
+            "count 0, and the sum is divided by the larger number of masks (PixelLM on MUSE)."
         ),
     },
     "clipscore": {

@@ -7,7 +7,7 @@ test set, which is a choice made with the answers; ours reports the last one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -157,6 +157,7 @@ class Probe(GatherMetric):
         super().__init__(states, **kwargs)
         self.protocol = protocol
         self.options = dict(options or {})
+        self._score: Callable[[Tensor], Tensor] | None = None
         # Every rank holds all rows when this one counts: it must not add the ranks up.
         self.accuracy = Accuracy(classes, sync_on_compute=False)
 
@@ -189,13 +190,32 @@ class Probe(GatherMetric):
         classes = len(self.accuracy.classes)
         with exact_float32(train.device):
             if self.protocol == "knn":
-                scores = knn_scores(train, train_labels, test, classes=classes, **self.options)
+
+                def score(rows: Tensor) -> Tensor:
+                    votes = knn_scores(train, train_labels, rows, classes=classes, **self.options)
+                    return votes.log()  # so that their softmax are the votes' shares
+
             else:
                 layer = linear_probe(train, train_labels, classes=classes, **self.options)
-                scores = layer(test).detach()
+
+                def score(rows: Tensor) -> Tensor:
+                    return layer(rows.float()).detach()
+
+            scores = score(test)
+        self._score = score
         self.accuracy.to(scores.device).reset()
         self.accuracy.update(scores, test_labels)
         return self.accuracy.compute()
+
+    def scores(self, features: Tensor) -> Tensor:
+        """[n, classes] logits of other features [n, D], by what the last `compute` has fitted.
+
+        Raises:
+            RuntimeError: before the first `compute`.
+        """
+        if self._score is None:
+            raise RuntimeError("scores are there after compute; call that first.")
+        return self._score(features)
 
     @property
     def confusion_matrix(self) -> Tensor:

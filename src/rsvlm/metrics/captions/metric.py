@@ -12,14 +12,12 @@ import torch.distributed as dist
 from torch import Tensor
 
 from rsvlm.errors import UserError
-from rsvlm.metrics.captions.protocols import Scores, check, score
+from rsvlm.metrics.captions.protocols import NUMBERED, Scores, check, score
 from rsvlm.metrics.captions.records import Id, Record, distinct, fingerprint, record
-from rsvlm.metrics.gather import GatherMetric
-
-_WORD = 8  # bytes of the integers that records travel in
+from rsvlm.metrics.gather import RecordMetric, pack, unpack, with_unit
 
 
-class Captions(GatherMetric):
+class Captions(RecordMetric):
     """Caption metrics of a protocol, in per cent.
 
     Ranks exchange their records, and the first one scores them all, so that corpus statistics and
@@ -32,17 +30,15 @@ class Captions(GatherMetric):
     integers under `token_ids` without a vocabulary.
 
     Args:
-        protocol: `coco`, `nltk`, `earthdial`, `rs_rag` or `token_ids`, see
+        protocol: `coco`, `nltk`, `earthdial`, `rs_rag`, `token_ids` or `open_questions`, see
             `names.PROTOCOLS["captions"]`.
         metrics: the words wanted. None takes all of the protocol's that can run here; the others
             are then in `skipped`. A metric that is named and cannot run is an error.
-        vocabulary: of protocol `token_ids`: word -> id, with an `<unk>`.
+        vocabulary: of `token_ids` and `open_questions`: word -> id, with an `<unk>`.
         kwargs: of `torchmetrics.Metric`.
     """
 
     higher_is_better = True
-
-    records: list[Tensor]
 
     def __init__(
         self,
@@ -52,12 +48,11 @@ class Captions(GatherMetric):
         vocabulary: Mapping[str, int] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__({"records": False}, **kwargs)
+        super().__init__(**kwargs)
         check(protocol, metrics, vocabulary)  # here, and not after an epoch of generation
         self.protocol = protocol
         self.metrics = None if metrics is None else tuple(metrics)
         self.vocabulary = None if vocabulary is None else dict(vocabulary)
-        self._seen = 0
         self._scored: Scores | None = None
         self._used: list[Record] = []
 
@@ -78,28 +73,27 @@ class Captions(GatherMetric):
         Raises:
             UserError: lengths that differ, no references, or something that is not a string.
         """
-        if ids is None:
-            if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-                raise UserError("several processes count images from 0 each: give ids to update.")
-            ids = range(self._seen, self._seen + len(predictions))
-        if not len(predictions) == len(references) == len(ids):
+        self._add(predictions, references, ids)
+
+    def _add(
+        self,
+        predictions: Sequence[Any],
+        references: Sequence[Sequence[Any]],
+        ids: Sequence[Id] | None,
+        flags: Sequence[bool | None] | None = None,
+    ) -> None:
+        named = len(predictions) if ids is None else len(ids)
+        if not len(predictions) == len(references) == named:
             raise UserError(
                 f"{len(predictions)} predictions, {len(references)} lists of references and "
-                f"{len(ids)} ids: give one of each per image."
+                f"{named} ids: give one of each per image."
             )
-        self._seen += len(predictions)
-        numbers = self.protocol == "token_ids" and self.vocabulary is None
-        lines = [
-            record(*one, token_ids=numbers).line()
-            for one in zip(ids, predictions, references, strict=True)
-        ]
+        ids = self.name_items(len(predictions), ids, "image")
+        numbers = self.protocol in NUMBERED and self.vocabulary is None
+        rows = zip(ids, predictions, references, flags or [None] * named, strict=True)
+        lines = [record(*row[:3], token_ids=numbers, flag=row[3]).line() for row in rows]
         if lines:
-            self.records.append(_pack(lines).to(self.device))
-
-    def reset(self) -> None:
-        """Empties the metric."""
-        super().reset()
-        self._seen = 0
+            self.records.append(pack(lines).to(self.device))
 
     def compute(self) -> dict[str, Tensor]:
         """Metric word -> corpus score in per cent.
@@ -110,7 +104,7 @@ class Captions(GatherMetric):
             UserError: no images, copies that differ, or a metric that cannot run.
         """
         held = self.held("records")
-        self._used = distinct(Record(i, p, tuple(r)) for i, p, r in _unpack(held))
+        self._used = distinct(Record(i, p, tuple(r), flag) for i, p, r, flag in unpack(held))
         self._scored = self._score_once()
         return {
             word: torch.tensor(value * 100, dtype=torch.float64)
@@ -136,8 +130,12 @@ class Captions(GatherMetric):
         """Metric word -> why it has no value here and what to do, of the last `compute`."""
         return dict(self._last().skipped)
 
-    def facts(self) -> dict[str, Any]:
-        """What a result must carry to be compared: count, unit, references, settings."""
+    def facts(self, word: str | None = None) -> dict[str, Any]:
+        """What a result must carry to be compared: count, unit, references, settings.
+
+        Args:
+            word: the metric word; all of a protocol's rest on the same images.
+        """
         self._last()
         settings: dict[str, Any] = {}
         if self.vocabulary is not None:
@@ -147,7 +145,7 @@ class Captions(GatherMetric):
         return {
             "count": len(self._used),
             "empty": sum(not one.prediction.strip() for one in self._used),
-            "unit": "%",
+            **(with_unit(word) or {"unit": "%"}),
             "references": fingerprint(self._used),
             "settings": settings,
         }
@@ -184,17 +182,3 @@ class Captions(GatherMetric):
         if isinstance(found, Scores):
             return found
         raise found if found is not None else UserError("the first rank gave no scores.")
-
-
-def _pack(lines: Sequence[str]) -> Tensor:
-    """[n] int64 that hold the lines' bytes; line ends fill the last one."""
-    data = ("\n".join(lines) + "\n").encode("ascii")
-    data += b"\n" * (-len(data) % _WORD)
-    return torch.frombuffer(bytearray(data), dtype=torch.int64)
-
-
-def _unpack(packed: Tensor | None) -> list[Any]:
-    if packed is None:
-        return []
-    data = packed.cpu().contiguous().numpy().tobytes()
-    return [json.loads(line) for line in data.split(b"\n") if line]

@@ -31,7 +31,10 @@ WORDS: dict[str, tuple[str, ...]] = {
     "earthdial": ("rouge_1", "rouge_l", "meteor"),
     "rs_rag": (*_BLEU, "meteor", "rouge_l", "cider"),
     "token_ids": (*_BLEU, "meteor", "rouge_l", "cider", "s_m"),
+    "open_questions": (*_BLEU, "meteor", "rouge_l", "cider", "s_m"),
 }
+#: Protocols that count word numbers, and so may take a vocabulary.
+NUMBERED = ("token_ids", "open_questions")
 
 #: A mean of other metrics -> what it is the mean of. SPIDEr: Liu et al. (ICCV 2017). S*m: of change
 #: captioning (RSCaMa's table I; CCExpert picks its checkpoint by it). Both higher is better.
@@ -73,7 +76,7 @@ def score(
         predictions: N answers as the model wrote them.
         references: for each its references, at least one.
         metrics: the words wanted; None takes all that can run, and says why others cannot.
-        vocabulary: word -> id, of protocol `token_ids`; words outside become its `<unk>`.
+        vocabulary: word -> id, of the protocols in `NUMBERED`; words outside become its `<unk>`.
 
     Raises:
         UserError: an unknown protocol or metric, no images, or a metric asked for by name that
@@ -85,7 +88,7 @@ def score(
     wanted = set(WORDS[protocol] if metrics is None else metrics)
     for word in list(wanted):
         wanted.update(MEANS.get(word, ()))
-    options: dict[str, Any] = {"vocabulary": vocabulary} if protocol == "token_ids" else {}
+    options: dict[str, Any] = {"vocabulary": vocabulary} if protocol in NUMBERED else {}
     found = _RUN[protocol](predictions, references, wanted, **options)
     for word, parts in MEANS.items():
         if word in wanted:
@@ -118,8 +121,10 @@ def check(
                 f"protocol {protocol} has no metric {word!r}. {near(word, WORDS[protocol])}"
             )
     if vocabulary is not None:
-        if protocol != "token_ids":
-            raise UserError(f"protocol {protocol} takes no vocabulary; only token_ids does.")
+        if protocol not in NUMBERED:
+            raise UserError(
+                f"protocol {protocol} takes no vocabulary; only {' and '.join(NUMBERED)} do."
+            )
         _Ids(vocabulary)
 
 
@@ -150,10 +155,12 @@ def _token_ids(
     references: References,
     wanted: set[str],
     vocabulary: Mapping[str, int] | None,
+    *,
+    clean: bool = True,
 ) -> Scores:
     """Words become numbers before anything is counted."""
     ids = _Ids(vocabulary)
-    refs = [[ids(ref.replace(" .", "")) for ref in some] for some in references]
+    refs = [[ids(ref.replace(" .", "") if clean else ref) for ref in some] for some in references]
     return _coco_scores([ids(guess.replace(".", "")) for guess in predictions], refs, wanted)
 
 
@@ -316,4 +323,5 @@ _RUN: dict[str, Callable[..., Scores]] = {
     "earthdial": _earthdial,
     "rs_rag": _rs_rag,
     "token_ids": _token_ids,
+    "open_questions": functools.partial(_token_ids, clean=False),
 }

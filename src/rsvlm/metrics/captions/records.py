@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,8 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rsvlm.errors import UserError
+from rsvlm.metrics.gather import Id, digest
 
-Id = int | str
 Missing = Literal["error", "empty"]
 
 
@@ -24,18 +23,27 @@ class Record:
         id: position in the data set, or a name.
         prediction: the answer; empty where the model said nothing, which counts as said nothing.
         references: at least one.
+        flag: whether the pair has changed, where that is known (change captions).
     """
 
     id: Id
     prediction: str
     references: tuple[str, ...]
+    flag: bool | None = None
 
     def line(self) -> str:
         """JSON, to travel between processes and files."""
-        return json.dumps([self.id, self.prediction, self.references])
+        return json.dumps([self.id, self.prediction, self.references, self.flag])
 
 
-def record(id: Id, prediction: Any, references: Any, *, token_ids: bool = False) -> Record:
+def record(
+    id: Id,
+    prediction: Any,
+    references: Any,
+    *,
+    token_ids: bool = False,
+    flag: bool | None = None,
+) -> Record:
     """Checks one image's prediction and references.
 
     Args:
@@ -43,6 +51,7 @@ def record(id: Id, prediction: Any, references: Any, *, token_ids: bool = False)
         prediction: a string.
         references: a list of strings.
         token_ids: also takes lists of integers, which become `"12 7 5"`.
+        flag: whether the pair has changed.
 
     Raises:
         UserError: anything else, or no references.
@@ -64,6 +73,7 @@ def record(id: Id, prediction: Any, references: Any, *, token_ids: bool = False)
             _text(ref, f"image {id!r}: reference {n}", token_ids)
             for n, ref in enumerate(references)
         ),
+        flag,
     )
 
 
@@ -98,8 +108,7 @@ def distinct(records: Iterable[Record]) -> list[Record]:
 
 def fingerprint(records: Iterable[Record]) -> str:
     """Tells whether two scores rest on the same references, whatever the ids and the order."""
-    each = sorted(hashlib.sha256(json.dumps(r.references).encode()).digest() for r in records)
-    return hashlib.sha256(b"".join(each)).hexdigest()[:16]
+    return digest(one.references for one in records)
 
 
 # Files ---------------------------------------------------------------------------------------
