@@ -110,3 +110,19 @@ def test_a_table_of_ones_own(tmp_path):
     options = {"table": "mine.csv", "classnames": "names.txt", "label_column": "kind"}
     data = SkyScriptBench(tmp_path, name="mine", **options)
     assert data.name == "mine" and data[0].label == 0
+
+
+def test_the_binary_mode_reads_a_column_of_zeros_and_ones(tmp_path):
+    rows = ["a.jpg,pond,1", "b.jpg,pond,0", "c.jpg,,1"]
+    options = {"header": "filepath,label,actual", "classes": ["pond"]}
+    root = write(tmp_path, "aid", rows, **options)
+    data = SkyScriptBench(root, name="aid", actual_column="actual")
+    assert [e.label for e in data.entries] == [0, None] and data.unlabelled == 1
+    with pytest.raises(UserError, match="label and actuall"):
+        SkyScriptBench(root, name="aid", actual_column="actuall")
+    root = write(tmp_path, "aid", ["a.jpg,pond,2"], **options)
+    with pytest.raises(UserError, match="line 2: '2' is neither 0 nor 1"):
+        SkyScriptBench(root, name="aid", actual_column="actual")
+    root = write(tmp_path, "aid", ["a.jpg,pond,1"], header="filepath,label,actual")
+    with pytest.raises(UserError, match=r"classnames\.txt names 3"):
+        SkyScriptBench(root, name="aid", actual_column="actual")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import lightning as L
@@ -197,9 +197,21 @@ class LitBase(L.LightningModule, abc.ABC):
     # Evaluation ---------------------------------------------------------------------------
 
     def _start(self, stage: str) -> None:
-        if self.evaluation is not None:
-            dataset = self.house.datamodule.dataset(stage)
-            self.evaluation.start(self.model, dataset, self.device)
+        if self.evaluation is None:
+            return
+        data = self.house.datamodule
+        self.evaluation.start(self.model, data.dataset(stage), self.device)
+        if self.evaluation.learns:
+            with self.trainer.precision_plugin.forward_context():
+                self.evaluation.learn(self.model, data.dataset("fit"), self._fit_batches())
+
+    def _fit_batches(self) -> Iterator[Any]:
+        """The split that an evaluation learns from, in the model's evaluation transform."""
+        for batch in self.house.datamodule.fit_dataloader():
+            batch = self.house.strategy.batch_to_device(batch, dataloader_idx=0)
+            self.note_skipped(batch)
+            if len(batch):
+                yield batch
 
     def _finish(self, stage: str) -> None:
         if self.evaluation is None:

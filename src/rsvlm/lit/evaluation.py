@@ -7,7 +7,7 @@ metrics.json and `draw` for the pictures of a report.
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from rsvlm.metrics.retrieval import Protocol as RetrievalProtocol
 from rsvlm.metrics.retrieval import Retrieval, text_keys
 from rsvlm.metrics.zeroshot import Ensemble, ZeroShot
 
-# Data set → set of templates in `data/templates.py`.
+# Data set → set of templates in `data/templates.py`: SkyScript's fine-grained sets have their own.
 FINE = {
     "roof_shape_v1": "skyscript_building",
     "roof_shape_v2": "skyscript_building",
@@ -33,10 +33,39 @@ FINE = {
 }
 
 
+def skyscript_templates(dataset: str) -> tuple[str, ...]:
+    """SkyScript's templates for a data set."""
+    return prompt_sets.TEMPLATES[FINE.get(dataset, "skyscript")]
+
+
+def prompt_features(
+    model: Any, classes: Sequence[str], templates: Sequence[str], device: torch.device
+) -> torch.Tensor:
+    """Raw text features [templates, classes, D] of every template filled with every class."""
+    encode = tokenizer(model.arch)
+    with torch.no_grad():
+        rows = [
+            model.encode_text(encode([prompt_sets.fill(t, c) for c in classes]).to(device))
+            for t in templates
+        ]
+    return torch.stack(rows)
+
+
+def can_run_alone(model: nn.Module) -> bool:
+    """Whether one rank can run the model; a sharded one runs on all ranks or not at all."""
+    return not any(isinstance(p, DTensor) for p in model.parameters())
+
+
 class Evaluation(abc.ABC):
-    """What a task measures on a split, under one protocol."""
+    """What a task measures on a split, under one protocol.
+
+    Attributes:
+        protocol: word of metric names.
+        learns: whether `learn` is to be given the training split before the first `update`.
+    """
 
     protocol: str
+    learns: bool = False
 
     def prompt(self, text: str) -> str:
         """What is encoded for a caption."""
@@ -53,6 +82,11 @@ class Evaluation(abc.ABC):
     @abc.abstractmethod
     def start(self, model: Any, dataset: Any, device: torch.device) -> None:
         """Prepares an empty measurement on a data set."""
+
+    def learn(  # noqa: B027  (most evaluations learn nothing)
+        self, model: Any, dataset: Any, batches: Iterable[Any]
+    ) -> None:
+        """Takes the split that is learnt from, after `start`; only where `learns`."""
 
     @abc.abstractmethod
     def update(self, model: Any, batch: Any) -> None:
@@ -174,17 +208,10 @@ class ZeroShotEvaluation(Evaluation):
                 f"{len(dataset.classes)}: {', '.join(dataset.classes)}."
             )
         self.metric = ZeroShot(classes, self.ensemble).to(device)
-        encode = tokenizer(model.arch)
         templates: Sequence[str] = self.templates
         if self.published and self.protocol == "skyscript":
-            # SkyScript's fine-grained sets have templates of their own.
-            templates = prompt_sets.TEMPLATES.get(FINE.get(dataset.name, ""), templates)
-        with torch.no_grad():
-            rows = [
-                model.encode_text(encode([prompt_sets.fill(t, c) for c in classes]).to(device))
-                for t in templates
-            ]
-        self.metric.set_text_features(torch.stack(rows))
+            templates = skyscript_templates(dataset.name)
+        self.metric.set_text_features(prompt_features(model, classes, templates, device))
 
     def update(self, model: Any, batch: Any) -> None:
         """Encodes a batch of images."""
@@ -211,6 +238,5 @@ class ZeroShotEvaluation(Evaluation):
             with torch.no_grad():
                 return self.metric.logits(model.encode_image(torch.stack(images).to(device)))
 
-        # A sharded model runs on all ranks or not at all.
-        sharded = any(isinstance(p, DTensor) for p in model.parameters())
-        draw_classification(self.metric, dataset, folder, scores=None if sharded else scores)
+        alone = can_run_alone(model)
+        draw_classification(self.metric, dataset, folder, scores=scores if alone else None)

@@ -91,6 +91,8 @@ class SkyScriptBench(FileDataset):
         table: a table of your own, relative to the benchmark's folder.
         classnames: its list of classes, relative to the benchmark's folder.
         label_column: its column of labels.
+        actual_column: for the binary mode, a column of 0 and 1 that says whether the one class of
+            classnames.txt is in the image; an image without it has no label.
         missing: what becomes of images that are not there (`datasets/missing.py`).
         convert: turn images that are not 8-bit RGB into it, instead of refusing them.
 
@@ -129,6 +131,7 @@ class SkyScriptBench(FileDataset):
         table: str | None = None,
         classnames: str | None = None,
         label_column: str | None = None,
+        actual_column: str | None = None,
         missing: Missing = "error",
         convert: bool = False,
     ) -> None:
@@ -155,8 +158,12 @@ class SkyScriptBench(FileDataset):
                 raise self.not_found(f"there is no {path}.")
         self.classes = _classes(list_file)
         self.unlabelled = 0
-        rows = self._rows(file, label_column or f"label{suffix}")
-        labels = self._labels(rows, file, list_file)
+        rows = self._rows(file, label_column or f"label{suffix}", actual_column)
+        labels: list[int | None] = []
+        if actual_column is None:
+            labels += self._labels(rows, file, list_file)
+        else:
+            labels += self._actual(rows, file, list_file)
         names = [row[1] for row in rows]
         places = list(dict.fromkeys((self.root, folder)))
         place = find(places, names)
@@ -174,18 +181,20 @@ class SkyScriptBench(FileDataset):
         if problem:
             self.problems.append(problem)
 
-    def _rows(self, file: Path, column: str) -> list[tuple[int, str, str]]:
-        """Line, image and label of each labelled row."""
+    def _rows(self, file: Path, column: str, actual: str | None) -> list[tuple[int, str, str]]:
+        """Line, image and label (or what `actual` says) of each labelled row."""
         lines = records(file, detect_encoding(file, ("utf-8-sig",)), ",")
         header = next(lines, (0, []))[1]
         image = [header.index(word) for word in self.image_columns if word in header]
-        if not image or column not in header:
+        if not image or column not in header or (actual or column) not in header:
+            wanted = " and ".join(word for word in (column, actual) if word)
             raise UserError(
                 f"{file}: the header is {','.join(header)[:200]!r}. Looked for an image column "
-                f"({' or '.join(self.image_columns)}) and for {column}, with commas between. Name "
+                f"({' or '.join(self.image_columns)}) and for {wanted}, with commas between. Name "
                 "the label's with label_column=."
             )
         label = header.index(column)
+        told = header.index(actual or column)
         rows = []
         for line, row in lines:
             if len(row) != len(header):
@@ -195,10 +204,24 @@ class SkyScriptBench(FileDataset):
             if row[label].strip() in NAN:
                 self.unlabelled += 1
             else:
-                rows.append((line, row[image[0]], row[label].strip()))
+                rows.append((line, row[image[0]], row[told].strip()))
         if not rows:
             raise UserError(f"{file}: no line has a label in column {column}.")
         return rows
+
+    def _actual(
+        self, rows: list[tuple[int, str, str]], file: Path, list_file: Path
+    ) -> list[int | None]:
+        """0 where the one class is in the image, else None."""
+        if len(self.classes or ()) != 1:
+            raise UserError(
+                f"actual_column= asks for one class; {list_file} names {len(self.classes or ())}."
+            )
+        values = [_whole(text) for _, _, text in rows]
+        for value, (line, _, text) in zip(values, rows, strict=True):
+            if value not in (0, 1):
+                raise UserError(f"{file}, line {line}: {text!r} is neither 0 nor 1.")
+        return [0 if value else None for value in values]
 
     def _labels(self, rows: list[tuple[int, str, str]], file: Path, list_file: Path) -> list[int]:
         classes = self.classes or []
