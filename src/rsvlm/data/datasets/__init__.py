@@ -5,6 +5,7 @@ A data set reads files and knows no tokenizer, model or transform.
 
 from rsvlm.data.datasets.airslt import AIRSLT
 from rsvlm.data.datasets.base import Entry, FileDataset
+from rsvlm.data.datasets.dior_rsvg import DIORRSVG
 from rsvlm.data.datasets.gaia import GAIA, GAIAShards
 from rsvlm.data.datasets.georsclip_eval import GeoRSCLIPEval
 from rsvlm.data.datasets.karpathy import Karpathy
@@ -26,6 +27,7 @@ from rsvlm.data.datasets.whurs19 import WHURS19
 #: Every reader by its word; the options of conf/data are named after these.
 DATASETS: dict[str, type[FileDataset]] = {
     "airslt": AIRSLT,
+    "dior_rsvg": DIORRSVG,
     "gaia": GAIAShards,
     "gaia_json": GAIA,
     "georsclip_eval": GeoRSCLIPEval,
@@ -50,6 +52,7 @@ DATASETS: dict[str, type[FileDataset]] = {
 __all__ = [
     "AIRSLT",
     "DATASETS",
+    "DIORRSVG",
     "GAIA",
     "RS5M",
     "RSICD",

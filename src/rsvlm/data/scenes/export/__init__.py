@@ -6,11 +6,12 @@ One file per format, each with one `Format`. A reader (`data/datasets`) opens wh
 
 from __future__ import annotations
 
-from rsvlm.data.scenes.export import rsicd
+from rsvlm.data.scenes.export import dior_rsvg, rsicd
 from rsvlm.data.scenes.export.format import Format, Splits, export
 
 #: Format by its word, which is also the word of its reader in `datasets.DATASETS`.
 FORMATS: dict[str, Format] = {
+    "dior_rsvg": dior_rsvg.FORMAT,
     "rsicd": rsicd.FORMAT,
 }
 

@@ -1,0 +1,238 @@
+"""What data sets of boxes and masks share: regions held as found, turned into instances on reading.
+
+Faults of the annotations are gathered while a data set opens and told once each, with a count and
+the first few places; nothing is left out because of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rsvlm.data import rle
+from rsvlm.data.datasets.base import Entry, FileDataset, listed
+from rsvlm.data.datasets.missing import Missing, check_word, find, told
+from rsvlm.data.geometry import identity
+from rsvlm.data.sample import Instance, Sample, Turn
+from rsvlm.data.transforms import sides
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """One object as the annotations give it.
+
+    Attributes:
+        id: unique within its sample.
+        category: class name.
+        category_id: index of the class in `Regions.categories`.
+        phrase: a referring expression for it.
+        box: (x0, y0, x1, y1), pixels of the annotations' frame.
+        angle: see `Instance.angle`.
+        mask: a COCO run-length mask, or polygons as COCO has them.
+    """
+
+    id: int
+    category: str
+    category_id: int | None = None
+    phrase: str | None = None
+    box: Box | None = None
+    angle: float | None = None
+    mask: Mapping[str, Any] | Sequence[Sequence[float]] | None = None
+
+
+class Regions(FileDataset):
+    """Pictures with objects in them; subclasses fill `entries` and, in step, `regions`.
+
+    Where the picture is of another size than its annotations (`frames`), boxes and masks are
+    scaled to the picture, masks by the nearest pixel, and `meta["annotated_size"]` (height, width)
+    tells. An object with a phrase also is a question and its answer in `turns`.
+
+    Attributes:
+        categories: names of the classes, in the order of `Instance.category_id`.
+        regions: [entries] the objects of each sample.
+        frames: [entries] height and width of the picture that was annotated, None if unknown.
+        notes: what a user may want to know and is not amiss, one sentence each.
+    """
+
+    def __init__(self, root: str | Path, split: str, *, convert: bool = False) -> None:
+        super().__init__(root, split, convert=convert)
+        self.categories: list[str] = []
+        self.regions: list[tuple[Region, ...]] = []
+        self.frames: list[tuple[int, int] | None] = []
+        self.notes: list[str] = []
+        self._faults: dict[str, list[str]] = {}
+        self._absent: set[str] = set()
+
+    def add(
+        self, entry: Entry, regions: Sequence[Region], frame: tuple[int, int] | None = None
+    ) -> None:
+        """Appends a sample."""
+        self.entries.append(entry)
+        self.regions.append(tuple(regions))
+        self.frames.append(frame)
+
+    def instances(self, index: int) -> list[Instance]:
+        """The objects of a sample with their boxes, without reading picture or masks."""
+        return [
+            Instance(r.id, r.category, r.category_id, r.phrase, r.box, r.angle)
+            for r in self.regions[index]
+        ]
+
+    def annotate(self, sample: Sample, index: int) -> None:
+        """Adds objects, with their masks, and a question for each phrase.
+
+        Raises:
+            MaskError: a mask cannot be drawn.
+        """
+        frame = self.frames[index]
+        # A picture that is known not to be there can be counted all the same.
+        size = frame if self.entries[index].path in self._absent else sides(sample.images[0])
+        where = frame or size
+        for instance, region in zip(self.instances(index), self.regions[index], strict=True):
+            if region.mask is not None and where is not None:
+                instance.mask = self.drawn(region, where, sample.meta["id"])
+            if where is not None and size is not None:
+                instance = self._scaled(instance, where, size)
+            sample.instances.append(instance)
+            if instance.phrase is not None:
+                sample.turns += [
+                    Turn("user", instance.phrase, (0,), kind="refer"),
+                    Turn("assistant", instance.phrase, (), (instance.id,), kind="refer"),
+                ]
+        if frame is not None and frame != size:
+            sample.meta["annotated_size"] = frame
+
+    def _scaled(
+        self, instance: Instance, frame: tuple[int, int], size: tuple[int, int]
+    ) -> Instance:
+        if frame != size and instance.box is not None:
+            moved = identity(*frame).resize(*size)
+            if instance.angle is None:
+                instance.box = moved.box(instance.box, clip=False)
+            else:
+                instance.box, instance.angle = moved.oriented(instance.box, instance.angle)
+        if instance.mask is not None and instance.mask.shape != size:
+            high, wide = instance.mask.shape
+            instance.mask = identity(high, wide).resize(*size).map(instance.mask)
+        return instance
+
+    def drawn(self, region: Region, frame: tuple[int, int], who: str) -> np.ndarray:
+        """[H, W] bool: the mask of a region.
+
+        Raises:
+            MaskError: it cannot be read; names the object.
+        """
+        try:
+            if isinstance(region.mask, Mapping):
+                return rle.decode(region.mask)
+            return rle.polygons(region.mask or (), *frame)
+        except rle.MaskError as error:
+            raise rle.MaskError(f"object {region.id} of {who} in {self.title}: {error}") from error
+
+    def fault(self, what: str, who: str) -> None:
+        """Notes that something is amiss; `what` is a phrase after a number."""
+        self._faults.setdefault(what, []).append(who)
+
+    def tell(self) -> None:
+        """Turns what was noted into `problems`; the last thing that opening does."""
+        for what, where in self._faults.items():
+            self.problems.append(f"{len(where)} {what}: {listed(where)}.")
+        self._faults = {}
+
+    def box(self, values: Any, who: str, frame: tuple[int, int] | None = None) -> Box | None:
+        """Four numbers as a box; notes what is wrong with them.
+
+        Args:
+            values: x0, y0, x1, y1.
+            who: the object, for the note.
+            frame: height and width of the picture, if known.
+
+        Returns:
+            The box as given, also where it reaches beyond the picture; None if it is none.
+        """
+        try:
+            x0, y0, x1, y1 = map(float, values)
+        except (TypeError, ValueError):
+            self.fault("object(s) have a box that is not four numbers, and are without one", who)
+            return None
+        if not all(map(math.isfinite, (x0, y0, x1, y1))) or x1 <= x0 or y1 <= y0:
+            self.fault("object(s) have a box without an inside, and are without one", who)
+            return None
+        if min(x0, y0) < 0 or (frame is not None and (x1 > frame[1] or y1 > frame[0])):
+            self.fault("box(es) reach beyond their picture, and were left as they are", who)
+        return x0, y0, x1, y1
+
+    def mask(self, stored: Any, who: str, frame: tuple[int, int] | None) -> Any:
+        """A stored mask if it can be drawn, else None; notes what is wrong with it.
+
+        Args:
+            stored: run lengths, a list with one of them, or polygons.
+            who: the object, for the note.
+            frame: height and width of the picture, if known.
+        """
+        if isinstance(stored, list) and len(stored) == 1 and isinstance(stored[0], Mapping):
+            stored = stored[0]
+        try:
+            if isinstance(stored, Mapping):
+                size = rle.area(stored)
+                other = frame is not None and tuple(map(int, stored["size"])) != frame
+                if other:
+                    self.fault(
+                        "mask(s) are of another size than their picture, and are scaled to it", who
+                    )
+            else:
+                outlines = [o for o in stored or () if len(o)]
+                rle.polygons(outlines, 1, 1)
+                size = len(outlines)
+        except (rle.MaskError, TypeError) as error:
+            self.fault(f"mask(s) cannot be read ({error}), and are left out", who)
+            return None
+        if not size:
+            self.fault("mask(s) are empty", who)
+        return stored
+
+    def located(
+        self, folders: Sequence[Path], names: Sequence[str], missing: Missing
+    ) -> dict[str, str]:
+        """Looks for pictures.
+
+        Args:
+            folders: where they may lie.
+            names: their names, relative to a folder; one may stand there often.
+            missing: what becomes of those that are not there.
+
+        Returns:
+            Name → path, in the order of the names; without those that are skipped.
+
+        Raises:
+            UserError: pictures are missing, and that is an error.
+        """
+        check_word(missing)
+        unique = list(dict.fromkeys(names))
+        place = find(folders, unique).tolist()
+        lost = [name for name, at in zip(unique, place, strict=True) if at < 0]
+        problem = told(lost, len(unique), " or ".join(map(str, folders)), missing)
+        if problem:
+            self.problems.append(problem)
+        paths = {
+            name: str(folders[max(at, 0)] / name)
+            for name, at in zip(unique, place, strict=True)
+            if at >= 0 or missing != "skip"
+        }
+        self._absent |= {paths[name] for name in lost if name in paths}
+        return paths
+
+
+def bounds(mask: np.ndarray) -> Box | None:
+    """The box around a mask's pixels; None if it has none."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return None
+    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
