@@ -1,0 +1,258 @@
+"""What data sets of dialogues share: packed turns, their images, and what was wrong, counted."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from rsvlm.data.datasets.base import Entry, FileDataset, listed, read_json
+from rsvlm.data.datasets.locate import locate
+from rsvlm.data.datasets.missing import Missing, check_word, told
+from rsvlm.data.datasets.packed import Strings
+from rsvlm.data.sample import Layout, Sample, Turn
+from rsvlm.errors import UserError
+
+
+class Faults:
+    """Faults by what they are, with the first that have them."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, list[str]] = {}
+
+    def add(self, what: str, who: str) -> None:
+        """Notes that `who` has the fault `what`, a sentence that follows a number."""
+        self._found.setdefault(what, []).append(who)
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def told(self) -> list[str]:
+        """One sentence a fault: how many, what, and the first three."""
+        return [f"{len(who)} {what}: {listed(who, 3)}." for what, who in self._found.items()]
+
+
+class DialogueDataset(FileDataset):
+    """Images and what is said about them. Subclasses call `add` for each sample, then `close`.
+
+    Turns are kept packed, since a list of a million Python objects costs gigabytes in each worker.
+    A sample of one image has the layout `single`, one of several `interleaved`.
+
+    Attributes:
+        faults: what `close` tells in `problems`.
+    """
+
+    sample_layout: ClassVar[Layout] = "interleaved"
+
+    def __init__(self, root: str | Path, split: str, *, convert: bool = False) -> None:
+        super().__init__(root, split, convert=convert)
+        self.faults = Faults()
+        self._rows = _Rows()
+
+    def add(
+        self,
+        id: str,
+        images: Sequence[str],
+        turns: Sequence[Turn],
+        *,
+        place: str = "",
+        texts: Sequence[str] = (),
+        label: int | None = None,
+        meta: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Notes a sample.
+
+        Args:
+            id: its name; one that was used before gets its position added, and is told.
+            images: its images as the annotations name them, at least one.
+            turns: its dialogue; `image_ids` are positions in `images`.
+            place: which of the places of `close` holds its images.
+            texts: captions.
+            label: index of its class.
+            meta: what else the source says.
+        """
+        if not self._rows.append(id, images, turns, place, texts, label, dict(meta or {})):
+            self.faults.add("id(s) repeat and got their position added", id)
+
+    def close(self, places: Mapping[str, Sequence[Path]], missing: Missing) -> None:
+        """Finds the images and fills `entries` and `problems`.
+
+        Args:
+            places: the folders in which the images of a place lie, by its word.
+            missing: what becomes of samples whose images are not there.
+
+        Raises:
+            UserError: images are missing and `missing` is `error`; no sample is left.
+        """
+        check_word(missing)
+        rows = self._rows
+        if not len(rows):
+            detail = " ".join(self.faults.told())
+            raise UserError(f"{self.title}, split {self.split!r}: no sample is left. {detail}")
+        paths = [""] * len(rows.names)
+        lost: list[str] = []
+        looked: dict[str, None] = {}
+        for place, numbers in rows.by_place().items():
+            folders = list(places[place])
+            found = locate(folders, (rows.names[i] for i in numbers))
+            for number, path in zip(numbers, found, strict=True):
+                if not path:
+                    lost.append(rows.names[number])
+                    looked |= dict.fromkeys(map(str, folders))
+                    path = str(folders[0] / rows.names[number])
+                    rows.lost.add(number)
+                paths[number] = path
+        problem = told(lost, len(rows.names), listed(looked, 4), missing)
+        entries = rows.entries(paths, without_lost=missing == "skip")
+        if not len(entries):
+            raise self.not_found(f"no image of split {self.split!r} is there.")
+        self.entries = entries  # type: ignore[assignment]
+        self.problems += self.faults.told()
+        if problem:
+            self.problems.append(problem.replace("captions were kept", "dialogues were kept"))
+        self._rows = _Rows()
+
+    def turns(self, index: int) -> list[Turn]:
+        """The dialogue of a sample, without reading its images."""
+        return self.entries.turns(index)  # type: ignore[attr-defined]
+
+    def annotate(self, sample: Sample, index: int) -> None:
+        """Adds the dialogue."""
+        sample.turns = self.turns(index)
+        if len(sample.images) == 1:
+            sample.layout = "single"
+
+
+class _Rows:
+    """Samples as they come, packed."""
+
+    def __init__(self) -> None:
+        self.names = Strings()
+        self.lost: set[int] = set()
+        self._known: dict[tuple[str, str], int] = {}
+        self._place: list[str] = []
+        self._ids: set[str] = set()
+        self._facts = Strings()
+        self._dialogues = Strings()
+        self._images = array("q")
+        self._ends = array("q", [0])
+
+    def __len__(self) -> int:
+        return len(self._facts)
+
+    def append(
+        self,
+        id: str,
+        images: Sequence[str],
+        turns: Sequence[Turn],
+        place: str,
+        texts: Sequence[str],
+        label: int | None,
+        meta: dict[str, Any],
+    ) -> bool:
+        """Whether the id was new."""
+        new = id not in self._ids
+        if not new:
+            id = f"{id}#{len(self)}"
+        self._ids.add(id)
+        for name in images:
+            number = self._known.setdefault((place, name), len(self.names))
+            if number == len(self.names):
+                self.names.append(name)
+                self._place.append(place)
+            self._images.append(number)
+        self._ends.append(len(self._images))
+        self._facts.append(json.dumps([id, list(texts), label, meta]))
+        self._dialogues.append(
+            json.dumps([[t.role, t.text, list(t.image_ids), t.kind] for t in turns])
+        )
+        return new
+
+    def by_place(self) -> dict[str, list[int]]:
+        """The numbers of the images of each place."""
+        out: dict[str, list[int]] = {}
+        for number, place in enumerate(self._place):
+            out.setdefault(place, []).append(number)
+        return out
+
+    def entries(self, paths: list[str], *, without_lost: bool) -> _Entries:
+        """The samples with the paths of their images."""
+        chosen = array("q", range(len(self)))
+        if without_lost and self.lost:
+            ends, images = self._ends, self._images
+            kept = (i for i in chosen if not self.lost.intersection(images[ends[i] : ends[i + 1]]))
+            chosen = array("q", kept)
+        return _Entries(
+            self._facts, self._dialogues, self._images, self._ends, Strings(paths), chosen
+        )
+
+
+class _Entries(Sequence[Entry]):
+    """Entries that are put together when they are asked for."""
+
+    def __init__(
+        self,
+        facts: Strings,
+        dialogues: Strings,
+        images: array[int],
+        ends: array[int],
+        paths: Strings,
+        chosen: array[int],
+    ) -> None:
+        self._facts, self._dialogues, self._images = facts, dialogues, images
+        self._ends, self._paths, self._chosen = ends, paths, chosen
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        row = self._chosen[index]
+        id, texts, label, meta = json.loads(self._facts[row])
+        numbers = self._images[self._ends[row] : self._ends[row + 1]]
+        path, *more = (self._paths[number] for number in numbers)
+        return Entry(id=id, path=path, texts=tuple(texts), label=label, meta=meta, more=tuple(more))
+
+    def turns(self, index: int) -> list[Turn]:
+        return [
+            Turn(role, text, tuple(image_ids), kind=kind)
+            for role, text, image_ids, kind in json.loads(self._dialogues[self._chosen[index]])
+        ]
+
+
+def read_records(path: Path, keys: Iterable[str] = ("annotations", "data")) -> list[Any]:
+    """The records of a JSON list, of a list under one of `keys`, or of JSON lines.
+
+    Raises:
+        UserError: it is not JSON (file and line), or holds no list.
+    """
+    if path.suffix.lower() in (".jsonl", ".ndjson"):
+        return _lines(path)
+    content = read_json(path)
+    if isinstance(content, dict):
+        content = next((content[key] for key in keys if key in content), content)
+    if not isinstance(content, list):
+        raise UserError(f"{path} holds no list of records.")
+    return content
+
+
+def _lines(path: Path) -> list[Any]:
+    try:
+        # Not splitlines: a record may hold U+2028 and its like unescaped.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}, byte {error.start}: not UTF-8 text ({error.reason}).") from error
+    out = []
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                out.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                raise UserError(
+                    f"{path}, line {number}, column {error.colno}: {error.msg}. The line is not "
+                    "valid JSON; was the download cut short?"
+                ) from error
+    return out

@@ -1,0 +1,73 @@
+"""Where the images of annotations lie: by name in several folders, else by name without ending."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from rsvlm.data.images import EXTENSIONS
+
+#: Of two files that differ in their ending alone, the one that comes first is taken.
+_ORDER = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
+
+
+def stem(name: str) -> str:
+    """A name without the ending of a picture; `St. Paul` has none, `a.b.png` is `a.b`."""
+    base, ending = os.path.splitext(name)
+    return base if ending.lower() in EXTENSIONS else name
+
+
+def locate(folders: Sequence[Path], names: Iterable[str]) -> list[str]:
+    """Finds images in folders, each of which is listed once.
+
+    An exact name in any folder comes before one of another ending: annotations are often published
+    without the ending, or with that of another release (.tif for .png).
+
+    Args:
+        folders: where to look, in this order.
+        names: the images as the annotations name them, relative to a folder.
+
+    Returns:
+        The path of each, empty where there is none.
+    """
+    listing = _Listing()
+    out = []
+    for name in names:
+        parent, base = os.path.split(name)
+        places = [os.path.join(folder, parent) if parent else str(folder) for folder in folders]
+        found = next((p for p in places if base in listing.names(p)), "")
+        if found:
+            out.append(os.path.join(found, base))
+            continue
+        pairs = ((p, listing.stems(p).get(stem(base))) for p in places)
+        out.append(next((os.path.join(p, file) for p, file in pairs if file), ""))
+    return out
+
+
+class _Listing:
+    def __init__(self) -> None:
+        self._names: dict[str, set[str]] = {}
+        self._stems: dict[str, dict[str, str]] = {}
+
+    def names(self, folder: str) -> set[str]:
+        if folder not in self._names:
+            try:
+                self._names[folder] = set(os.listdir(folder))
+            except (FileNotFoundError, NotADirectoryError):
+                self._names[folder] = set()
+        return self._names[folder]
+
+    def stems(self, folder: str) -> dict[str, str]:
+        """From the names of pictures without their ending to those with it."""
+        if folder not in self._stems:
+            known = self._stems[folder] = {}
+            for name in sorted(self.names(folder), key=_rank):
+                if os.path.splitext(name)[1].lower() in EXTENSIONS:
+                    known.setdefault(stem(name), name)
+        return self._stems[folder]
+
+
+def _rank(name: str) -> tuple[int, str]:
+    ending = os.path.splitext(name)[1].lower()
+    return (_ORDER.index(ending) if ending in _ORDER else len(_ORDER), name)
