@@ -54,7 +54,9 @@ def reader(
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     node = plain["data"]
     splits = {"train": "train", "val": "val", "test": "test"} | (node.get("splits") or {})
-    return _part(node["dataset"]), list(dict.fromkeys(filter(None, splits.values())))
+    listed = [part for part in splits.values() if part]
+    served = [word for part in listed for word in ([part] if isinstance(part, str) else part)]
+    return _part(node["dataset"]), list(dict.fromkeys(served))
 
 
 def _part(node: Any) -> Any:
