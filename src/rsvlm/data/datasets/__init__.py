@@ -5,10 +5,14 @@ A data set reads files and knows no tokenizer, model or transform.
 
 from rsvlm.data.datasets.airslt import AIRSLT
 from rsvlm.data.datasets.base import Entry, FileDataset
+from rsvlm.data.datasets.change_pairs import ChangePairs
+from rsvlm.data.datasets.dubai_ccd import DubaiCCD
 from rsvlm.data.datasets.dior_rsvg import DIORRSVG
 from rsvlm.data.datasets.gaia import GAIA, GAIAShards
 from rsvlm.data.datasets.georsclip_eval import GeoRSCLIPEval
 from rsvlm.data.datasets.karpathy import Karpathy
+from rsvlm.data.datasets.levir_cc import LevirCC
+from rsvlm.data.datasets.levir_mci import LevirMCI
 from rsvlm.data.datasets.nwpu_captions import NWPUCaptions
 from rsvlm.data.datasets.pairs import PairsTable
 from rsvlm.data.datasets.precomp import Precomp
@@ -17,6 +21,8 @@ from rsvlm.data.datasets.rs5m import RS5M
 from rsvlm.data.datasets.rsicd import RSICD
 from rsvlm.data.datasets.rsitmd import RSITMD
 from rsvlm.data.datasets.scene_folder import SceneFolder
+from rsvlm.data.datasets.second import SECONDPairs
+from rsvlm.data.datasets.second_cc import SecondCC
 from rsvlm.data.datasets.shards import Shards
 from rsvlm.data.datasets.skyscript import SkyScript, SkyScriptRetrieval
 from rsvlm.data.datasets.skyscript_bench import SkyScriptBench
@@ -27,11 +33,15 @@ from rsvlm.data.datasets.whurs19 import WHURS19
 #: Every reader by its word; the options of conf/data are named after these.
 DATASETS: dict[str, type[FileDataset]] = {
     "airslt": AIRSLT,
+    "change_pairs": ChangePairs,
+    "dubai_ccd": DubaiCCD,
     "dior_rsvg": DIORRSVG,
     "gaia": GAIAShards,
     "gaia_json": GAIA,
     "georsclip_eval": GeoRSCLIPEval,
     "karpathy": Karpathy,
+    "levir_cc": LevirCC,
+    "levir_mci": LevirMCI,
     "nwpu_captions": NWPUCaptions,
     "pairs": PairsTable,
     "precomp": Precomp,
@@ -40,6 +50,8 @@ DATASETS: dict[str, type[FileDataset]] = {
     "rsicd": RSICD,
     "rsitmd": RSITMD,
     "scene_folder": SceneFolder,
+    "second": SECONDPairs,
+    "second_cc": SecondCC,
     "shards": Shards,
     "skyscript": SkyScript,
     "skyscript_bench": SkyScriptBench,
