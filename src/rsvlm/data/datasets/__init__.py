@@ -6,9 +6,11 @@ A data set reads files and knows no tokenizer, model or transform.
 from rsvlm.data.datasets.airslt import AIRSLT
 from rsvlm.data.datasets.base import Entry, FileDataset
 from rsvlm.data.datasets.change_pairs import ChangePairs
-from rsvlm.data.datasets.dubai_ccd import DubaiCCD
 from rsvlm.data.datasets.dior_rsvg import DIORRSVG
+from rsvlm.data.datasets.dubai_ccd import DubaiCCD
+from rsvlm.data.datasets.floodnet import FloodNet
 from rsvlm.data.datasets.gaia import GAIA, GAIAShards
+from rsvlm.data.datasets.geochat_instruct import GeoChatInstruct
 from rsvlm.data.datasets.georsclip_eval import GeoRSCLIPEval
 from rsvlm.data.datasets.karpathy import Karpathy
 from rsvlm.data.datasets.levir_cc import LevirCC
@@ -18,12 +20,18 @@ from rsvlm.data.datasets.pairs import PairsTable
 from rsvlm.data.datasets.precomp import Precomp
 from rsvlm.data.datasets.remoteclip import RemoteCLIPPairs
 from rsvlm.data.datasets.rs5m import RS5M
+from rsvlm.data.datasets.rsgpt4v import RSGPT4V
+from rsvlm.data.datasets.rsicap import RSICap, RSIEval
 from rsvlm.data.datasets.rsicd import RSICD
 from rsvlm.data.datasets.rsitmd import RSITMD
+from rsvlm.data.datasets.rsivqa import RSIVQA
+from rsvlm.data.datasets.rsvqa import RSVQAHR, RSVQALR
+from rsvlm.data.datasets.rswk import RSWK
 from rsvlm.data.datasets.scene_folder import SceneFolder
 from rsvlm.data.datasets.second import SECONDPairs
 from rsvlm.data.datasets.second_cc import SecondCC
 from rsvlm.data.datasets.shards import Shards
+from rsvlm.data.datasets.skyeye968k import SkyEye968k
 from rsvlm.data.datasets.skyscript import SkyScript, SkyScriptRetrieval
 from rsvlm.data.datasets.skyscript_bench import SkyScriptBench
 from rsvlm.data.datasets.sydney_captions import SydneyCaptions
@@ -34,10 +42,12 @@ from rsvlm.data.datasets.whurs19 import WHURS19
 DATASETS: dict[str, type[FileDataset]] = {
     "airslt": AIRSLT,
     "change_pairs": ChangePairs,
-    "dubai_ccd": DubaiCCD,
     "dior_rsvg": DIORRSVG,
+    "dubai_ccd": DubaiCCD,
+    "floodnet": FloodNet,
     "gaia": GAIAShards,
     "gaia_json": GAIA,
+    "geochat_instruct": GeoChatInstruct,
     "georsclip_eval": GeoRSCLIPEval,
     "karpathy": Karpathy,
     "levir_cc": LevirCC,
@@ -47,12 +57,20 @@ DATASETS: dict[str, type[FileDataset]] = {
     "precomp": Precomp,
     "remoteclip": RemoteCLIPPairs,
     "rs5m": RS5M,
+    "rsgpt4v": RSGPT4V,
+    "rsicap": RSICap,
     "rsicd": RSICD,
+    "rsieval": RSIEval,
     "rsitmd": RSITMD,
+    "rsivqa": RSIVQA,
+    "rsvqa_hr": RSVQAHR,
+    "rsvqa_lr": RSVQALR,
+    "rswk": RSWK,
     "scene_folder": SceneFolder,
     "second": SECONDPairs,
     "second_cc": SecondCC,
     "shards": Shards,
+    "skyeye968k": SkyEye968k,
     "skyscript": SkyScript,
     "skyscript_bench": SkyScriptBench,
     "skyscript_retrieval": SkyScriptRetrieval,
@@ -67,20 +85,30 @@ __all__ = [
     "DIORRSVG",
     "GAIA",
     "RS5M",
+    "RSGPT4V",
     "RSICD",
     "RSITMD",
+    "RSIVQA",
+    "RSVQAHR",
+    "RSVQALR",
+    "RSWK",
     "WHURS19",
     "Entry",
     "FileDataset",
+    "FloodNet",
     "GAIAShards",
+    "GeoChatInstruct",
     "GeoRSCLIPEval",
     "Karpathy",
     "NWPUCaptions",
     "PairsTable",
     "Precomp",
+    "RSICap",
+    "RSIEval",
     "RemoteCLIPPairs",
     "SceneFolder",
     "Shards",
+    "SkyEye968k",
     "SkyScript",
     "SkyScriptBench",
     "SkyScriptRetrieval",
