@@ -213,7 +213,7 @@ class MModalCC(ChangeCaptioner):
         share_conv_block: one fusion for both modalities; the published weights need True.
         cmca: cross-modal attention; False leaves it out.
         mgca: gates in the decoder; False adds the attentions up instead.
-        normalize: `imagenet` or `none`; None means `imagenet` for `stacked` and `none`, as the
+        normalize: see `ChangeCaptioner`; None means `imagenet` for `stacked` and `none`, as the
             published weights need it, for `parallel`.
         palette: colours of the semantic classes by id: `second`, `scenes`, or a list of RGB.
         **options: see `ChangeCaptioner`.

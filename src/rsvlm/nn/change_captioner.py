@@ -20,11 +20,27 @@ from rsvlm.nn.change_attention import batch_norms
 from rsvlm.nn.change_decoder import CaptionDecoder
 
 BATCH_NORM = ("train", "frozen")
-NORMALIZE = ("imagenet", "none")
+Triple = tuple[float, float, float]
+#: Per-channel mean and deviation of images in 0..1. Those of data sets are Chg2Cap's, which states
+#: them for pixels in 0..255.
+NORMALIZE: dict[str, tuple[Triple, Triple]] = {
+    "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
+    "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "levir_cc": ((0.394820, 0.390205, 0.333307), (0.199929, 0.190133, 0.175316)),
+    "dubai_cc": ((0.612039, 0.451333, 0.361059), (0.300039, 0.204157, 0.174196)),
+}
 
 
 class Words(Protocol):
     """A word vocabulary."""
+
+    pad: int
+    start: int
+    end: int
+
+    def __len__(self) -> int:
+        """Words and marks."""
+        ...
 
     def decode(self, ids: Sequence[int]) -> str:
         """The sentence of some ids, without start and end."""
@@ -36,8 +52,8 @@ class ChangeCaptioner(nn.Module):
 
     Args:
         decoder: the caption decoder.
-        normalize: `imagenet` subtracts the mean and divides by the deviation of ImageNet, `none`
-            leaves images in 0..1.
+        normalize: whose mean and deviation images are normalised with, of `NORMALIZE`; `none`
+            leaves them in 0..1.
         batch_norm: `train` computes batch statistics in training, date by date, as published;
             `frozen` keeps the running ones, so that the size of the batch, and how it is spread
             over processes, changes nothing.
@@ -47,7 +63,7 @@ class ChangeCaptioner(nn.Module):
         steps: most words of a caption, the end included.
 
     Attributes:
-        words: the vocabulary, with `decode`; `generate` needs it. The data module sets it.
+        words: the vocabulary, which `generate` writes with; see `set_words`.
     """
 
     dialects: Any = ()
@@ -78,14 +94,34 @@ class ChangeCaptioner(nn.Module):
         self.words: Words | None = None
 
     @property
-    def mean(self) -> tuple[float, float, float]:
+    def mean(self) -> Triple:
         """Per-channel mean that is taken off images in 0..1."""
-        return IMAGENET_MEAN if self.normalize == "imagenet" else (0.0, 0.0, 0.0)
+        return NORMALIZE[self.normalize][0]
 
     @property
-    def std(self) -> tuple[float, float, float]:
+    def std(self) -> Triple:
         """Per-channel deviation that images are divided by."""
-        return IMAGENET_STD if self.normalize == "imagenet" else (1.0, 1.0, 1.0)
+        return NORMALIZE[self.normalize][1]
+
+    def set_words(self, words: Words) -> None:
+        """Take the vocabulary of the data, such as a `data.vocabulary.Vocabulary`.
+
+        Raises:
+            UserError: it is not the one that the model is built for.
+        """
+        size = self.decoder.vocab_size
+        if len(words) != size:
+            raise UserError(
+                f"the vocabulary has {len(words)} words and the model {size}: build it with "
+                f"model.vocab_size={len(words)}, or read the word map it was trained with."
+            )
+        mine, theirs = ((x.start, x.end, x.pad) for x in (self, words))
+        if mine != theirs:
+            raise UserError(
+                f"start, end and padding are {theirs} in the vocabulary and {mine} in the model: "
+                "one of them is in RSICCformer's order and the other in Chg2Cap's."
+            )
+        self.words = words
 
     def train(self, mode: bool = True) -> ChangeCaptioner:
         """Switches the mode; `frozen` batch norm stays in eval mode."""
@@ -175,8 +211,8 @@ class ChangeCaptioner(nn.Module):
         """
         if self.words is None:
             raise UserError(
-                "the model has no words to write with: its vocabulary comes with the data "
-                "(model.words), and must be the one that it was trained with."
+                "the model has no words to write with: give it the vocabulary that it was trained "
+                "with, model.set_words(Vocabulary.read(<word map>))."
             )
         answers = []
         found = self.hypotheses(batch, beam_size=beam_size, steps=steps, exhaustive=candidates)
