@@ -1,0 +1,132 @@
+"""Batched generation from embeddings, by transformers, with the scores of what comes out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from rsvlm.errors import UserError, near
+
+#: What `generate` takes, with the defaults; transformers' `GenerationConfig` says what they do.
+OPTIONS: dict[str, Any] = {
+    "max_new_tokens": 64,
+    "min_new_tokens": 0,
+    "num_beams": 1,
+    "num_return_sequences": 1,
+    "repetition_penalty": 1.0,
+    "length_penalty": 1.0,
+    "do_sample": False,
+    "temperature": 1.0,
+    "top_p": 1.0,
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Generated:
+    """One text of a language model.
+
+    Attributes:
+        ids: its tokens, without padding and without the end token.
+        score: sum of the tokens' log-probabilities, as processed by the options, over their number
+            to the power of `length_penalty`; the end token counts.
+        ended: whether it came to its end token.
+    """
+
+    ids: list[int]
+    score: float
+    ended: bool
+
+
+def generate(
+    model: Any,
+    inputs_embeds: Tensor,
+    attention_mask: Tensor,
+    end: int,
+    pad: int,
+    options: Mapping[str, Any],
+) -> list[list[Generated]]:
+    """Texts that go on from the embeddings.
+
+    Args:
+        model: a causal language model of transformers.
+        inputs_embeds: [B, L, dim], in the model's dtype.
+        attention_mask: [B, L], 1 where a token is; padding on the left.
+        end: id of the end token.
+        pad: id of the padding.
+        options: see `OPTIONS`. The repetition penalty sees generated tokens only.
+
+    Returns:
+        For each row, `num_return_sequences` texts, best first.
+
+    Raises:
+        UserError: an unknown option, more texts than beams, or padding on the right.
+    """
+    from transformers import (
+        GenerationConfig,
+        LogitsProcessorList,
+        RepetitionPenaltyLogitsProcessor,
+    )
+
+    for word in options:
+        if word not in OPTIONS:
+            raise UserError(f"generate: {word!r} is not known. {near(word, OPTIONS)}")
+    chosen = {**OPTIONS, **options}
+    count = chosen["num_return_sequences"]
+    if count > 1 and count > chosen["num_beams"] and not chosen["do_sample"]:
+        raise UserError(
+            f"num_return_sequences={count} needs as many beams: give num_beams={count}."
+        )
+    if not bool(attention_mask[:, -1].all()):
+        raise UserError("generation needs padding on the left; a row of this batch ends in it.")
+    if not chosen["do_sample"]:
+        chosen.pop("temperature")
+        chosen.pop("top_p")
+    # transformers' own way to the penalty skips as many generated tokens of a row as the row
+    # has padding, which it takes for the prompt's; embeddings leave no prompt to skip.
+    processors = LogitsProcessorList()
+    if chosen["repetition_penalty"] != 1:
+        penalty = float(chosen["repetition_penalty"])
+        processors.append(RepetitionPenaltyLogitsProcessor(penalty, prompt_ignore_length=0))
+    # Said outright, as a folder's generation_config.json fills in what is not.
+    config = GenerationConfig(
+        **{**chosen, "repetition_penalty": 1.0},
+        eos_token_id=end,
+        pad_token_id=pad,
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
+    found = model.generate(
+        inputs_embeds=inputs_embeds,
+        attention_mask=attention_mask,
+        generation_config=config,
+        logits_processor=processors,
+    )
+    scores = _scores(model, found, end, chosen["length_penalty"])
+    rows = [
+        _trimmed(ids, score, end)
+        for ids, score in zip(found.sequences.tolist(), scores, strict=True)
+    ]
+    return [
+        sorted(rows[start : start + count], key=lambda row: -row.score)
+        for start in range(0, len(rows), count)
+    ]
+
+
+def _scores(model: Any, found: Any, end: int, penalty: float) -> list[float]:
+    if getattr(found, "sequences_scores", None) is not None:
+        return found.sequences_scores.float().tolist()
+    steps = model.compute_transition_scores(
+        found.sequences, found.scores, normalize_logits=True
+    ).float()
+    over = (found.sequences == end).long().cumsum(-1)
+    counted = (over == 0) | ((over == 1) & (found.sequences == end))
+    total = steps.masked_fill(~counted, 0.0).sum(-1)
+    return (total / counted.sum(-1).clamp(min=1).float() ** penalty).tolist()
+
+
+def _trimmed(ids: list[int], score: float, end: int) -> Generated:
+    ended = end in ids
+    return Generated(ids[: ids.index(end)] if ended else ids, score, ended)

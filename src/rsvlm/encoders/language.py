@@ -1,0 +1,302 @@
+"""Language models: embeddings in, a loss's logits or batched text out. transformers does the maths.
+
+One class for LLaMA, Vicuna, Llama 3, OPT and tiny ones. A model is built from numbers (on `meta`
+where asked) or from a folder as published. What is frozen stays in eval mode and holds no gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from rsvlm.encoders.generation import Generated, generate
+from rsvlm.encoders.language_sizes import SIZES, sizes_of
+from rsvlm.encoders.tokenizers import (
+    as_instructblip,
+    load_tokenizer,
+    pretrained,
+    word_tokenizer,
+)
+from rsvlm.errors import UserError, near
+
+if TYPE_CHECKING:
+    from rsvlm.checkpoints.dialects import Dialect
+
+__all__ = ["SIZES", "LanguageModel"]
+
+LORA = {"r": 8, "alpha": 16, "dropout": 0.05, "targets": ("q_proj", "v_proj")}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class LanguageModel(nn.Module):
+    """A causal language model of transformers behind the house's protocol.
+
+    Args:
+        size: a name in `SIZES`, a mapping of transformers' config words with `model_type`, or None
+            where `weights` says it.
+        weights: a folder or `hf://org/repo@rev` with the published weights; None draws random ones.
+        words: a vocabulary; builds a tokenizer that needs no download and sets the vocabulary size.
+        tokenizer: a tokenizer, or the folder it lies in; None takes `weights`.
+        special: `instructblip` makes start, end and unknown token `</s>` and adds a [PAD]; `own`
+            leaves the tokenizer as it is.
+        dtype: float32, bfloat16 or float16, of the frozen weights too.
+        tuning: `frozen`, `full`, or `lora` (peft; the rest is frozen).
+        lora: `r`, `alpha`, `dropout`, `targets` where they differ from `LORA`.
+        device: where to build; `meta` makes no weights.
+
+    Attributes:
+        dim: width of the embeddings.
+        model: the transformers model.
+
+    Raises:
+        UserError: unknown words, or sizes that contradict the weights.
+    """
+
+    def __init__(
+        self,
+        size: str | Mapping[str, Any] | None = None,
+        *,
+        weights: str | Path | None = None,
+        words: Sequence[str] | None = None,
+        tokenizer: Any = None,
+        special: str = "own",
+        dtype: str = "float32",
+        tuning: str = "frozen",
+        lora: Mapping[str, Any] | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        from transformers import AutoConfig, AutoModelForCausalLM
+
+        _one_of("dtype", dtype, DTYPES)
+        _one_of("tuning", tuning, ("frozen", "full", "lora"))
+        _one_of("special", special, ("own", "instructblip"))
+        if size is None and weights is None:
+            raise UserError(f"a language model needs size= or weights=. Sizes: {', '.join(SIZES)}.")
+        self.special, self.tuning, self.dtype = special, tuning, DTYPES[dtype]
+        self._source = word_tokenizer(words) if words is not None else (tokenizer or weights)
+        self._tokenizer: Any = None
+        self._settled = False
+        if weights is not None:
+            self.model: Any = self._published(weights, size, device)
+        else:
+            numbers = sizes_of(size)
+            if words is not None:
+                numbers["vocab_size"] = len(self.tokenizer)
+            config = AutoConfig.for_model(**numbers)
+            with torch.device(device or torch.get_default_device()):
+                self.model = AutoModelForCausalLM.from_config(config, dtype=self.dtype)
+        if self._source is not None:
+            self._grow(len(self.tokenizer))
+        self.dim: int = self.model.get_input_embeddings().embedding_dim
+        if tuning != "full":
+            self.requires_grad_(False)
+        if tuning == "lora":
+            self._add_lora({**LORA, **(lora or {})})
+        self.train(self.training)
+
+    # Building -----------------------------------------------------------------------------
+
+    def _published(
+        self,
+        weights: str | Path,
+        size: str | Mapping[str, Any] | None,
+        device: torch.device | str | None,
+    ) -> Any:
+        """The model in a folder, held against the size that the recipe says."""
+        from transformers import AutoConfig, AutoModelForCausalLM
+
+        name, options = pretrained(weights)
+        try:
+            config = AutoConfig.from_pretrained(name, **options)
+        except (OSError, ValueError, KeyError) as error:
+            raise _unreadable(weights, error) from error
+        for word, value in (sizes_of(size) if size is not None else {}).items():
+            found = getattr(config, word, None)
+            if word.endswith(("_size", "_layers", "_heads", "model_type")) and found != value:
+                raise UserError(
+                    f"{weights} has {word}={found}, the recipe's language model {value}: it is "
+                    "another model. Choose the model/lm option that fits it, or other weights."
+                )
+        if torch.device(device or torch.get_default_device()).type == "meta":
+            with torch.device("meta"):
+                return AutoModelForCausalLM.from_config(config, dtype=self.dtype)
+        try:
+            return AutoModelForCausalLM.from_pretrained(name, dtype=self.dtype, **options)
+        except (OSError, ValueError, KeyError) as error:
+            raise _unreadable(weights, error) from error
+
+    def _grow(self, count: int) -> None:
+        """Adds rows for tokens that the tokenizer has and the weights lack: their rows' mean."""
+        old = self.model.get_input_embeddings().num_embeddings
+        if count <= old:
+            return
+        self.model.resize_token_embeddings(count, mean_resizing=False)
+        tables = [self.model.get_input_embeddings(), self.model.get_output_embeddings()]
+        with torch.no_grad():
+            for table in tables:
+                table.weight[old:] = table.weight[:old].float().mean(0).to(table.weight.dtype)
+
+    def _add_lora(self, settings: Mapping[str, Any]) -> None:
+        for word in settings:
+            _one_of("lora", word, LORA)
+        try:
+            from peft import LoraConfig, inject_adapter_in_model
+        except ImportError as error:
+            raise UserError("tuning=lora needs peft: pip install 'rsvlm[peft]'.") from error
+        config = LoraConfig(
+            r=settings["r"],
+            lora_alpha=settings["alpha"],
+            lora_dropout=settings["dropout"],
+            target_modules=list(settings["targets"]),
+        )
+        try:
+            inject_adapter_in_model(config, self.model)
+        except ValueError as error:
+            raise UserError(f"lora: targets={list(settings['targets'])}: {error}") from error
+
+    @property
+    def tokenizer(self) -> Any:
+        """The transformers tokenizer, read when it is first needed.
+
+        Raises:
+            UserError: nothing says where it is.
+        """
+        if self._tokenizer is None:
+            if self._source is None:
+                raise UserError(
+                    "this language model has no tokenizer: give model.lm.tokenizer=<folder> (the "
+                    "folder of its weights), or words for a small one."
+                )
+            path = isinstance(self._source, str | Path)
+            own = load_tokenizer(self._source) if path else self._source
+            self._tokenizer = as_instructblip(own) if self.special == "instructblip" else own
+        return self._tokenizer
+
+    @property
+    def dialects(self) -> tuple[Dialect, ...]:
+        """Transformers' own layout."""
+        from rsvlm.checkpoints.language_keys import language_dialects
+
+        return language_dialects()
+
+    # State --------------------------------------------------------------------------------
+
+    def train(self, mode: bool = True) -> LanguageModel:
+        """A frozen model stays in eval mode; LoRA's dropout follows `mode`."""
+        super().train(mode)
+        if self.tuning != "full":
+            self.model.eval()
+            for name, module in self.model.named_modules():
+                if name.rpartition(".")[2].startswith("lora_"):
+                    module.train(mode)
+        return self
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LanguageModel:
+        self.settle()
+        super()._apply(fn, recurse)
+        self._settled = False
+        return self
+
+    def settle(self) -> None:
+        """Give a model that was built on `meta` and loaded its rotary constants, which no file has.
+
+        They are a function of the configuration; nothing is done while weights are on `meta`.
+        """
+        if self._settled or next(self.model.parameters()).is_meta:
+            return
+        self._settled = True
+        for module in self.model.modules():
+            own = dict(module.named_buffers(recurse=False))
+            if any(buffer.is_meta for buffer in own.values()):
+                fresh = type(module)(config=module.config)
+                for name in own:
+                    setattr(module, name, getattr(fresh, name))
+
+    # Use ----------------------------------------------------------------------------------
+
+    def embed(self, input_ids: Tensor) -> Tensor:
+        """Embeddings [B, L, dim] of ids [B, L].
+
+        Raises:
+            UserError: an id beyond the vocabulary: the tokenizer is another model's.
+        """
+        table = self.model.get_input_embeddings()
+        if input_ids.device.type == "cpu" and input_ids.numel():
+            largest = int(input_ids.max())
+            if largest >= table.num_embeddings:
+                raise UserError(
+                    f"token id {largest} lies beyond the language model's {table.num_embeddings} "
+                    "tokens: the tokenizer belongs to another model. Give "
+                    "model.lm.tokenizer=<the folder of model.lm.weights>."
+                )
+        return table(input_ids)
+
+    def forward(
+        self, inputs_embeds: Tensor, attention_mask: Tensor, labels: Tensor
+    ) -> dict[str, Tensor]:
+        """Logits where something is to be learned, and nowhere else.
+
+        The head runs on those positions only; its logits are exactly those of a full pass.
+
+        Args:
+            inputs_embeds: [B, L, dim].
+            attention_mask: [B, L], 1 where a token is; padding on either side.
+            labels: [B, L], the id that stands at a position, -100 where nothing is learned; the
+                position before it predicts it.
+
+        Returns:
+            `logits` [N, vocabulary] and `targets` [N] of the N supervised positions, row by row.
+        """
+        self.settle()
+        hidden = self.model.base_model(
+            inputs_embeds=inputs_embeds.to(self.dtype),
+            attention_mask=attention_mask,
+            position_ids=(attention_mask.long().cumsum(-1) - 1).clamp(min=0),
+            use_cache=False,
+        ).last_hidden_state
+        supervised = labels[:, 1:] != -100
+        logits = self.model.get_output_embeddings()(hidden[:, :-1][supervised])
+        return {"logits": logits, "targets": labels[:, 1:][supervised]}
+
+    @torch.no_grad()
+    def generate(
+        self, inputs_embeds: Tensor, attention_mask: Tensor, **options: Any
+    ) -> list[list[Generated]]:
+        """Texts that go on from the embeddings, batched and with a cache.
+
+        Args:
+            inputs_embeds: [B, L, dim].
+            attention_mask: [B, L], 1 where a token is; padding on the left.
+            **options: see `generation.OPTIONS`.
+
+        Returns:
+            For each row, `num_return_sequences` texts, best first.
+
+        Raises:
+            UserError: an unknown option, more texts than beams, or padding on the right.
+        """
+        self.settle()
+        if self._source is not None:
+            end, pad = self.tokenizer.eos_token_id, self.tokenizer.pad_token_id
+        else:
+            end, pad = self.model.config.eos_token_id, self.model.config.pad_token_id
+        end = end[0] if isinstance(end, list) else end
+        embeds = inputs_embeds.to(self.dtype)
+        return generate(
+            self.model, embeds, attention_mask, end, end if pad is None else pad, options
+        )
+
+
+def _unreadable(weights: str | Path, error: Exception) -> UserError:
+    reason = str(error).partition("\n")[0]
+    return UserError(f"{weights} holds no language model that transformers can read ({reason}).")
+
+
+def _one_of(what: str, word: str, known: Any) -> None:
+    if word not in known:
+        raise UserError(f"{what}: {word!r} is not known. {near(word, known)}")
