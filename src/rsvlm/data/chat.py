@@ -1,0 +1,305 @@
+"""From dialogues to one batch: ids, labels on answers, images, and what a Q-Former reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from rsvlm.data.chat_batch import ChatBatch, padded
+from rsvlm.data.formats import Dialogue, Format, dialogues, paired, prompt_format
+from rsvlm.data.sample import SampleError
+from rsvlm.data.tokens import IGNORE, Encoder
+from rsvlm.data.view import Item, Skipped
+from rsvlm.data.writer import Writer, Written
+from rsvlm.errors import UserError, near
+
+__all__ = ["ChatBatch", "ChatCollate", "Row"]
+
+
+@dataclass(slots=True)
+class Row:
+    """One dialogue before it becomes a row of a batch.
+
+    Attributes:
+        item: the sample behind it.
+        written: its ids.
+        instances: ids of the instances that its answers speak of, in order.
+    """
+
+    item: Item
+    written: Written
+    instances: tuple[int, ...]
+
+    @property
+    def shown(self) -> tuple[int, ...]:
+        """Positions of the images in the sample, in order."""
+        return tuple(i for asked, _ in self.written.pairs for i in asked.image_ids)
+
+
+class ChatCollate:
+    """Writes dialogues in a system's format and turns them into ids.
+
+    Truncation: with `question`, history goes first (oldest first; its images stay), then the end of
+    the answer; a question that alone is too long is skipped and counted. With `published`, the
+    first `max_words` words are kept, then tokens are cut on the side that the published code cuts,
+    history before question or not.
+
+    Args:
+        tokenizer: the language model's: of transformers, of tokenizers, or with `encode`.
+        format: a word of data/prompts/formats.json, or a `Format`.
+        generation: leave the last answer to the model and pad left.
+        image_token_id: the id at an image's place; None for images that come as a prefix.
+        image_tokens: ids at an image's place: a number, or a function of the image [3, H, W].
+        max_length: longest row in tokens, images included.
+        max_prompt: longest prompt in tokens.
+        max_answer: longest answer in tokens.
+        max_words: longest prompt in words.
+        truncation: see above.
+        clean: `none`, or `blip` to clean questions and answers as LAVIS does.
+        which: `one` dialogue of a sample at random, or `all`; by default one in training.
+        kinds: keep to dialogues of these task words.
+        wording: makes the dialogues of an item from its captions, boxes, masks and turns (see
+            wording.py), with a generator of its own; by default its turns as they are.
+        system: instead of the format's system text.
+        qformer: a Q-Former's tokenizer (truncated left, with its own marks).
+        max_instruction: longest instruction in the Q-Former's tokens.
+        pad_id, bos_id, eos_id: where the tokenizer does not know them.
+
+    Raises:
+        UserError: an unknown option, or a number of image tokens without their id.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        *,
+        format: str | Format = "vicuna_v1",
+        generation: bool = False,
+        image_token_id: int | None = None,
+        image_tokens: int | Callable[[torch.Tensor], int] = 1,
+        max_length: int | None = None,
+        max_prompt: int | None = None,
+        max_answer: int | None = None,
+        max_words: int | None = None,
+        truncation: Literal["question", "published"] = "question",
+        clean: Literal["none", "blip"] = "none",
+        which: Literal["one", "all"] | None = None,
+        kinds: Sequence[str] | None = None,
+        wording: Callable[[Item, np.random.Generator], list[Dialogue]] | None = None,
+        system: str | None = None,
+        qformer: Any = None,
+        max_instruction: int = 128,
+        pad_id: int | None = None,
+        bos_id: int | None = None,
+        eos_id: int | None = None,
+    ) -> None:
+        for what, word, known in (
+            ("truncation", truncation, ("question", "published")),
+            ("clean", clean, ("none", "blip")),
+            ("which", which or "all", ("one", "all")),
+        ):
+            if word not in known:
+                raise UserError(f"{what}={word!r} is not known. {near(str(word), known)}")
+        if image_token_id is None and "{image}" in _format(format).image and image_tokens != 1:
+            raise UserError("image_tokens= needs image_token_id=, the id at an image's place.")
+        self.encoder = Encoder(tokenizer, pad_id=pad_id, bos_id=bos_id, eos_id=eos_id)
+        self.format = _format(format)
+        self.writer = Writer(
+            self.encoder,
+            self.format,
+            clean=clean,
+            truncation=truncation,
+            image_token_id=image_token_id,
+            max_length=max_length,
+            max_prompt=max_prompt,
+            max_answer=max_answer,
+            max_words=max_words,
+        )
+        self.generation, self.image_tokens = generation, image_tokens
+        self.which = which or ("all" if generation else "one")
+        self.kinds = None if kinds is None else frozenset(kinds)
+        self.wording, self.system = wording, system
+        self.qformer = None if qformer is None else Encoder(qformer)
+        self.max_instruction = max_instruction
+
+    def __call__(self, items: Sequence[Item | Skipped]) -> ChatBatch:
+        """Collates what a `View` gives.
+
+        Raises:
+            SampleError: a sample without dialogue, turns out of order, images of several sizes, or
+                nothing left of a training batch.
+        """
+        return ChatBatch(**self.fields(*self.rows(items)))
+
+    def rows(self, items: Sequence[Item | Skipped]) -> tuple[list[Row], list[str], int]:
+        """The dialogues with their ids, the sentences on what was skipped, how many were lost."""
+        rows: list[Row] = []
+        skipped: list[str] = []
+        lost = 0
+        for item in items:
+            if isinstance(item, Skipped):
+                skipped.append(item.reason)
+                continue
+            skipped.extend(item.skipped)
+            kept, gone = self._choose(item)
+            lost += gone
+            for dialogue in kept:
+                try:
+                    rows.append(self._row(item, dialogue))
+                except SampleError as error:
+                    skipped.append(f"{_who(item)}: {error}")
+        if not rows and items and not self.generation:
+            raise SampleError(
+                f"no dialogue of a training batch can be used ({lost} lost their objects to the "
+                f"crop): {' '.join(skipped[:5])}"
+            )
+        return rows, skipped, lost
+
+    def _choose(self, item: Item) -> tuple[list[Dialogue], int]:
+        # A stream of its own beside that of the view.
+        draws = np.random.default_rng(np.random.SeedSequence((*item.key, 2)))
+        found = self.wording(item, draws) if self.wording else dialogues(item.sample)
+        if not found:
+            hint = (
+                "a wording makes questions of its captions and boxes"
+                if item.sample.texts
+                else ("is this a data set of dialogues?")
+            )
+            raise SampleError(f"{_who(item)} has no turns; {hint}.")
+        gone = set(item.lost)
+        whole = [d for d in found if not any(gone & set(turn.instance_ids) for turn in d)]
+        lost = len(found) - len(whole)
+        if self.kinds is not None:
+            whole = [d for d in whole if _kind(d) in self.kinds]
+        if self.which == "one" and len(whole) > 1:
+            whole = [whole[int(draws.integers(len(whole)))]]
+        return whole, lost
+
+    def _row(self, item: Item, dialogue: Dialogue) -> Row:
+        system, pairs = paired(dialogue, _who(item))
+        if not self.generation and pairs[-1][1] is None:
+            raise SampleError("its last question has no answer, so nothing can be learnt from it.")
+        if not any(asked.text.strip() for asked, _ in pairs[-1:]) and self.format.name != "plain":
+            raise SampleError("its question is empty.")
+        shown = {i for asked, _ in pairs for i in asked.image_ids}
+        images = {i: self._places(item.sample.images[i]) for i in shown}
+        written = self.writer.write(
+            pairs,
+            images,
+            system=self.system if system is None else system,
+            open_end=self.generation,
+        )
+        instances = tuple(
+            i for _, said in written.pairs if said is not None for i in said.instance_ids
+        )
+        return Row(item, written, instances)
+
+    def _places(self, image: Any) -> int:
+        return self.image_tokens if isinstance(self.image_tokens, int) else self.image_tokens(image)
+
+    # The batch ----------------------------------------------------------------------------
+
+    def fields(self, rows: Sequence[Row], skipped: list[str], lost: int) -> dict[str, Any]:
+        """The fields of a `ChatBatch`."""
+        images, places = _images(rows)
+        ids = [row.written.prompt + row.written.answer for row in rows]
+        labels = [row.written.prompt_labels + row.written.answer for row in rows]
+        if self.generation:
+            labels = [[IGNORE] * len(row) for row in ids]
+        ends = [row.written.pairs[-1] for row in rows]
+        instructions = [
+            row.written.text if self.format.instruction == "prompt" else asked.text
+            for row, (asked, _) in zip(rows, ends, strict=True)
+        ]
+        read, read_mask = self._read(instructions)
+        answers = ["" if said is None else said.text for _, said in ends]
+        pad = self.encoder.marks.pad
+        return {
+            "images": images,
+            "image_rows": places,
+            "input_ids": padded(ids, pad, left=self.generation),
+            "attention_mask": padded([[1] * len(row) for row in ids], 0, left=self.generation),
+            "labels": padded(labels, IGNORE, left=self.generation),
+            "prompts": [row.written.text for row in rows],
+            "answers": answers,
+            "references": [
+                list(row.item.sample.texts)
+                if row.item.sample.texts and _is_caption(asked.kind)
+                else ([answer] if answer else [])
+                for row, (asked, _), answer in zip(rows, ends, answers, strict=True)
+            ],
+            "instructions": instructions,
+            "instruction_ids": read,
+            "instruction_mask": read_mask,
+            "kinds": [asked.kind for asked, _ in ends],
+            "index": torch.tensor([row.item.index for row in rows], dtype=torch.long),
+            "ids": [str(row.item.sample.meta.get("id", row.item.index)) for row in rows],
+            "geometry": [
+                tuple(row.item.geometry[i] for i in row.shown) if row.item.geometry else ()
+                for row in rows
+            ],
+            "truncated": sum(row.written.truncated for row in rows),
+            "lost": lost,
+            "skipped": skipped,
+        }
+
+    def _read(self, texts: list[str]) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        if self.qformer is None:
+            return None, None
+        marks = self.qformer.marks
+        first = [] if marks.cls is None else [marks.cls]
+        last = [] if marks.sep is None else [marks.sep]
+        room = self.max_instruction - len(first) - len(last)
+        rows = [[*first, *self.qformer.encode(text)[0][-room:], *last] for text in texts]
+        mask = padded([[1] * len(row) for row in rows], 0)
+        return padded(rows, marks.pad), mask
+
+
+def _images(rows: Sequence[Row]) -> tuple[torch.Tensor, list[tuple[int, ...]]]:
+    """All images once, and for each dialogue where its own are."""
+    places: dict[tuple[int, int], int] = {}
+    images: list[torch.Tensor] = []
+    shown: list[tuple[int, ...]] = []
+    for row in rows:
+        mine: list[int] = []
+        for i in row.shown:
+            key = (id(row.item), i)
+            if key not in places:
+                image = row.item.sample.images[i]
+                if not isinstance(image, torch.Tensor) or (
+                    images and image.shape != images[0].shape
+                ):
+                    size = list(image.shape) if isinstance(image, torch.Tensor) else "no tensor"
+                    raise SampleError(
+                        f"image {i} of {_who(row.item)} ({size}) does not go into one batch. A "
+                        "transform that gives one size (Squash, Pad, Preprocess, Augment) belongs "
+                        "before the collate."
+                    )
+                places[key] = len(images)
+                images.append(image)
+            mine.append(places[key])
+        shown.append(tuple(mine))
+    if not images:
+        return torch.empty(0, 3, 0, 0, dtype=torch.uint8), shown
+    return torch.stack(images), shown
+
+
+def _format(format: str | Format) -> Format:
+    return prompt_format(format) if isinstance(format, str) else format
+
+
+def _kind(dialogue: Dialogue) -> str | None:
+    return next((turn.kind for turn in dialogue if turn.role == "user"), None)
+
+
+def _is_caption(kind: str | None) -> bool:
+    return kind == "caption"
+
+
+def _who(item: Item) -> str:
+    meta = item.sample.meta
+    return f"sample {meta.get('id', item.index)!r} of {meta.get('dataset', '?')!r}"
