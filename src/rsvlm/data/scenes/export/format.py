@@ -30,6 +30,8 @@ class Format:
         parts: what the scenes must carry, of `scenes.dataset.PARTS`.
         options: further options of `Scenes`.
         reader: options for the reader in `DATASETS`, beside root and split.
+        told: patterns of the problems that the reader must tell, each in one split at least, where
+            the published files have defects that the export writes too. It must tell no others.
     """
 
     write: Callable[[Path, Splits], Expected]
@@ -37,6 +39,7 @@ class Format:
     parts: tuple[str, ...] = ("captions",)
     options: Mapping[str, Any] = field(default_factory=dict)
     reader: Mapping[str, Any] = field(default_factory=dict)
+    told: tuple[str, ...] = ()
 
 
 #: Split of the reader → the samples that it must give, in its order. Only what the format holds is
