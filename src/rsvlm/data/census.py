@@ -20,10 +20,14 @@ class Census:
 
     Args:
         semantic_classes: names of the classes of the maps.
+        change_classes: names of the classes of the masks of change.
     """
 
-    def __init__(self, semantic_classes: Sequence[str] = ()) -> None:
+    def __init__(
+        self, semantic_classes: Sequence[str] = (), change_classes: Sequence[str] = ()
+    ) -> None:
         self.semantic_classes = tuple(semantic_classes)
+        self.change_classes = tuple(change_classes) or ("no change", "change")
         self.turns: list[int] = []
         self.asked: Counter[str] = Counter()
         self.instances: list[int] = []
@@ -32,6 +36,8 @@ class Census:
         self.changed: Counter[bool] = Counter()
         self.maps: Counter[int] = Counter()
         self.pixels = np.zeros(len(self.semantic_classes), np.int64)
+        self.masks: Counter[bool] = Counter()
+        self.mask_pixels = np.zeros(len(self.change_classes), np.int64)
 
     def add(self, sample: Sample) -> None:
         """Counts one sample."""
@@ -50,14 +56,15 @@ class Census:
             self.changed[bool(sample.meta["changeflag"])] += 1
 
     def add_maps(self, sample: Sample) -> None:
-        """Counts the pixels of its maps."""
+        """Counts the pixels of its maps and of its mask of change."""
         if sample.semantic:
             self.maps[len(sample.semantic)] += 1
         for ids in sample.semantic:
-            counts = np.bincount(ids.ravel(), minlength=len(self.pixels))
-            if len(counts) > len(self.pixels):
-                self.pixels = np.pad(self.pixels, (0, len(counts) - len(self.pixels)))
-            self.pixels += counts
+            self.pixels = _add(self.pixels, ids)
+        mask = sample.meta.get("change_mask")
+        if isinstance(mask, np.ndarray):
+            self.masks[bool(mask.any())] += 1
+            self.mask_pixels = _add(self.mask_pixels, mask)
 
     def facts(self) -> dict[str, Any]:
         """What was found, by name; nothing where there is nothing."""
@@ -80,16 +87,16 @@ class Census:
         if self.changed:
             facts["changed"] = (self.changed[True], sum(self.changed.values()))
         if self.maps:
-            total = int(self.pixels.sum())
-            names = [*self.semantic_classes, *map(str, range(len(self.semantic_classes), 256))]
             facts["maps"] = {
                 "samples": sum(self.maps.values()),
                 "per_sample": (min(self.maps), max(self.maps)),
-                "pixels": {
-                    name: int(count) / total
-                    for name, count in zip(names, self.pixels, strict=False)
-                    if count or name in self.semantic_classes
-                },
+                "pixels": _shares(self.pixels, self.semantic_classes),
+            }
+        if self.masks:
+            facts["masks"] = {
+                "samples": sum(self.masks.values()),
+                "empty": self.masks[False],
+                "pixels": _shares(self.mask_pixels, self.change_classes),
             }
         return facts
 
@@ -121,6 +128,12 @@ def lines(facts: dict[str, Any]) -> list[str]:
         out.append(
             f"  maps       {found['samples']} samples with {_range(found['per_sample'])}; of all "
             "pixels:"
+        )
+        out += [f"             {share:6.1%}  {name}" for name, share in found["pixels"].items()]
+    if "masks" in facts:
+        found = facts["masks"]
+        out.append(
+            f"  masks      {found['samples']} of change, {found['empty']} empty; of all pixels:"
         )
         out += [f"             {share:6.1%}  {name}" for name, share in found["pixels"].items()]
     return out
@@ -157,6 +170,16 @@ class _Pictures(Sequence[Image.Image]):
             return Image.open(path)
         except OSError as error:
             raise BrokenImage(path, f"cannot be opened ({error.strerror or error}).") from error
+
+
+def _add(counts: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    found = np.bincount(ids.ravel(), minlength=len(counts))
+    return np.pad(counts, (0, len(found) - len(counts))) + found
+
+
+def _shares(counts: np.ndarray, names: Sequence[str]) -> dict[str, float]:
+    words = [*names, *map(str, range(len(names), len(counts)))]
+    return {word: int(n) / int(counts.sum()) for word, n in zip(words, counts, strict=True)}
 
 
 def _table(counts: dict[str, int]) -> list[str]:

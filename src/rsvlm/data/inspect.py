@@ -71,7 +71,9 @@ def describe(dataset: Any, *, read: bool = False, tokenizer: Any = None) -> Desc
         tokenizer: counts captions over 77 tokens; open_clip's, unless given.
     """
     entries = getattr(dataset, "entries", None)
-    found = census.Census(getattr(dataset, "semantic_classes", ()))
+    found = census.Census(
+        getattr(dataset, "semantic_classes", ()), getattr(dataset, "change_classes", ())
+    )
     unread = ""
     if entries is None:
         entries = []

@@ -7,7 +7,9 @@ a format has it, comes after them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -68,6 +70,53 @@ def paint(ids: np.ndarray, palette: dict[str, RGB]) -> Image.Image:
     return Image.fromarray(np.array(list(palette.values()), np.uint8)[ids])
 
 
+def check_size(path: str | Path, labels: np.ndarray, image: Any) -> None:
+    """Holds a map against the image that it belongs to.
+
+    Args:
+        path: the map's file.
+        labels: [H, W] map.
+        image: PIL image.
+
+    Raises:
+        BrokenImage: they differ in size.
+    """
+    height, width = labels.shape
+    if (width, height) != image.size:
+        raise BrokenImage(
+            str(path), f"is {width} x {height}, its image is {image.width} x {image.height}."
+        )
+
+
 def read_grey(path: str | Path) -> np.ndarray:
     """[H, W] uint8: the first band of a label picture, whether it is stored with one or three."""
     return np.asarray(read_image(path, convert=True))[..., 0]
+
+
+def read_greys(path: str | Path, known: Mapping[int, int]) -> np.ndarray:
+    """Reads a label picture of known grey values.
+
+    Args:
+        path: the picture.
+        known: grey value → class.
+
+    Returns:
+        [H, W] uint8 classes.
+
+    Raises:
+        BrokenImage: it cannot be read, or has other values (names the commonest, and how many).
+    """
+    grey = read_grey(path)
+    table = np.zeros(256, np.uint8)
+    for value, number in known.items():
+        table[value] = number
+    off = grey[~np.isin(grey, list(known))]
+    if len(off):
+        values, counts = np.unique(off, return_counts=True)
+        raise BrokenImage(
+            str(path),
+            f"{len(off)} of {grey.size} pixels have another value than "
+            f"{', '.join(map(str, known))}; the commonest is {values[counts.argmax()]}, "
+            f"{counts.max()} times. Was it resized with interpolation, or saved as JPEG?",
+        )
+    return table[grey]

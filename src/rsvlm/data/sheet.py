@@ -113,7 +113,7 @@ def _row(dataset: Any, index: int, size: int) -> tuple[list[Image.Image], list[s
     pictures += [coloured(ids, names, size) for ids in sample.semantic]
     mask = sample.meta.get("change_mask")
     if isinstance(mask, np.ndarray):
-        grey = Image.fromarray(mask.astype(np.uint8) * 255).convert("RGB")
+        grey = Image.fromarray((mask > 0).astype(np.uint8) * 255).convert("RGB")
         pictures.append(grey.resize(_scaled(grey.size, size / max(grey.size))))
     return pictures, _words(dataset, sample)
 

@@ -61,14 +61,8 @@ class Karpathy(FileDataset):
         convert: bool = False,
     ) -> None:
         super().__init__(root, split, convert=convert)
-        self.file = self._find_annotations(annotations)
-        content = read_json(self.file)
-        records = content.get("images") if isinstance(content, dict) else None
-        if not isinstance(records, list) or not records:
-            raise UserError(
-                f"{self.file} holds no list under `images`, so it is not in Karpathy's format."
-            )
-        self.name: str = name or self.name or metric_word(str(content.get("dataset", "dataset")))
+        records, title = self._records(annotations)
+        self.name: str = name or self.name or metric_word(title)
         self.empty_captions = 0
         self._captionless: list[str] = []
         self._scenes(records)
@@ -88,6 +82,17 @@ class Karpathy(FileDataset):
             )
         if self.empty_captions:
             self.problems.append(f"{self.empty_captions} empty caption(s) were left out.")
+
+    def _records(self, annotations: str | None) -> tuple[list[Any], str]:
+        """The images of the file, all splits, and what it calls itself."""
+        self.file = self._find_annotations(annotations)
+        content = read_json(self.file)
+        records = content.get("images") if isinstance(content, dict) else None
+        if not isinstance(records, list) or not records:
+            raise UserError(
+                f"{self.file} holds no list under `images`, so it is not in Karpathy's format."
+            )
+        return records, str(content.get("dataset", "dataset"))
 
     def _find_annotations(self, given: str | None) -> Path:
         if not self.root.is_dir():
@@ -137,7 +142,7 @@ class Karpathy(FileDataset):
         filename = record["filename"]
         texts = []
         for sentence in self._get(record, index, "sentences", list):
-            raw = sentence.get("raw") if isinstance(sentence, dict) else None
+            raw = self._raw(sentence)
             if not isinstance(raw, str):
                 raise UserError(
                     f"{self.file}: images[{index}] ({filename}) has a sentence without `raw` text."
@@ -155,3 +160,7 @@ class Karpathy(FileDataset):
             label=self._labels.get(str(record.get("scene"))),
             meta={"split": record["split"]},
         )
+
+    def _raw(self, sentence: Any) -> Any:
+        """The caption of a sentence; no text where it has none."""
+        return sentence.get("raw") if isinstance(sentence, dict) else None
