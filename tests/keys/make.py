@@ -5,6 +5,8 @@
 This file imports nothing of rsvlm, so that the manifests are a second opinion. Layouts: GeoRSCLIP
 and RemoteCLIP are bare open_clip state dicts; SkyCLIP are open_clip training checkpoints, whose
 names start with `module.`; CLIP-Cap-4 is in transformers' layout. Sizes: open_clip's JSON files.
+The change captioners are dicts of modules (Chg2Cap: of state dicts), named by the key of the dict;
+tensors that the published code never uses are there as well.
 """
 
 from __future__ import annotations
@@ -43,6 +45,8 @@ MANIFESTS = {
     "clip_vith14": ("H-14", ""),
 }
 HF_MANIFESTS = {"clip_vitl14.cap4": "L-14"}
+# Words. LEVIR-CC's word maps are published; SECOND-CC's is not, and 600 stands for it.
+CHANGE_MANIFESTS = {"mmodalcc": 600, "rsiccformer": 468, "chg2cap": 464}
 
 
 def norm(name: str, width: int) -> Lines:
@@ -162,6 +166,132 @@ def hf_clip(arch: str) -> Lines:
     yield "visual_projection.weight", [embed, width]
 
 
+def torchvision_resnet(prefix: str, stages: tuple[int, ...]) -> Lines:
+    """ResNet-101's children in a Sequential: 0 conv1, 1 bn1, 4 to 7 the stages."""
+    yield f"{prefix}0.weight", [64, 3, 7, 7]
+    yield from batch_norm(f"{prefix}1", 64)
+    into = 64
+    for stage, blocks in enumerate(stages):
+        planes = 64 * 2**stage
+        for block in range(blocks):
+            name = f"{prefix}{stage + 4}.{block}"
+            yield f"{name}.conv1.weight", [planes, into, 1, 1]
+            yield from batch_norm(f"{name}.bn1", planes)
+            yield f"{name}.conv2.weight", [planes, planes, 3, 3]
+            yield from batch_norm(f"{name}.bn2", planes)
+            yield f"{name}.conv3.weight", [4 * planes, planes, 1, 1]
+            yield from batch_norm(f"{name}.bn3", 4 * planes)
+            if block == 0:
+                yield f"{name}.downsample.0.weight", [4 * planes, into, 1, 1]
+                yield from batch_norm(f"{name}.downsample.1", 4 * planes)
+            into = 4 * planes
+
+
+def multihead(name: str, width: int) -> Lines:
+    yield f"{name}.in_proj_weight", [3 * width, width]
+    yield f"{name}.in_proj_bias", [3 * width]
+    yield from linear(f"{name}.out_proj", width, width)
+
+
+def conv(name: str, out: int, into: int, side: int = 1) -> Lines:
+    yield f"{name}.weight", [out, into, side, side]
+    yield f"{name}.bias", [out]
+
+
+def resblock(name: str, width: int) -> Lines:
+    half = width // 2
+    yield from conv(f"{name}.left.0", half, width)
+    yield from batch_norm(f"{name}.left.1", half)
+    yield from conv(f"{name}.left.3", half, half, 3)
+    yield from batch_norm(f"{name}.left.4", half)
+    yield from conv(f"{name}.left.6", width, half)
+    yield from batch_norm(f"{name}.left.7", width)
+
+
+def words(prefix: str, vocab: int, width: int, positions: int) -> Lines:
+    yield f"{prefix}vocab_embedding.weight", [vocab, width]
+    yield f"{prefix}position_encoding.pe", [positions, 1, width]
+    yield f"{prefix}position_encoding.embedding_1D.weight", [52, width]
+    yield from linear(f"{prefix}wdc", vocab, width)
+
+
+def decoder_layer(name: str, width: int, attentions: list[str], norms: int) -> Lines:
+    for attention in attentions:
+        yield from multihead(f"{name}.{attention}", width)
+    yield from linear(f"{name}.linear1", 4 * width, width)
+    yield from linear(f"{name}.linear2", width, 4 * width)
+    for number in range(1, norms + 1):
+        yield from norm(f"{name}.norm{number}", width)
+
+
+def fused_encoder(layers: int, width: int, projections: dict[str, int], doubled: bool) -> Lines:
+    """`encoder_feat` of RSICCformer and MModalCC; MModalCC's layers hold two of everything."""
+    for table in ("w_embedding", "h_embedding"):
+        yield f"encoder_feat.{table}.weight", [14, width // 2]
+    yield "encoder_feat.embedding_1D.weight", [196, width]
+    for name, into in projections.items():
+        yield from conv(f"encoder_feat.{name}", width, into)
+    for i in range(layers):
+        layer = f"encoder_feat.transformer.{i}"
+        for attention in ["attention", "attention2"] if doubled else ["attention"]:
+            yield from multihead(f"{layer}.{attention}", width)
+        for number in range(1, 5 if doubled else 3):
+            yield from norm(f"{layer}.norm{number}", width)
+        for number in range(1, 5 if doubled else 3):
+            out, into = (4 * width, width) if number % 2 else (width, 4 * width)
+            yield from linear(f"{layer}.linear{number}", out, into)
+        yield from resblock(f"encoder_feat.resblock.{i}", 2 * width)
+        yield from norm(f"encoder_feat.LN.{i}", 2 * width)
+
+
+def mmodalcc(vocab: int) -> Lines:
+    for tower in ("encoder_image", "encoder_image2"):
+        yield from torchvision_resnet(f"{tower}.net.", (3, 4, 23))
+    yield from fused_encoder(2, 512, {"projection": 1024, "projection2": 1024}, doubled=True)
+    layer = "decoder.transformer.layers.0"
+    attentions = ["self_attn", "multihead_attn", "multihead_attn2"]
+    yield from decoder_layer(layer, 1024, attentions, 4)
+    for gate, into in (("gate", 2048), ("gate2", 2048), ("gate3", 1024)):
+        yield from linear(f"{layer}.{gate}.0", 1024, into)
+    yield from words("decoder.", vocab, 1024, 5000)
+
+
+def rsiccformer(vocab: int) -> Lines:
+    yield from torchvision_resnet("encoder_image.net.", (3, 4, 23))
+    sizes = {"projection": 1024, "projection2": 768, "projection3": 512, "projection4": 256}
+    yield from fused_encoder(3, 512, sizes, doubled=False)
+    layer = "decoder.transformer.layers.0"
+    attentions = ["self_attn", "self_attn2"]
+    attentions += ["multihead_attn", "multihead_attn2", "multihead_attn3"]
+    yield from decoder_layer(layer, 1024, attentions, 3)
+    for number in (1, 2, 3):
+        yield from linear(f"{layer}.fc_alpha{number}", 1024, 2048)
+    yield from words("decoder.", vocab, 1024, 5000)
+
+
+def chg2cap(vocab: int) -> Lines:
+    yield from torchvision_resnet("encoder_dict.cnn.", (3, 4, 23, 3))
+    for table in ("h_embedding", "w_embedding"):
+        yield f"encoder_trans_dict.{table}.weight", [16, 1024]
+    for i in range(3):
+        for j, width in enumerate((2048, 4096)):
+            block = f"encoder_trans_dict.selftrans.{i}.{j}"
+            for letter in "qkv":
+                yield f"{block}.att.to_{letter}.weight", [2048, width]
+            yield from linear(f"{block}.att.to_out.0", width, 2048)
+            yield from linear(f"{block}.feedforward.net.0", 512, width)
+            yield from linear(f"{block}.feedforward.net.3", width, 512)
+            for number in (1, 2):
+                yield from norm(f"{block}.norm{number}", width)
+    yield from conv("decoder_dict.Conv1", 2048, 4096)
+    yield from resblock("decoder_dict.LN", 2048)
+    layer = "decoder_dict.transformer.layers.0"
+    yield from decoder_layer(layer, 2048, ["self_attn", "multihead_attn"], 3)
+    for number in (1, 2, 3):
+        yield from linear(f"{layer}.fc_alpha{number}", 2048, 4096)
+    yield from words("decoder_dict.", vocab, 2048, 41)
+
+
 def write(folder: Path, name: str, lines: Lines, prefix: str = "") -> None:
     text = "".join(f"{prefix}{key} {json.dumps(shape)}\n" for key, shape in lines)
     (folder / f"{name}.txt").write_text(text, encoding="utf-8")
@@ -172,6 +302,8 @@ def main(folder: Path) -> None:
         write(folder, name, open_clip(arch), prefix)
     for name, arch in HF_MANIFESTS.items():
         write(folder, name, hf_clip(arch))
+    for name, vocab in CHANGE_MANIFESTS.items():
+        write(folder, name, globals()[name](vocab))
 
 
 if __name__ == "__main__":
