@@ -1,11 +1,13 @@
 """Readers of grounding data sets: the published layouts, and files in which something is wrong."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from rsvlm.data.datasets.coco import SSDD, VHR10, Coco
 from rsvlm.data.datasets.dior_rsvg import DIORRSVG
 from rsvlm.data.inspect import describe
 from rsvlm.errors import UserError
@@ -128,3 +130,129 @@ def test_the_published_lists_name_each_object_once(tmp_path):
         r[0].phrase == f"object {e.id}" for e, r in zip(data.entries, data.regions, strict=True)
     )
     assert not [p for p in data.problems if "more than once" in p]
+
+
+# COCO's JSON -----------------------------------------------------------------------------------
+
+
+def coco(root, images=2, objects=(), **more):
+    """A JSON of small pictures; `objects` are (image, further keys)."""
+    names = [f"{k}.jpg" for k in range(images)]
+    content = {
+        "images": [
+            {"id": k, "file_name": n, "height": 30, "width": 40} for k, n in enumerate(names)
+        ],
+        "annotations": [
+            {"id": k, "image_id": image, "category_id": 7, "bbox": [2, 3, 10, 5], **keys}
+            for k, (image, keys) in enumerate(objects)
+        ],
+        "categories": [{"id": 9, "name": "ship"}, {"id": 7, "name": "plane"}],
+        **more,
+    }
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "train.json").write_text(json.dumps(content))
+    for name in names:
+        picture(root / "images" / name)
+    return root
+
+
+def test_coco_serves_an_image_with_all_its_objects(tmp_path):
+    square = [[2, 3, 12, 3, 12, 8, 2, 8]]
+    runs = {"size": [30, 40], "counts": [30 * 40 - 5, 5]}
+    objects = [
+        (0, {"segmentation": square}),
+        (0, {"segmentation": runs, "category_id": 9, "iscrowd": 1}),
+        (0, {"segmentation": square[0]}),
+        (0, {}),
+    ]
+    data = Coco(coco(tmp_path, objects=objects), "train")
+    assert len(data) == 2 and not data.problems
+    assert data.categories == ["plane", "ship"]
+    sample = data[0]
+    assert [i.category_id for i in sample.instances] == [0, 1, 0, 0]
+    assert sample.instances[0].box == (2, 3, 12, 8)
+    assert sample.instances[0].mask.sum() == 50 == sample.instances[0].mask[3:8, 2:12].sum()
+    assert sample.instances[1].mask[-5:, -1].all() and sample.instances[1].mask.sum() == 5
+    assert (sample.instances[2].mask == sample.instances[0].mask).all()
+    assert sample.instances[3].mask is None
+    assert sample.meta["crowd"] == [1]
+    assert not data[1].instances
+    assert Coco(tmp_path, "train", masks=False)[0].instances[0].mask is None
+
+
+def test_masks_follow_a_picture_that_was_scaled(tmp_path):
+    root = coco(tmp_path, objects=[(0, {"segmentation": [[2, 3, 12, 3, 12, 8, 2, 8]]})])
+    picture(root / "images" / "0.jpg", (20, 60))
+    found = Coco(root, "train")[0].instances[0]
+    assert found.box == (1, 6, 6, 16)
+    assert found.mask.shape == (60, 20) and found.mask[6:16, 1:6].all() and found.mask.sum() == 50
+
+
+def test_coco_tells_of_what_is_wrong(tmp_path):
+    objects = [
+        (0, {"bbox": [2, 3, 0, 5]}),
+        (0, {"bbox": [2, 3, 10]}),
+        (0, {"bbox": [35, 3, 10, 5]}),
+        (5, {}),
+        (1, {"category_id": 1}),
+        (1, {"id": 0}),
+        (1, {"segmentation": []}),
+        (1, {"segmentation": [[1, 2, 3, 4]]}),
+        (1, {"segmentation": {"size": [30, 40], "counts": [1200]}}),
+        (1, {"segmentation": {"size": [30, 40], "counts": [7, 7]}}),
+        (1, {"segmentation": {"size": [30, 30], "counts": [890, 10]}}),
+    ]
+    data = Coco(coco(tmp_path, objects=objects), "train")
+    told = "\n".join(data.problems)
+    assert "1 object(s) have a box without an inside, and are without one: annotation 0." in told
+    assert "1 object(s) have a box that is not four numbers" in told
+    assert "1 box(es) reach beyond their picture" in told
+    assert "1 object(s) belong to an image that is not listed" in told
+    assert "1 object(s) are of a class that is not listed: annotation 4" in told
+    assert "1 object(s) have an id that repeats" in told
+    assert "2 mask(s) are empty: annotation 6, annotation 8" in told
+    assert "three corners or more" in told and "cover 14 pixels" in told
+    assert "1 mask(s) are of another size" in told
+    assert sum(len(data[k].instances) for k in range(2)) == 10
+    assert data[1].instances[-1].mask.shape == (30, 40)
+
+
+def test_coco_refuses_what_it_cannot_read(tmp_path):
+    root = coco(tmp_path / "a", annotations=None)
+    with pytest.raises(UserError, match="no list under 'annotations'"):
+        Coco(root, "train")
+    root = coco(tmp_path / "b")
+    text = (root / "train.json").read_text()
+    (root / "train.json").write_text(text[:1] + "\n" + text[1:-9])
+    with pytest.raises(UserError, match=r"train.json, line 2, column \d+"):
+        Coco(root, "train")
+    (root / "train.json").write_text(text.replace('"id": 1, "file_name"', '"id": 0, "file_name"'))
+    with pytest.raises(UserError, match="two images have the id 0"):
+        Coco(root, "train")
+    with pytest.raises(UserError, match=r"no annotations/instances_val.json or"):
+        Coco(root, "val")
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the published annotations are not here")
+def test_published_coco_files_hold_what_their_papers_say():
+    root = DATA / "grounding_text" / "vhr10_coco"
+    data = VHR10(root, missing="keep")
+    assert (
+        len(data) == 650 and sum(len(r.mask) > 0 for found in data.regions for r in found) == 3921
+    )
+    found = describe(VHR10(root, masks=False, missing="keep"))["instances"]
+    assert (found["count"], found["samples"], len(found["categories"])) == (3921, 650, 10)
+    assert [len(SSDD(root, s, missing="keep")) for s in ("train", "test", "all")] == [
+        928,
+        232,
+        1160,
+    ]
+    ships = describe(SSDD(root, "all", masks=False, missing="keep"))["instances"]
+    assert ships["categories"] == {"ship": 2586}
+    # Polygons lie within their boxes, but for the pixel that rounding adds.
+    for regions, frame in list(zip(data.regions, data.frames, strict=True))[:20]:
+        for region in regions:
+            rows, columns = data.drawn(region, frame, "").nonzero()
+            x0, y0, x1, y1 = region.box
+            assert x0 - 1 <= columns.min() and columns.max() < x1 + 1
+            assert y0 - 1 <= rows.min() and rows.max() < y1 + 1

@@ -153,16 +153,31 @@ def polygons(outlines: Sequence[Sequence[float]], height: int, width: int) -> np
 _FINE = 5.0
 
 
-def _polygon(outline: Sequence[float], height: int, width: int) -> np.ndarray:
+def corners(outline: Sequence[float]) -> np.ndarray:
+    """The corners of a polygon as COCO stores it.
+
+    Args:
+        outline: [x0, y0, x1, y1, ...].
+
+    Returns:
+        [n, 2] of (x, y).
+
+    Raises:
+        MaskError: it has fewer than three corners or is not made of finite numbers.
+    """
     try:
         points = np.asarray(outline, np.float64)
     except (TypeError, ValueError) as error:
         raise MaskError("a polygon is not a list of numbers.") from error
     if points.ndim != 1 or len(points) < 6 or len(points) % 2 or not np.isfinite(points).all():
         raise MaskError("a polygon is not [x0, y0, x1, y1, ...] with three corners or more.")
-    corners = np.trunc(_FINE * points.reshape(-1, 2) + 0.5).astype(np.int64)
+    return points.reshape(-1, 2)
+
+
+def _polygon(outline: Sequence[float], height: int, width: int) -> np.ndarray:
+    fine = np.trunc(_FINE * corners(outline) + 0.5).astype(np.int64)
     xs, ys = [], []
-    for (x0, y0), (x1, y1) in zip(corners, np.roll(corners, -1, 0), strict=True):
+    for (x0, y0), (x1, y1) in zip(fine, np.roll(fine, -1, 0), strict=True):
         dx, dy = abs(x1 - x0), abs(y1 - y0)
         flip = (dx >= dy and x0 > x1) or (dx < dy and y0 > y1)
         if flip:

@@ -6,6 +6,7 @@ A data set reads files and knows no tokenizer, model or transform.
 from rsvlm.data.datasets.airslt import AIRSLT
 from rsvlm.data.datasets.base import Entry, FileDataset
 from rsvlm.data.datasets.change_pairs import ChangePairs
+from rsvlm.data.datasets.coco import SSDD, VHR10, Coco
 from rsvlm.data.datasets.dior_rsvg import DIORRSVG
 from rsvlm.data.datasets.dubai_ccd import DubaiCCD
 from rsvlm.data.datasets.floodnet import FloodNet
@@ -42,6 +43,7 @@ from rsvlm.data.datasets.whurs19 import WHURS19
 DATASETS: dict[str, type[FileDataset]] = {
     "airslt": AIRSLT,
     "change_pairs": ChangePairs,
+    "coco": Coco,
     "dior_rsvg": DIORRSVG,
     "dubai_ccd": DubaiCCD,
     "floodnet": FloodNet,
@@ -74,8 +76,10 @@ DATASETS: dict[str, type[FileDataset]] = {
     "skyscript": SkyScript,
     "skyscript_bench": SkyScriptBench,
     "skyscript_retrieval": SkyScriptRetrieval,
+    "ssdd": SSDD,
     "sydney_captions": SydneyCaptions,
     "ucm_captions": UCMCaptions,
+    "vhr10": VHR10,
     "whurs19": WHURS19,
 }
 
@@ -92,7 +96,10 @@ __all__ = [
     "RSVQAHR",
     "RSVQALR",
     "RSWK",
+    "SSDD",
+    "VHR10",
     "WHURS19",
+    "Coco",
     "Entry",
     "FileDataset",
     "FloodNet",

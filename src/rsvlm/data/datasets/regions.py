@@ -188,9 +188,7 @@ class Regions(FileDataset):
                         "mask(s) are of another size than their picture, and are scaled to it", who
                     )
             else:
-                outlines = [o for o in stored or () if len(o)]
-                rle.polygons(outlines, 1, 1)
-                size = len(outlines)
+                size = sum(len(rle.corners(o)) for o in stored or ())
         except (rle.MaskError, TypeError) as error:
             self.fault(f"mask(s) cannot be read ({error}), and are left out", who)
             return None

@@ -6,13 +6,16 @@ One file per format, each with one `Format`. A reader (`data/datasets`) opens wh
 
 from __future__ import annotations
 
-from rsvlm.data.scenes.export import dior_rsvg, rsicd
+from rsvlm.data.scenes.export import coco, dior_rsvg, rsicd
 from rsvlm.data.scenes.export.format import Format, Splits, export
 
 #: Format by its word, which is also the word of its reader in `datasets.DATASETS`.
 FORMATS: dict[str, Format] = {
+    "coco": coco.FORMAT,
     "dior_rsvg": dior_rsvg.FORMAT,
     "rsicd": rsicd.FORMAT,
+    "ssdd": coco.SSDD,
+    "vhr10": coco.VHR10,
 }
 
 __all__ = ["FORMATS", "Format", "Splits", "export"]

@@ -1,0 +1,317 @@
+"""Data sets of objects in COCO's JSON, and two that are published in it: VHR-10 and SSDD."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from rsvlm.data.datasets.base import Entry, metric_word, read_json
+from rsvlm.data.datasets.missing import Missing
+from rsvlm.data.datasets.regions import Region, Regions
+from rsvlm.errors import UserError
+
+
+@dataclass(slots=True)
+class CocoFile:
+    """What a COCO JSON says.
+
+    Attributes:
+        images: id → its record.
+        regions: id of an image → its objects, in the order of the file.
+        crowds: ids of objects that stand for a crowd.
+        categories: names of the classes, in the order of their published ids.
+    """
+
+    images: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    regions: dict[int, list[Region]] = field(default_factory=dict)
+    crowds: set[int] = field(default_factory=set)
+    categories: list[str] = field(default_factory=list)
+
+
+def read_coco(owner: Regions, path: Path, *, masks: bool = True) -> CocoFile:
+    """Reads `{"images", "annotations", "categories"}`.
+
+    Boxes are [x, y, width, height] there. What is wrong with single objects is noted with `owner`.
+
+    Args:
+        owner: the data set, for its notes.
+        path: the JSON.
+        masks: keep the masks.
+
+    Raises:
+        UserError: it is not such a file, or images repeat.
+    """
+    content = read_json(path)
+    parts: dict[str, list[Any]] = {}
+    for part in ("images", "annotations", "categories"):
+        found = content.get(part) if isinstance(content, dict) else None
+        if not isinstance(found, list):
+            raise UserError(f"{path} has no list under {part!r}, so it is not in COCO's format.")
+        parts[part] = found
+    out = CocoFile()
+    names = {}
+    for record in parts["categories"]:
+        names[_key(record, "id", path, "categories")] = str(record.get("name", record["id"]))
+    out.categories = [names[key] for key in sorted(names)]
+    place = {key: i for i, key in enumerate(sorted(names))}
+    for record in parts["images"]:
+        key = _key(record, "id", path, "images")
+        if key in out.images:
+            raise UserError(f"{path}: two images have the id {key}; which one is meant is unclear.")
+        if not isinstance(record.get("file_name"), str):
+            raise UserError(f"{path}: image {key} has no file_name.")
+        out.images[key] = record
+        out.regions[key] = []
+    seen: set[int] = set()
+    for number, record in enumerate(parts["annotations"]):
+        image = _key(record, "image_id", path, f"annotations[{number}]")
+        who = f"annotation {record.get('id', number)}"
+        if image not in out.images:
+            owner.fault("object(s) belong to an image that is not listed, and are left out", who)
+            continue
+        key = record.get("id")
+        if not isinstance(key, int) or key in seen:
+            owner.fault("object(s) have an id that repeats, and were numbered anew", who)
+            key = -1 - number
+        seen.add(key)
+        category = record.get("category_id")
+        if not isinstance(category, int) or category not in names:
+            owner.fault("object(s) are of a class that is not listed", who)
+            category = None
+        frame = size(out.images[image])
+        mask = None
+        if masks and "segmentation" in record:
+            stored = record["segmentation"]
+            if isinstance(stored, list) and stored and isinstance(stored[0], int | float):
+                stored = [stored]  # one polygon without its brackets
+            mask = owner.mask(stored, who, frame)
+        if record.get("iscrowd"):
+            out.crowds.add(key)
+        out.regions[image].append(
+            Region(
+                key,
+                names.get(category, "unknown"),
+                place.get(category),
+                box=owner.box(corners(record.get("bbox")), who, frame),
+                mask=mask,
+            )
+        )
+    return out
+
+
+def size(image: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Height and width of an image record, where it has them."""
+    height, width = image.get("height"), image.get("width")
+    return (height, width) if isinstance(height, int) and isinstance(width, int) else None
+
+
+def corners(box: Any) -> Any:
+    """[x, y, width, height] as (x0, y0, x1, y1); what is not that is given back as it is."""
+    try:
+        x, y, width, height = map(float, box)
+    except (TypeError, ValueError):
+        return box if isinstance(box, Sequence) and len(box) != 4 else None
+    return x, y, x + width, y + height
+
+
+def _key(record: Any, key: str, path: Path, where: str) -> int:
+    value = record.get(key) if isinstance(record, dict) else None
+    if not isinstance(value, int):
+        raise UserError(f"{path}: an entry of {where} has no whole number under {key!r}.")
+    return value
+
+
+class Coco(Regions):
+    """A data set in COCO's format: a sample is an image with all its objects.
+
+    The JSON of a split is the first there is of annotations/instances_<split>.json,
+    annotations/<split>.json, <split>.json; for the split `all` also annotations.json, or the only
+    JSON in the folder. Classes are numbered anew from 0, in the order of their published ids.
+    `meta["crowd"]` names the objects that stand for a crowd.
+
+    Args:
+        root: folder of JSON and images.
+        split: which JSON; `all` where there is one.
+        annotations: the JSON, relative to `root`; `{split}` stands for the split.
+        images: the images' folder, relative to `root`; by default images/, JPEGImages/, one named
+            after the split, or `root` itself, wherever an image is found.
+        name: word for metric names; by default the folder's.
+        masks: serve masks.
+        missing: what becomes of images that are not there (`datasets/missing.py`).
+        convert: turn images that are not 8-bit RGB into it, instead of refusing them.
+
+    Raises:
+        UserError: files are missing or damaged.
+    """
+
+    title: ClassVar[str] = "A data set in COCO's format"
+    layout: ClassVar[str] = (
+        "  {root}/\n"
+        "    annotations/instances_<split>.json   or <split>.json, annotations.json\n"
+        "    images/                              or JPEGImages/, <split>/"
+    )
+    image_folders: ClassVar[tuple[str, ...]] = ("images", "JPEGImages", "{split}", ".")
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "all",
+        *,
+        annotations: str | None = None,
+        images: str | None = None,
+        name: str | None = None,
+        masks: bool = True,
+        missing: Missing = "error",
+        convert: bool = False,
+    ) -> None:
+        super().__init__(root, split, convert=convert)
+        self.file = self._json(annotations)
+        self.name = name or self.name or metric_word(self.root.name)
+        found = read_coco(self, self.file, masks=masks)
+        self.categories = found.categories
+        words = (images,) if images else self.image_folders
+        folders = [self.root / word.format(split=split) for word in words]
+        folders = [folder for folder in folders if folder.is_dir()] or [self.root]
+        chosen = {key: r for key, r in found.images.items() if self.serves(r["file_name"])}
+        paths = self.located(folders, [r["file_name"] for r in chosen.values()], missing)
+        for key, record in chosen.items():
+            file = record["file_name"]
+            if file not in paths:
+                continue
+            crowd = [r.id for r in found.regions[key] if r.id in found.crowds]
+            meta: dict[str, Any] = {"image": file} | ({"crowd": crowd} if crowd else {})
+            self.add(Entry(file, paths[file], meta=meta), found.regions[key], size(record))
+        self.tell()
+
+    def serves(self, file: str) -> bool:
+        """Whether an image of the JSON belongs to the split."""
+        return True
+
+    def _json(self, given: str | None) -> Path:
+        if not self.root.is_dir():
+            raise self.not_found("there is no such folder.")
+        words = [given] if given else self.candidates()
+        for word in words:
+            path = self.root / word.format(split=self.split)
+            if path.is_file():
+                return path
+        single = sorted(self.root.glob("*.json")) if not given and self.split == "all" else []
+        if len(single) == 1:
+            return single[0]
+        raise self.not_found(f"there is no {' or '.join(words).format(split=self.split)}.")
+
+    def candidates(self) -> list[str]:
+        """Names that the JSON may have, the first one that is there is read."""
+        names = ["annotations/instances_{split}.json", "annotations/{split}.json", "{split}.json"]
+        return [*names, "annotations.json"] if self.split == "all" else names
+
+
+class VHR10(Coco):
+    """NWPU VHR-10 with instance polygons: 650 images, 3,921 objects of ten classes; no splits.
+
+    The 150 images without an object (`negative image set`) are not in the JSON.
+
+    Args:
+        root: folder of annotations.json and `positive image set`.
+        split: `all`, the only one.
+        images: the images' folder, relative to `root`.
+        masks: serve masks.
+        missing: what becomes of images that are not there (`datasets/missing.py`).
+        convert: turn images that are not 8-bit RGB into it, instead of refusing them.
+
+    Raises:
+        UserError: see `Coco`.
+    """
+
+    name = "vhr10"
+    title: ClassVar[str] = "NWPU VHR-10 (COCO)"
+    layout: ClassVar[str] = (
+        "  {root}/\n    annotations.json\n    positive image set/   001.jpg ... 650.jpg"
+    )
+    licence = "no licence text; for research"
+    paper = (
+        "H. Su, S. Wei, M. Yan, C. Wang, J. Shi, X. Zhang. Object detection and instance "
+        "segmentation in remote sensing imagery based on precise Mask R-CNN. IGARSS 2019"
+    )
+    homepage = "https://github.com/chaozhong2010/VHR-10_dataset_coco"
+    published_counts: ClassVar[dict[str, int]] = {"all": 650}
+    image_folders: ClassVar[tuple[str, ...]] = ("positive image set", "images", ".")
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "all",
+        *,
+        images: str | None = None,
+        masks: bool = True,
+        missing: Missing = "error",
+        convert: bool = False,
+    ) -> None:
+        if split != "all":
+            raise UserError(f"{self.title} has no split {split!r}; it has all.")
+        super().__init__(
+            root,
+            split,
+            annotations="annotations.json",
+            images=images,
+            masks=masks,
+            missing=missing,
+            convert=convert,
+        )
+
+
+class SSDD(Coco):
+    """SSDD: 1,160 radar images with 2,586 ships and their outlines.
+
+    The official split: images whose number ends in 1 or 9 are for testing.
+
+    Args:
+        root: folder of SSDD.json (or annotations.json) and JPEGImages/.
+        split: `train`, `test` or `all`.
+        images: the images' folder, relative to `root`.
+        masks: serve masks.
+        missing: what becomes of images that are not there (`datasets/missing.py`).
+        convert: turn images that are not 8-bit RGB into it, instead of refusing them.
+
+    Raises:
+        UserError: see `Coco`.
+    """
+
+    name = "ssdd"
+    title: ClassVar[str] = "SSDD (COCO)"
+    layout: ClassVar[str] = (
+        "  {root}/\n    SSDD.json       or annotations.json\n    JPEGImages/     000001.jpg ..."
+    )
+    licence = "no licence text; for research"
+    paper = (
+        "T. Zhang et al. SAR Ship Detection Dataset (SSDD): Official release and comprehensive "
+        "data analysis. Remote Sensing 13(18), 2021"
+    )
+    homepage = "https://github.com/TianwenZhang0825/Official-SSDD"
+    published_counts: ClassVar[dict[str, int]] = {"train": 928, "test": 232}
+    image_folders: ClassVar[tuple[str, ...]] = ("JPEGImages", "images", ".")
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "test",
+        *,
+        images: str | None = None,
+        masks: bool = True,
+        missing: Missing = "error",
+        convert: bool = False,
+    ) -> None:
+        if split not in ("train", "test", "all"):
+            raise UserError(f"{self.title} has no split {split!r}; it has train, test and all.")
+        super().__init__(root, split, images=images, masks=masks, missing=missing, convert=convert)
+
+    def candidates(self) -> list[str]:
+        """Names that the JSON may have."""
+        return ["SSDD.json", "annotations.json"]
+
+    def serves(self, file: str) -> bool:
+        """Whether the number in a file's name is of the split."""
+        testing = Path(file).stem.endswith(("1", "9"))
+        return self.split == "all" or testing == (self.split == "test")
