@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from rsvlm import check as _check
 from rsvlm.cli import command_line
 from rsvlm.errors import UserError
+from rsvlm.folder import git_commit, page, run_state, write, write_results
 from rsvlm.schema import PredictSchema, Schema
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -161,7 +161,7 @@ def build_data(cfg: DictConfig, task: Any) -> Any:
 def build_trainer(cfg: DictConfig, out: Path) -> Any:
     """The trainer with its loggers and callbacks."""
     _quiet()
-    state = _state(out)
+    state = run_state(out)
     loggers = []
     for kind, node in (cfg.logger or {}).items():
         extra: dict[str, Any] = {"save_dir": str(out)}
@@ -212,9 +212,9 @@ def fit(
     check(cfg)
     out.mkdir(parents=True, exist_ok=True)
     if not resume:
-        _write(out / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain(cfg))))
+        write(out / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain(cfg))))
         begun = {"git_commit": git_commit(), "argv": sys.argv, "model": _chosen("model")}
-        _write(out / "run.json", json.dumps(begun))
+        write(out / "run.json", json.dumps(begun))
 
     task = build_task(cfg, build_model(cfg))
     data = build_data(cfg, task)
@@ -235,8 +235,8 @@ def fit(
     if task.evaluation is not None and data.has("test") and trainer.limit_test_batches != 0:
         _measure(trainer, task, data, out, ckpt_path=str(used), weights_only=True)
     if trainer.is_global_zero:
-        write_results(out, task, str(used))
-        _page(out)
+        write_results(out, task, str(used), _chosen("model"))
+        page(out)
     return keeper.best if keeper else None
 
 
@@ -248,7 +248,7 @@ def evaluate(cfg: DictConfig, out: Path | None = None) -> dict[str, float]:
         raise UserError("evaluation=none measures nothing; choose evaluation=retrieval, ...")
     check(cfg)
     out.mkdir(parents=True, exist_ok=True)
-    _write(out / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain(cfg))))
+    write(out / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain(cfg))))
     if not cfg.ckpt:
         print("no ckpt= is given: the model is random, and the numbers are those of chance.")
     task = build_task(cfg, build_model(cfg))
@@ -256,8 +256,8 @@ def evaluate(cfg: DictConfig, out: Path | None = None) -> dict[str, float]:
     trainer = build_trainer(cfg, out)
     _measure(trainer, task, data, out)
     if trainer.is_global_zero:
-        write_results(out, task, cfg.ckpt or "random")
-        _page(out)
+        write_results(out, task, cfg.ckpt or "random", _chosen("model"))
+        page(out)
     return {row["name"]: row["value"] for row in task.results}
 
 
@@ -287,42 +287,7 @@ def predict(cfg: DictConfig, out: Path | None = None) -> Any:
     return answer
 
 
-# Files of a run -----------------------------------------------------------------------------
-
-
-def write_results(out: Path, task: Any, checkpoint: str) -> None:
-    """metrics.json: each value with its protocol, split, count, checkpoint and commit."""
-    results: dict[str, Any] = {
-        "run": str(out),
-        "recipe": task.config.get("name"),
-        # A resumed run's own choice, which this command line does not repeat.
-        "model": _state(out).get("model") or _chosen("model"),
-        "checkpoint": checkpoint,
-        "git_commit": git_commit(),
-        "skipped": sorted(task.broken),
-        # Validation's values belong to the steps of metrics.csv, not to this checkpoint.
-        "results": [row for row in task.results if row["name"].startswith("test/")],
-    }
-    _write(out / "metrics.json", json.dumps(results, indent=1))
-    for row in results["results"]:
-        chance = f"  (chance {row['chance']:.2f})" if "chance" in row else ""
-        print(f"{row['name']:52s} {row['value']:8.2f}{chance}")
-    print(f"run: {out}")
-
-
-def git_commit() -> str | None:
-    """The commit of the working tree, with `+` where files differ from it; None outside git."""
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--dirty=+"],
-            cwd=CONF,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return described.stdout.strip()
+# Behind the verbs ---------------------------------------------------------------------------
 
 
 def _overrides(given: Sequence[str] | None) -> Sequence[str]:
@@ -334,17 +299,6 @@ def _overrides(given: Sequence[str] | None) -> Sequence[str]:
 def _chosen(group: str) -> str | None:
     """The option of a group that was chosen; None outside an entry point."""
     return HydraConfig.get().runtime.choices.get(group) if HydraConfig.initialized() else None
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
-
-
-def _state(out: Path) -> dict[str, Any]:
-    path = out / "run.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def _rewind(trainer: Any, start: str | None) -> None:
@@ -359,8 +313,8 @@ def _rewind(trainer: Any, start: str | None) -> None:
 def _remember_wandb(trainer: Any, out: Path) -> None:
     for logger in trainer.loggers:
         if type(logger).__name__ == "WandbLogger" and trainer.is_global_zero:
-            state = _state(out) | {"wandb": logger.experiment.id}
-            _write(out / "run.json", json.dumps(state))
+            state = run_state(out) | {"wandb": logger.experiment.id}
+            write(out / "run.json", json.dumps(state))
 
 
 def _measure(trainer: Any, task: Any, data: Any, out: Path, **options: Any) -> None:
@@ -391,9 +345,3 @@ def _measure(trainer: Any, task: Any, data: Any, out: Path, **options: Any) -> N
                     mean[key] = sum(row[key] for row in same) / len(same)
             mean["count"] = sum(row["count"] for row in same)
             task.results.append(mean)
-
-
-def _page(out: Path) -> None:
-    from rsvlm.report import write_report
-
-    print(f"report: {write_report(out)}")
