@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from rsvlm.metrics import Retrieval, chance_recall, text_keys
 from rsvlm.metrics.ranking import rank_of_best
@@ -143,6 +144,38 @@ def test_never_holds_the_whole_score_matrix(monkeypatch):
     data = world(2, images=300, vocabulary=2000)
     feed(Retrieval("remoteclip", block=32, examples=0), data, in_batches(300, 50))
     assert 0 < largest <= 32 * 32
+
+
+class Largest(TorchDispatchMode):
+    """The most numbers that any tensor made on the way holds, features' rows included."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor) and out.is_floating_point() and out.ndim > 1:
+            self.found = max(self.found, out.numel())
+        return out
+
+
+@pytest.mark.parametrize("protocol", ["remoteclip", "skyscript"])
+def test_memory_is_flat(protocol):
+    """A hundredth of benchmarks/retrieval_memory.py and a four-hundredth: the same peak."""
+    peaks = []
+    for images in (250, 1000):
+        metric = Retrieval(protocol, block=128, examples=0)
+        draw = torch.Generator().manual_seed(0)
+        for first in range(0, images, 50):
+            owner = torch.arange(50).repeat_interleave(5)
+            keys = torch.arange(first * 5, first * 5 + 250)
+            features = torch.randn(50, 64, generator=draw), torch.randn(250, 64, generator=draw)
+            metric.update(*features, owner, torch.arange(first, first + 50), keys)
+        with Largest() as largest:
+            metric.compute()
+        peaks.append(largest.found)
+    assert peaks == [128 * 128] * 2
 
 
 def test_a_sentence_with_many_copies_is_counted_in_pieces():

@@ -42,9 +42,10 @@ class GatherMetric(Metric):
 
     def sync(self, *args: Any, **kwargs: Any) -> None:
         """Gathers over ranks; see the class."""
+        meeting = dist.is_available() and dist.is_initialized()
         for name, features in self._features.items():
             held = getattr(self, name)
-            if isinstance(held, list):
+            if meeting and isinstance(held, list):
                 empty = (
                     torch.empty((0, 0), dtype=torch.float32, device=self.device)
                     if features
@@ -52,6 +53,11 @@ class GatherMetric(Metric):
                 )
                 setattr(self, name, [_join(held or [empty])])
         super().sync(*args, **kwargs)
+
+    def parts(self, name: str) -> list[Tensor]:
+        """A state as the tensors that it came in, without those that hold nothing."""
+        state = getattr(self, name)
+        return [part for part in ([state] if isinstance(state, Tensor) else state) if part.numel()]
 
     def held(self, name: str) -> Tensor | None:
         """A state as one tensor; None where nothing was given."""

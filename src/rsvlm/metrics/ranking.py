@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 
@@ -10,59 +10,151 @@ import torch
 from torch import Tensor
 
 
+class Rows:
+    """[N, D] rows of feature tensors, in any order, without a copy of them all.
+
+    Args:
+        parts: tensors [n, D] that follow each other.
+        index: [N] which rows of the parts laid end to end; None takes them as they are.
+    """
+
+    def __init__(self, parts: Tensor | Sequence[Tensor], index: Tensor | None = None) -> None:
+        self.parts = [parts] if isinstance(parts, Tensor) else list(parts)
+        sizes = torch.tensor([len(part) for part in self.parts], device=self.device)
+        self._ends = sizes.cumsum(0)
+        self._starts = self._ends - sizes
+        total = int(self._ends[-1])
+        self.index = torch.arange(total, device=self.device) if index is None else index
+
+    @property
+    def device(self) -> torch.device:
+        """Where the rows are."""
+        return self.parts[0].device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the features."""
+        return self.parts[0].dtype
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, span: slice) -> Tensor:
+        """[n, D], a copy of the rows of a span."""
+        wanted = self.index[span]
+        if len(self.parts) == 1:
+            return self.parts[0][wanted]
+        part = torch.searchsorted(self._ends, wanted, right=True)
+        found = self.parts[0].new_empty(len(wanted), self.parts[0].shape[1])
+        for p in part.unique().tolist():
+            here = part == p
+            found[here] = self.parts[p][wanted[here] - self._starts[p]]
+        return found
+
+    def select(self, index: Tensor) -> Rows:
+        """Some of the rows, in another order; still no copy."""
+        return Rows(self.parts, self.index[index])
+
+    def scores(self, query: Tensor, block: int) -> Tensor:
+        """[N] products with a vector [D]."""
+        return torch.cat(
+            [self[start : start + block] @ query for start in range(0, len(self), block)]
+        )
+
+
 def rank_of_best(
     queries: Tensor, columns: Tensor, item_column: Tensor, pairs: Tensor, *, block: int = 1024
 ) -> Tensor:
-    """The place, from 0, of each query's best positive among all items.
+    """[Q]: the first half of `ranks_both_ways`."""
+    return ranks_both_ways(Rows(queries), Rows(columns), item_column, pairs, block=block)[0]
 
-    The order is that of a stable sort by descending score: of equal scores the earlier item is
-    first. At most block x block scores exist at a time. Each block is computed twice, by the same
-    call, so that the score of a positive is the same number in both passes.
+
+def ranks_both_ways(
+    rows: Rows, columns: Rows, item_column: Tensor, pairs: Tensor, *, block: int = 1024
+) -> tuple[Tensor, Tensor]:
+    """Ranks of rows' best positives among all items, and of items' among all rows, from 0.
+
+    The order is that of a stable sort by descending score: of equal scores the earlier one is
+    first. At most block x block scores exist at a time, and each is computed once for both ways;
+    the blocks with positives are computed a second time, by the same call, so that the score of a
+    positive is the same number in both passes.
 
     Args:
-        queries: [Q, D] float.
+        rows: [Q, D] float.
         columns: [C, D], the distinct candidate vectors.
-        item_column: [I], for each candidate item the row of `columns` that it carries.
-        pairs: [2, P], (query, item) pairs that are positives; every query has at least one.
+        item_column: [I], for each item the row of `columns` that it carries.
+        pairs: [2, P], (row, item) pairs that are positives; every row has at least one.
         block: rows and columns scored at a time.
 
     Returns:
-        [Q] long.
+        [Q] and [I] long; an item without a positive is behind all rows.
     """
     by_column = torch.argsort(item_column, stable=True)
     spans = list(_spans(torch.bincount(item_column, minlength=len(columns)).cpu(), block))
     pairs = pairs[:, torch.argsort(pairs[0], stable=True)]
+    row_best, item_best = _best_scores(rows, columns, item_column, pairs, spans, block)
+    row_rank = torch.zeros(len(rows), dtype=torch.long, device=rows.device)
+    item_rank = torch.zeros(len(item_column), dtype=torch.long, device=rows.device)
+    # Comparisons are written as floats into one buffer: sums of those are several times faster
+    # than sums of bools, and a block is far below 2^24.
+    buffer = torch.empty(block * block, dtype=torch.float32, device=rows.device)
+    for start in range(0, len(rows), block):
+        row = torch.arange(start, min(start + block, len(rows)), device=rows.device)
+        query = rows[start : start + block]
+        for c0, c1, i0, i1 in spans:
+            scores = query @ columns[c0:c1].T
+            for first in range(i0, i1, block):
+                items = by_column[first : min(first + block, i1)]
+                place = item_column[items] - c0
+                value = scores if _is_range(place, c1 - c0) else scores[:, place]
+                held = buffer[: value.numel()].view(value.shape)
+                for best, at, rank, mine, other, axis in (
+                    (*row_best, row_rank, row, items, 1),
+                    (*item_best, item_rank, items, row, 0),
+                ):
+                    level = best[mine].unsqueeze(axis)
+                    rank[mine] += torch.gt(value, level, out=held).sum(axis).long()
+                    if torch.eq(value, level, out=held).any():
+                        cell = held.nonzero(as_tuple=True)
+                        one, two = mine[cell[1 - axis]], other[cell[axis]]
+                        rank.index_add_(0, one, (two < at[one]).long())
+    return row_rank, item_rank
+
+
+def _best_scores(
+    rows: Rows,
+    columns: Rows,
+    item_column: Tensor,
+    pairs: Tensor,
+    spans: Sequence[tuple[int, int, int, int]],
+    block: int,
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """For rows and for items: the best positive's score, and the first place that has it."""
+    score = torch.empty(pairs.shape[1], dtype=rows.dtype, device=rows.device)
     bounds = torch.searchsorted(
-        pairs[0].contiguous(), torch.arange(0, len(queries) + block, block, device=pairs.device)
+        pairs[0].contiguous(), torch.arange(0, len(rows) + block, block, device=pairs.device)
     ).tolist()
-    ranks = []
-    for row, (first, last) in enumerate(pairwise(bounds)):
-        query = queries[row * block : (row + 1) * block]
-        if not len(query):
-            break
-        local, item = pairs[0, first:last] - row * block, pairs[1, first:last]
-        column = item_column[item]
-        score = torch.empty(len(item), dtype=query.dtype, device=query.device)
+    for number, (first, last) in enumerate(pairwise(bounds)):
+        query = rows[number * block : (number + 1) * block]
+        local, column = pairs[0, first:last] - number * block, item_column[pairs[1, first:last]]
         for c0, c1, _, _ in spans:
             inside = (column >= c0) & (column < c1)
             if bool(inside.any()):
                 scores = query @ columns[c0:c1].T
-                score[inside] = scores[local[inside], column[inside] - c0]
-        best = query.new_full((len(query),), -torch.inf)
-        best = best.scatter_reduce(0, local, score, "amax")
-        at = torch.full((len(query),), len(item_column), device=query.device)
-        wins = score == best[local]
-        at = at.scatter_reduce(0, local[wins], item[wins], "amin")
-        rank = torch.zeros_like(at)
-        for c0, c1, i0, i1 in spans:
-            scores = query @ columns[c0:c1].T
-            for start in range(i0, i1, block):
-                items = by_column[start : min(start + block, i1)]
-                value = scores[:, item_column[items] - c0]
-                before = (value == best[:, None]) & (items < at[:, None])
-                rank += ((value > best[:, None]) | before).sum(1)
-        ranks.append(rank)
-    return torch.cat(ranks)
+                score[first:last][inside] = scores[local[inside], column[inside] - c0]
+    found = []
+    for mine, other, count in ((0, 1, len(rows)), (1, 0, len(item_column))):
+        best = score.new_full((count,), -torch.inf).scatter_reduce(0, pairs[mine], score, "amax")
+        wins = score == best[pairs[mine]]
+        at = pairs.new_full((count,), torch.iinfo(torch.long).max)
+        at = at.scatter_reduce(0, pairs[mine][wins], pairs[other][wins], "amin")
+        found.append((best, at))
+    return found[0], found[1]
+
+
+def _is_range(place: Tensor, size: int) -> bool:
+    """Whether places are 0, 1, ..., size - 1."""
+    return len(place) == size and bool((place == torch.arange(size, device=place.device)).all())
 
 
 def chance_recall(candidates: int, positives: Tensor, *, k: int) -> float:

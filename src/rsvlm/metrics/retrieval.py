@@ -23,7 +23,13 @@ import torch
 from torch import Tensor
 
 from rsvlm.metrics.gather import GatherMetric
-from rsvlm.metrics.ranking import chance_recall, exact_float32, first_of_each, rank_of_best
+from rsvlm.metrics.ranking import (
+    Rows,
+    chance_recall,
+    exact_float32,
+    first_of_each,
+    ranks_both_ways,
+)
 
 Protocol = Literal["remoteclip", "skyscript"]
 
@@ -65,10 +71,34 @@ class Example:
     rank: int
 
 
+@dataclass(frozen=True)
+class Table:
+    """What all ranks gave, in canonical order.
+
+    Attributes:
+        images: [N, D].
+        index: [N], their positions in the data set.
+        texts: [U, D], one row per distinct sentence.
+        item_place: [T], each caption's place among its image's, captions ordered by image.
+        item_column: [T], its row in `texts`.
+        item_image: [T], its row in `images`.
+        pairs: [2, P], distinct (image, sentence) pairs.
+    """
+
+    images: Rows
+    index: Tensor
+    texts: Rows
+    item_place: Tensor
+    item_column: Tensor
+    item_image: Tensor
+    pairs: Tensor
+
+
 class Retrieval(GatherMetric):
     """Recall at k in both directions, in per cent.
 
-    Memory beside the gathered features is `block` squared scores, whatever the size of the set.
+    Memory beside the features as they came is `block` squared scores and a few numbers a caption,
+    whatever the size of the set; several processes gather their features first.
     Published codes: RemoteCLIP `retrieval.py` (a6a4787) over clip_benchmark's `recall_at_k`;
     SkyScript `cross_modal_retrieval.ipynb` (b16d2e7).
 
@@ -191,7 +221,7 @@ class Retrieval(GatherMetric):
         table = self._table()
         # Kept, because torchmetrics lets go of the other ranks' states after `compute`.
         self._facts = (_counts(table), self._random(table))
-        with exact_float32(table["images"].device):
+        with exact_float32(table.index.device):
             i2t, t2i = self._ranks(table)
             self._shown = self._examples(table, i2t, t2i)
         ks = RANKS[self.protocol]
@@ -230,32 +260,32 @@ class Retrieval(GatherMetric):
             raise RuntimeError("counts and chance are there after compute; call that first.")
         return self._facts
 
-    def _random(self, table: dict[str, Tensor]) -> dict[str, float]:
-        images = len(table["images"])
+    def _random(self, table: Table) -> dict[str, float]:
+        images = len(table.images)
         if self.protocol == "remoteclip":
-            i2t = (len(table["item_column"]), torch.bincount(table["item_image"], minlength=images))
-            t2i = (images, torch.ones(len(table["item_image"]), dtype=torch.long))
+            i2t = (len(table.item_column), torch.bincount(table.item_image, minlength=images))
+            t2i = (images, torch.ones(len(table.item_image), dtype=torch.long))
         else:
-            texts = len(table["texts"])
-            i2t = (texts, torch.bincount(table["pairs"][0], minlength=images))
-            t2i = (images, torch.bincount(table["pairs"][1], minlength=texts))
+            texts = len(table.texts)
+            i2t = (texts, torch.bincount(table.pairs[0], minlength=images))
+            t2i = (images, torch.bincount(table.pairs[1], minlength=texts))
         ks = RANKS[self.protocol]
         found = {f"i2t_r{k}": torch.tensor(chance_recall(*i2t, k=k)) for k in ks}
         found |= {f"t2i_r{k}": torch.tensor(chance_recall(*t2i, k=k)) for k in ks}
         return {name: float(value) for name, value in self._with_means(found).items()}
 
     def _examples(
-        self, table: dict[str, Tensor], i2t: Tensor, t2i: Tensor
+        self, table: Table, i2t: Tensor, t2i: Tensor
     ) -> tuple[list[Example], list[Example]]:
-        images, texts, column = table["images"], table["texts"], table["item_column"]
-        index, owner, place = table["index"], table["item_image"], table["item_place"]
+        images, texts, column = table.images, table.texts, table.item_column
+        index, owner, place = table.index, table.item_image, table.item_place
         count = min(self.shown, len(images))
         # The middles of equal stretches of the data set, and the first caption of each.
         rows = [int((i + 0.5) * len(images) / count) for i in range(count)]
         firsts = torch.searchsorted(owner, torch.tensor(rows, device=owner.device)).tolist()
         every = self.protocol == "remoteclip"
         first_of_text = first_of_each(column)[1]
-        belongs = {(int(i), int(u)) for i, u in table["pairs"].T.tolist()} if not every else set()
+        belongs = {(int(i), int(u)) for i, u in table.pairs.T.tolist()} if not every else set()
 
         def caption(item: int) -> tuple[int, int]:
             return int(index[owner[item]]), int(place[item])
@@ -263,7 +293,8 @@ class Retrieval(GatherMetric):
         by_text, by_image = [], []
         for row, item in zip(rows, firsts, strict=True):
             text = int(column[item])
-            best = (texts[text : text + 1] @ images.T)[0].sort(descending=True, stable=True)
+            score = images.scores(texts[text : text + 1][0], self.block)
+            best = score.sort(descending=True, stable=True)
             near = best.indices[:5].tolist()
             by_text.append(
                 Example(
@@ -274,7 +305,7 @@ class Retrieval(GatherMetric):
                     rank=int(t2i[item if every else text]) + 1,
                 )
             )
-            score = (images[row : row + 1] @ texts.T)[0]
+            score = texts.scores(images[row : row + 1][0], self.block)
             best = (score[column] if every else score).sort(descending=True, stable=True)
             near = best.indices[:5].tolist()
             items = near if every else first_of_text[near].tolist()
@@ -299,28 +330,20 @@ class Retrieval(GatherMetric):
             return found | {"mean_recall": torch.cat(ways).mean()}
         return found | {"i2t_mean_recall": ways[0].mean(), "t2i_mean_recall": ways[1].mean()}
 
-    def _table(self) -> dict[str, Tensor]:
-        """The gathered states in canonical order, each image and each caption once.
-
-        Returns:
-            images [N, D] and index [N], their positions in the data set; texts [U, D], one row per
-            distinct sentence; item_column [T], the row in texts of each caption, captions ordered
-            by image; item_image [T]; item_place [T] among the image's captions; pairs [2, P],
-            distinct (image, sentence) pairs.
-        """
-        image_features, text_features = self.held("image_features"), self.held("text_features")
+    def _table(self) -> Table:
+        """The gathered states in canonical order, each image and each caption once."""
+        image_features, text_features = self.parts("image_features"), self.parts("text_features")
         image_index, text_image = self.held("image_index"), self.held("text_image")
         text_order, text_key = self.held("text_order"), self.held("text_key")
-        if image_features is None or image_index is None:
+        if not image_features or image_index is None:
             raise ValueError("no images were given: call update before compute.")
-        if text_features is None or text_image is None or text_order is None or text_key is None:
+        if not text_features or text_image is None or text_order is None or text_key is None:
             raise ValueError("no captions were given: retrieval needs at least one per image.")
         index, first = first_of_each(image_index)
-        images = image_features[first]
         # Captions by (image, place), then without the copies of padded samples.
-        place = torch.stack([text_image, text_order])
-        _, inverse = torch.unique(place, dim=1, return_inverse=True)
-        _, keep = first_of_each(inverse)
+        places = int(text_order.max()) + 1
+        number = torch.searchsorted(index, text_image) * places + text_order
+        _, keep = first_of_each(number)
         item_image = torch.searchsorted(index, text_image[keep])
         # Sentences numbered by first appearance; copies share the first one's features.
         _, column = torch.unique(text_key[keep], return_inverse=True)
@@ -329,42 +352,33 @@ class Retrieval(GatherMetric):
         number = torch.empty_like(by_appearance)
         number[by_appearance] = torch.arange(len(rows), device=rows.device)
         column = number[column]
-        texts = text_features[keep][rows[by_appearance]]
-        return {
-            "images": images,
-            "index": index,
-            "texts": texts,
-            "item_place": text_order[keep],
-            "item_column": column,
-            "item_image": item_image,
-            "pairs": torch.unique(torch.stack([item_image, column]), dim=1),
-        }
+        pairs = torch.unique(item_image * len(rows) + column)
+        return Table(
+            images=Rows(image_features, first),
+            index=index,
+            texts=Rows(text_features, keep[rows[by_appearance]]),
+            item_place=text_order[keep],
+            item_column=column,
+            item_image=item_image,
+            pairs=torch.stack([pairs // len(rows), pairs % len(rows)]),
+        )
 
-    def _ranks(self, table: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def _ranks(self, table: Table) -> tuple[Tensor, Tensor]:
         """[N] and [T or U]: how many candidates stand before each query's best positive."""
-        images, texts = table["images"], table["texts"]
-        alone = torch.arange(len(images), device=images.device)
-        _need_positive(table["item_image"], len(images), "image", "caption")
+        _need_positive(table.item_image, len(table.images), "image", "caption")
         if self.protocol == "remoteclip":
-            column, owner = table["item_column"], table["item_image"]
-            item = torch.arange(len(column), device=column.device)
-            i2t = rank_of_best(images, texts, column, torch.stack([owner, item]), block=self.block)
-            t2i = rank_of_best(
-                texts[column], images, alone, torch.stack([item, owner]), block=self.block
-            )
-            return i2t, t2i
-        pairs = table["pairs"]
-        each = torch.arange(len(texts), device=texts.device)
-        i2t = rank_of_best(images, texts, each, pairs, block=self.block)
-        t2i = rank_of_best(texts, images, alone, pairs.flip(0), block=self.block)
-        return i2t, t2i
+            item = torch.arange(len(table.item_column), device=table.index.device)
+            column, pairs = table.item_column, torch.stack([table.item_image, item])
+        else:
+            column, pairs = torch.arange(len(table.texts), device=table.index.device), table.pairs
+        return ranks_both_ways(table.images, table.texts, column, pairs, block=self.block)
 
 
-def _counts(table: dict[str, Tensor]) -> dict[str, int]:
+def _counts(table: Table) -> dict[str, int]:
     return {
-        "images": len(table["images"]),
-        "captions": len(table["item_column"]),
-        "sentences": len(table["texts"]),
+        "images": len(table.images),
+        "captions": len(table.item_column),
+        "sentences": len(table.texts),
     }
 
 
