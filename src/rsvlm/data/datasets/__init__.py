@@ -6,13 +6,16 @@ A data set reads files and knows no tokenizer, model or transform.
 from rsvlm.data.datasets.airslt import AIRSLT
 from rsvlm.data.datasets.base import Entry, FileDataset
 from rsvlm.data.datasets.change_pairs import ChangePairs
+from rsvlm.data.datasets.changechat import ChangeChat
 from rsvlm.data.datasets.coco import SSDD, VHR10, Coco
 from rsvlm.data.datasets.dior_rsvg import DIORRSVG
+from rsvlm.data.datasets.dota import DOTA
 from rsvlm.data.datasets.dubai_ccd import DubaiCCD
 from rsvlm.data.datasets.floodnet import FloodNet
 from rsvlm.data.datasets.gaia import GAIA, GAIAShards
 from rsvlm.data.datasets.geochat_instruct import GeoChatInstruct
 from rsvlm.data.datasets.georsclip_eval import GeoRSCLIPEval
+from rsvlm.data.datasets.isaid import ISAID
 from rsvlm.data.datasets.karpathy import Karpathy
 from rsvlm.data.datasets.levir_cc import LevirCC
 from rsvlm.data.datasets.levir_mci import LevirMCI
@@ -43,14 +46,17 @@ from rsvlm.data.datasets.whurs19 import WHURS19
 DATASETS: dict[str, type[FileDataset]] = {
     "airslt": AIRSLT,
     "change_pairs": ChangePairs,
+    "changechat": ChangeChat,
     "coco": Coco,
     "dior_rsvg": DIORRSVG,
+    "dota": DOTA,
     "dubai_ccd": DubaiCCD,
     "floodnet": FloodNet,
     "gaia": GAIAShards,
     "gaia_json": GAIA,
     "geochat_instruct": GeoChatInstruct,
     "georsclip_eval": GeoRSCLIPEval,
+    "isaid": ISAID,
     "karpathy": Karpathy,
     "levir_cc": LevirCC,
     "levir_mci": LevirMCI,
@@ -87,7 +93,9 @@ __all__ = [
     "AIRSLT",
     "DATASETS",
     "DIORRSVG",
+    "DOTA",
     "GAIA",
+    "ISAID",
     "RS5M",
     "RSGPT4V",
     "RSICD",

@@ -7,36 +7,57 @@ One file per format, each with one `Format`. A reader (`data/datasets`) opens wh
 from __future__ import annotations
 
 from rsvlm.data.scenes.export import (
+    change_pairs,
+    changechat,
     coco,
     dior_rsvg,
+    dota,
+    dubai_ccd,
     floodnet,
     geochat_instruct,
+    isaid,
+    karpathy,
+    levir,
     rsgpt4v,
     rsicap,
     rsicd,
     rsivqa,
     rsvqa,
     rswk,
+    second,
     skyeye968k,
 )
 from rsvlm.data.scenes.export.format import Format, Splits, export
 
 #: Format by its word, which is also the word of its reader in `datasets.DATASETS`.
 FORMATS: dict[str, Format] = {
+    "change_pairs": change_pairs.FORMAT,
+    "changechat": changechat.FORMAT,
     "coco": coco.FORMAT,
     "dior_rsvg": dior_rsvg.FORMAT,
+    "dota": dota.FORMAT,
+    "dubai_ccd": dubai_ccd.FORMAT,
     "floodnet": floodnet.FORMAT,
     "geochat_instruct": geochat_instruct.FORMAT,
+    "isaid": isaid.FORMAT,
+    "karpathy": karpathy.FORMAT,
+    "levir_cc": levir.FORMAT,
+    "levir_mci": levir.MCI,
     "rsgpt4v": rsgpt4v.FORMAT,
     "rsicap": rsicap.RSICAP,
     "rsicd": rsicd.FORMAT,
     "rsieval": rsicap.RSIEVAL,
+    "rsitmd": karpathy.RSITMD,
     "rsivqa": rsivqa.FORMAT,
     "rsvqa_hr": rsvqa.HR,
     "rsvqa_lr": rsvqa.LR,
     "rswk": rswk.FORMAT,
+    "second": second.FORMAT,
+    "second_cc": second.CAPTIONS,
     "skyeye968k": skyeye968k.FORMAT,
     "ssdd": coco.SSDD,
+    "sydney_captions": karpathy.SYDNEY,
+    "ucm_captions": karpathy.UCM,
     "vhr10": coco.VHR10,
 }
 
