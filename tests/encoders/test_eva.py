@@ -128,6 +128,16 @@ def test_rounding_to_half_keeps_what_lavis_keeps_in_float32():
         assert parameter.dtype == torch.float32
 
 
+def test_rounding_is_done_when_the_towers_own_file_is_loaded(tmp_path):
+    source = tiny(seed=1)
+    torch.save(revert(source.state_dict(), source.dialects[0]), tmp_path / "eva_vit_g.pth")
+    for rounded in (False, True):
+        model = tiny(half_rounded=rounded)
+        report = checkpoints.load(model, tmp_path / "eva_vit_g.pth")
+        same = torch.equal(model.patch_embed.weight, source.patch_embed.weight)
+        assert same != rounded and ("rounded to float16" in str(report)) == rounded
+
+
 def test_bad_sizes_say_what_to_do():
     with pytest.raises(UserError, match="not a multiple of patch_size=14"):
         EvaViT(image_size=30)

@@ -292,6 +292,59 @@ def chg2cap(vocab: int) -> Lines:
     yield from words("decoder_dict.", vocab, 2048, 41)
 
 
+def bert_attention(name: str, kind: str, width: int, into: int) -> Lines:
+    yield from linear(f"{name}.{kind}.self.query", width, width)
+    yield from linear(f"{name}.{kind}.self.key", width, into)
+    yield from linear(f"{name}.{kind}.self.value", width, into)
+    yield from linear(f"{name}.{kind}.output.dense", width, width)
+    yield from norm(f"{name}.{kind}.output.LayerNorm", width)
+
+
+def deltavlm() -> Lines:
+    """What DeltaVLM's training saves: parameters that it trains, and buffers.
+
+    hanlinwu/DeltaVLM, 6c9bd60: `runner.py`; names as the parity case of the published modules has
+    them, sizes from LAVIS' configurations.
+    """
+    vision, hidden, width, feed, words = 1408, 6144, 768, 3072, 30523
+    yield "query_tokens", [1, 32, width]
+    yield "temp", []
+    for block in (37, 38):
+        name = f"visual_encoder.blocks.{block}"
+        yield from norm(f"{name}.norm1", vision)
+        yield f"{name}.attn.q_bias", [vision]
+        yield f"{name}.attn.v_bias", [vision]
+        yield f"{name}.attn.qkv.weight", [3 * vision, vision]
+        yield from linear(f"{name}.attn.proj", vision, vision)
+        yield from norm(f"{name}.norm2", vision)
+        yield from linear(f"{name}.mlp.fc1", hidden, vision)
+        yield from linear(f"{name}.mlp.fc2", vision, hidden)
+    yield from norm("ln_vision", vision)
+    yield "Qformer.bert.embeddings.position_ids", [1, 512]
+    yield "Qformer.bert.embeddings.word_embeddings.weight", [words, width]
+    yield "Qformer.bert.embeddings.position_embeddings.weight", [512, width]
+    yield from norm("Qformer.bert.embeddings.LayerNorm", width)
+    for layer in range(12):
+        name = f"Qformer.bert.encoder.layer.{layer}"
+        yield from bert_attention(name, "attention", width, width)
+        if layer % 2 == 0:
+            yield from bert_attention(name, "crossattention", width, vision)
+        for kind in ("", "_query"):
+            yield from linear(f"{name}.intermediate{kind}.dense", feed, width)
+            yield from linear(f"{name}.output{kind}.dense", width, feed)
+            yield from norm(f"{name}.output{kind}.LayerNorm", width)
+    yield "context1.weight", [vision, vision]
+    yield from linear("context2", vision, vision)
+    yield "gate1.weight", [vision, vision]
+    yield from linear("gate2", vision, vision)
+    yield from linear("context3", vision, 3 * vision)
+    yield from linear("llm_proj", 4096, width)
+    yield from linear("vision_proj", 256, width)
+    yield from linear("text_proj", 256, width)
+    for layer in range(32):
+        yield f"llm_model.model.layers.{layer}.self_attn.rotary_emb.inv_freq", [64]
+
+
 def write(folder: Path, name: str, lines: Lines, prefix: str = "") -> None:
     text = "".join(f"{prefix}{key} {json.dumps(shape)}\n" for key, shape in lines)
     (folder / f"{name}.txt").write_text(text, encoding="utf-8")
@@ -304,6 +357,7 @@ def main(folder: Path) -> None:
         write(folder, name, hf_clip(arch))
     for name, vocab in CHANGE_MANIFESTS.items():
         write(folder, name, globals()[name](vocab))
+    write(folder, "deltavlm", deltavlm())
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ def check(
     new: Sequence[str] = (),
     towers: Sequence[str] = (),
     elsewhere: Collection[str] = (),
+    required: Mapping[str, str] | None = None,
     theirs: Callable[[str], str | None] = lambda _: None,
     image_size: int | None = None,
     interpolate: bool = False,
@@ -62,6 +63,7 @@ def check(
             rows fresh. A part is one or more whole components of a name, as `csrm`, `lm.head`.
         towers: parts whose weights come from elsewhere and may be missing.
         elsewhere: whole names that may be missing too.
+        required: parts that must be there even within `towers`, and what they are in words.
         theirs: what the file calls one of our names.
         image_size: side of the model's images, pixels.
         interpolate: resize position embeddings of another image size.
@@ -83,7 +85,7 @@ def check(
         if tensor is None:
             if within(name, new):
                 plan.fresh.append(name)
-            elif name in elsewhere or within(name, towers):
+            elif (name in elsewhere or within(name, towers)) and not within(name, required or ()):
                 plan.towers.append(name)
             else:
                 missing.append(name)
@@ -108,6 +110,9 @@ def check(
     if missing:
         lines.append(f"{len(missing)} of the model's {len(model)} tensors are missing:")
         lines += _listed(missing)
+        lacked = [p for p in required or () if any(within(name, [p]) for name in missing)]
+        if required and lacked:
+            lines.append(f"It lacks {', '.join(required[part] for part in lacked)}.")
         named = list(dict.fromkeys(filter(None, map(theirs, missing))))
         if named:
             lines += ["in the file's own names:", *_listed(named)]
@@ -119,7 +124,8 @@ def check(
         lines.append(f"{len(wrong)} tensors have another shape:")
         lines += [f"  {line}" for line in wrong[:_LINES]]
     if missing and not (wrong or unexpected):
-        parts = ",".join(sorted({name.partition(".")[0] for name in missing}))
+        rest = [name for name in missing if not within(name, lacked)]
+        parts = ",".join([*lacked, *sorted({name.partition(".")[0] for name in rest})])
         lines.append(
             "If the file is cut, fetch it again. If these parts are meant to start fresh, name "
             f"them: init_new=[{parts}]."

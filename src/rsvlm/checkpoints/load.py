@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -35,6 +35,18 @@ class Published(Protocol):
     """A model that says in which layouts its checkpoints are published."""
 
     dialects: Sequence[Dialect]
+
+
+@runtime_checkable
+class Checks(Protocol):
+    """A model that looks at weights when they have been loaded.
+
+    A model may have `required` too: parts that a published file must hold, and what they are.
+    """
+
+    def loaded(self, names: Collection[str]) -> list[str]:
+        """Sees to what follows from the named tensors; gives notes for the user."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -178,6 +190,8 @@ def load_contents(
         where=where,
         new=new,
         towers=towers,
+        # Our own checkpoints say themselves what they leave out.
+        required=None if packed else getattr(model, "required", None),
         theirs=theirs,
         image_size=getattr(model, "image_size", None),
         interpolate=interpolate,
@@ -197,6 +211,8 @@ def load_contents(
         model.set_activation(activation)
         plan.notes += _normalisation(model, found.row)
     assign(model, plan.load, rows=plan.rows)
+    if isinstance(model, Checks):
+        plan.notes += model.loaded(plan.load.keys())
     return LoadReport(
         source=where,
         path=contents.path,

@@ -9,7 +9,7 @@ value have a bias, the key's is a constant zero, LayerNorm has eps 1e-6, the MLP
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -36,6 +36,7 @@ class EvaViT(nn.Module):
         mlp_ratio: hidden width of the MLP, rounded down, over `dim`.
         mean: per-channel mean of the images in 0..1.
         std: per-channel deviation.
+        half_rounded: see `round_to_half`; done when the tower's own file is loaded.
         device: where to build; `meta` makes no weights.
 
     Attributes:
@@ -61,6 +62,7 @@ class EvaViT(nn.Module):
         mlp_ratio: float = 4.3637,
         mean: Sequence[float] = OPENAI_MEAN,
         std: Sequence[float] = OPENAI_STD,
+        half_rounded: bool = False,
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
@@ -74,6 +76,7 @@ class EvaViT(nn.Module):
             raise UserError(f"EVA-ViT: dim={dim} is not divisible by heads={heads}.")
         self.image_size, self.patch_size, self.dim = image_size, patch_size, dim
         self.mean, self.std = tuple(mean), tuple(std)
+        self.half_rounded = half_rounded
         self.tokens = 1 + (image_size // patch_size) ** 2
         with torch.device(device or torch.get_default_device()):
             self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
@@ -164,6 +167,13 @@ class EvaViT(nn.Module):
                 return number
         return len(self.blocks)
 
+    def loaded(self, names: Collection[str]) -> list[str]:
+        """Rounds the tower's own weights where that is asked for."""
+        if not self.half_rounded or not names:
+            return []
+        self.round_to_half()
+        return ["weights of linear layers rounded to float16"]
+
     def round_to_half(self) -> None:
         """Round the weights of linear and convolution layers to float16's precision, in place.
 
@@ -236,6 +246,7 @@ def eva_g(
     *,
     image_size: int = 224,
     depth: int = 39,
+    half_rounded: bool = False,
     device: torch.device | str | None = None,
 ) -> EvaViT:
     """EVA-ViT-g/14 as LAVIS uses it: 985,894,528 parameters.
@@ -244,6 +255,7 @@ def eva_g(
         image_size: side of the images, pixels; another than 224 interpolates the positions of the
             published file (`checkpoints.load(..., interpolate=True)`).
         depth: number of blocks; 39 drops the published last one.
+        half_rounded: see `EvaViT`.
         device: where to build; `meta` makes no weights.
     """
-    return EvaViT(image_size=image_size, depth=depth, device=device)
+    return EvaViT(image_size=image_size, depth=depth, half_rounded=half_rounded, device=device)

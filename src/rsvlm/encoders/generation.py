@@ -62,7 +62,7 @@ def generate(
         For each row, `num_return_sequences` texts, best first.
 
     Raises:
-        UserError: an unknown option, more texts than beams, or padding on the right.
+        UserError: an unknown option, more texts than beams, no room, or padding on the right.
     """
     from transformers import (
         GenerationConfig,
@@ -81,6 +81,12 @@ def generate(
         )
     if not bool(attention_mask[:, -1].all()):
         raise UserError("generation needs padding on the left; a row of this batch ends in it.")
+    room = model.config.max_position_embeddings - inputs_embeds.shape[1]
+    if chosen["max_new_tokens"] > room:
+        raise UserError(
+            f"max_new_tokens={chosen['max_new_tokens']}: the prompt leaves room for {room} in the "
+            "language model's window."
+        )
     if not chosen["do_sample"]:
         chosen.pop("temperature")
         chosen.pop("top_p")

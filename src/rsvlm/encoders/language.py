@@ -178,6 +178,11 @@ class LanguageModel(nn.Module):
         return self._tokenizer
 
     @property
+    def window(self) -> int:
+        """Most positions of a row."""
+        return self.model.config.max_position_embeddings
+
+    @property
     def dialects(self) -> tuple[Dialect, ...]:
         """Transformers' own layout."""
         from rsvlm.checkpoints.language_keys import language_dialects
