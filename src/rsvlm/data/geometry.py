@@ -200,6 +200,24 @@ def turned(box: Box, angle: float) -> np.ndarray:
     return np.stack([x + dx * cos + dy * sin, y - dx * sin + dy * cos], axis=-1)
 
 
+def unturned(hull: Box, angle: float) -> Box:
+    """The unturned form of an oriented box from the upright box around it and its angle.
+
+    With w' = w |cos| + h |sin| and h' = w |sin| + h |cos|; near 45 degrees both say the same, and
+    the square of equal hull is given. A hull that no box of this angle has gives the nearest one.
+    """
+    x0, y0, x1, y1 = hull
+    x, y, w, h = (x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0
+    cos, sin = abs(math.cos(math.radians(angle))), abs(math.sin(math.radians(angle)))
+    det = cos * cos - sin * sin
+    if abs(det) < 0.05:
+        wide = high = (w + h) / 2 / (cos + sin)
+    else:
+        wide, high = (w * cos - h * sin) / det, (h * cos - w * sin) / det
+        wide, high = max(wide, 0.0), max(high, 0.0)
+    return x - wide / 2, y - high / 2, x + wide / 2, y + high / 2
+
+
 def enclosing(corners: np.ndarray) -> Box:
     """The upright box around points [N, 2]."""
     (x0, y0), (x1, y1) = np.min(corners, axis=0), np.max(corners, axis=0)
