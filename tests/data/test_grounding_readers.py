@@ -4,11 +4,16 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from rsvlm.data.datasets.coco import SSDD, VHR10, Coco
 from rsvlm.data.datasets.dior_rsvg import DIORRSVG
+from rsvlm.data.datasets.dota import DOTA, rectangle
+from rsvlm.data.datasets.isaid import ISAID, PALETTE
+from rsvlm.data.geometry import turned
+from rsvlm.data.images import BrokenImage
 from rsvlm.data.inspect import describe
 from rsvlm.errors import UserError
 
@@ -256,3 +261,176 @@ def test_published_coco_files_hold_what_their_papers_say():
             x0, y0, x1, y1 = region.box
             assert x0 - 1 <= columns.min() and columns.max() < x1 + 1
             assert y0 - 1 <= rows.min() and rows.max() < y1 + 1
+
+
+# iSAID -----------------------------------------------------------------------------------------
+
+
+def masks(folder, stem, ids, classes):
+    channels = np.stack([ids & 255, ids >> 8 & 255, ids >> 16], -1).astype(np.uint8)
+    Image.fromarray(channels).save(folder / f"{stem}_instance_id_RGB.png")
+    colours = np.array(list(PALETTE.values()), np.uint8)[classes]
+    Image.fromarray(colours).save(folder / f"{stem}_instance_color_RGB.png")
+
+
+def isaid(root, ids=None, classes=None):
+    picture(root / "val" / "images" / "P0003.png")
+    if ids is None:
+        ids, classes = np.zeros((30, 40), int), np.zeros((30, 40), int)
+        ids[2:5, 3:9], classes[2:5, 3:9] = 15753155, 1
+        ids[20:, 39:], classes[20:, 39:] = 300, 15
+    masks(root / "val" / "images", "P0003", ids, classes)
+    return root
+
+
+def test_isaid_reads_objects_and_classes_from_their_colours(tmp_path):
+    sample = ISAID(isaid(tmp_path), "val")[0]
+    assert [(i.id, i.category, i.category_id) for i in sample.instances] == [
+        (300, "Harbor", 14),
+        (15753155, "ship", 0),
+    ]
+    assert sample.instances[1].box == (3, 2, 9, 5)
+    assert sample.instances[1].mask[2:5, 3:9].all() and sample.instances[1].mask.sum() == 18
+    assert ISAID(tmp_path, "val", masks=False)[0].instances[0].mask is None
+
+
+def test_isaid_in_json(tmp_path):
+    picture(tmp_path / "train" / "images" / "P0005.png")
+    record = {"id": 4, "image_id": 0, "bbox": [1, 2, 10, 4], "iscrowd": 0}
+    record |= {"category_id": 1, "segmentation": [[1, 2, 11, 2, 11, 6, 1, 6]]}
+    content = {
+        "images": [{"id": 0, "file_name": "P0005.png", "height": 30, "width": 40}],
+        "categories": [{"id": 1, "name": "plane"}],
+        "annotations": [record],
+    }
+    file = tmp_path / "train" / "Annotations" / "iSAID_train.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps(content))
+    found = ISAID(tmp_path, "train")[0].instances[0]
+    assert (found.category, found.category_id, found.box) == ("plane", 13, (1, 2, 11, 6))
+    assert found.mask.sum() == 40
+    file.write_text(json.dumps(content).replace('"plane"', '"kite"'))
+    with pytest.raises(UserError, match="not iSAID's: kite"):
+        ISAID(tmp_path, "train")
+    with pytest.raises(UserError, match=r"no \*_instance_id_RGB.png in train/"):
+        ISAID(tmp_path, "train", source="masks")
+
+
+def test_isaid_tells_of_what_is_wrong(tmp_path):
+    root = isaid(tmp_path)
+    folder = root / "val" / "images"
+    colours = folder / "P0003_instance_color_RGB.png"
+    good = colours.read_bytes()
+    image = Image.open(colours)
+    image.putpixel((4, 3), (0, 0, 64))
+    image.save(colours)
+    with pytest.raises(BrokenImage, match=r"P0003_instance_color_RGB.png.*\(0, 0, 64\), 1 times"):
+        ISAID(root, "val")[0]
+    image.putpixel((4, 3), (0, 63, 63))
+    image.save(colours)
+    with pytest.raises(BrokenImage, match="object 15753155 is ship, storage_tank"):
+        ISAID(root, "val")[0]
+    image.resize((20, 15), Image.Resampling.NEAREST).save(colours)
+    with pytest.raises(BrokenImage, match="is 20 x 15, its picture"):
+        ISAID(root, "val")[0]
+    colours.write_bytes(good)
+    picture(folder / "P0004.png")
+    assert "1 of 2 pictures have no masks: P0004.png" in ISAID(root, "val").problems[0]
+    (folder / "P0003.png").unlink()
+    with pytest.raises(UserError, match=r"1 of 1 pictures that have masks are not in"):
+        ISAID(root, "val")
+    colours.unlink()
+    with pytest.raises(UserError, match="none of classes beside them: P0003_instance_color"):
+        ISAID(root, "val")
+    with pytest.raises(UserError, match="Expected:"):
+        ISAID(root, "train")
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the published pictures are not here")
+def test_isaid_sample_has_its_306_objects():
+    counts = {}
+    for split in ("train", "val"):
+        data = ISAID(DATA / "isaid_sample", split)
+        for sample in data:
+            counts[sample.meta["id"]] = len(sample.instances)
+            drawn = np.zeros(sample.instances[0].mask.shape, np.uint8)
+            for instance in sample.instances:
+                drawn += instance.mask
+            assert drawn.max() == 1
+    assert counts == {"P0005.png": 131, "P0003.png": 59, "P0004.png": 116}
+
+
+# DOTA ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("angle", [-90, -63.5, -30, 0, 12.25, 45, 89.5])
+def test_a_rectangle_is_known_by_its_corners(angle):
+    box = (3.0, 10.0, 43.0, 22.0)
+    corners = turned(box, angle)
+    found, turn, off = rectangle(corners)
+    np.testing.assert_allclose(found, box, atol=1e-9)
+    assert turn == pytest.approx(angle, abs=1e-9) and off < 1e-9
+    # Whole pixels move a corner by 0.5 each way; the mean of four is off by no more.
+    found, turn, off = rectangle(corners.round())
+    np.testing.assert_allclose(found, box, atol=1)
+    assert off <= 1 and abs((turn - angle + 90) % 180 - 90) < 3
+    corners[0, 0] += 4
+    assert rectangle(corners)[2] >= 1
+
+
+def test_dota_reads_corners(tmp_path):
+    picture(tmp_path / "train" / "images" / "P0001.png")
+    labels = tmp_path / "train" / "labelTxt"
+    labels.mkdir()
+    (labels / "P0001.txt").write_text(
+        "imagesource:GoogleEarth\ngsd:0.25\n"
+        "10 10 30 10 30 20 10 20 ship 0\n"
+        "10.0 10.0 30.0 10.0 38.0 28.0 10.0 20.0 plane 1\n"
+        "20 5 20 25 15 25 15 5 small-vehicle 0\n"
+    )
+    data = DOTA(tmp_path, "train")
+    sample = data[0]
+    ship, plane, car = sample.instances
+    assert (ship.box, ship.angle, ship.category_id) == ((10, 10, 30, 20), 0, 1)
+    assert (plane.box, plane.angle) == ((10, 10, 38, 28), None)
+    assert car.angle == -90 and car.box == (7.5, 12.5, 27.5, 17.5)
+    assert sample.meta["corners"][ship.id] == ((10, 10), (30, 10), (30, 20), (10, 20))
+    assert sample.meta["difficult"] == [plane.id]
+    assert (sample.meta["gsd"], sample.meta["sensor"]) == (0.25, "GoogleEarth")
+    assert DOTA(tmp_path, "train", tolerance=20)[0].instances[1].angle is not None
+    assert not data.problems
+
+
+def test_dota_tells_of_what_is_wrong(tmp_path):
+    picture(tmp_path / "images" / "P1.png")
+    (tmp_path / "labelTxt").mkdir()
+    file = tmp_path / "labelTxt" / "P1.txt"
+    file.write_text("gsd:null\n1 1 2 1 2 2 1 2 kite 0\n3 3 3 3 3 3 3 3 ship 7\n")
+    with pytest.raises(UserError, match="read it with split=all"):
+        DOTA(tmp_path, "train")
+    data = DOTA(tmp_path, "all")
+    told = "\n".join(data.problems)
+    assert "not DOTA's (kite): P1.txt line 2." in told and "without an inside" in told
+    assert "mark of difficulty" in told
+    assert [i.box is None for i in data[0].instances] == [False, True]
+    assert "gsd" not in data[0].meta
+    file.write_text("1 1 2 1 2 2 1 2\n")
+    with pytest.raises(UserError, match=r"P1.txt, line 1: not `x1 y1"):
+        DOTA(tmp_path, "all")
+    file.write_text("1 1 2 1 2 x 1 2 ship 0\n")
+    with pytest.raises(UserError, match=r"P1.txt, line 1: .* not all numbers"):
+        DOTA(tmp_path, "all")
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the published pictures are not here")
+def test_dota_sample_has_its_984_objects():
+    root = DATA / "dota_sample"
+    with pytest.raises(UserError, match="5 of 7 images"):
+        DOTA(root, "all")
+    data = DOTA(root, "all", missing="keep")
+    objects = [region for regions in data.regions for region in regions]
+    assert len(data) == 7 and len(objects) == 984
+    assert sum(region.angle is not None for region in objects) == 898
+    seen = DOTA(root, "all", missing="skip")
+    assert [len(s.instances) for s in seen] == [536, 64]
+    assert seen[1].meta["gsd"] == 0.266170468393
