@@ -32,16 +32,25 @@ def locate(folders: Sequence[Path], names: Iterable[str]) -> list[str]:
         The path of each, empty where there is none.
     """
     listing = _Listing()
+    below: dict[str, list[str]] = {}
     out = []
     for name in names:
         parent, base = os.path.split(name)
-        places = [os.path.join(folder, parent) if parent else str(folder) for folder in folders]
-        found = next((p for p in places if base in listing.names(p)), "")
-        if found:
-            out.append(os.path.join(found, base))
-            continue
-        pairs = ((p, listing.stems(p).get(stem(base))) for p in places)
-        out.append(next((os.path.join(p, file) for p, file in pairs if file), ""))
+        if parent not in below:
+            places = [os.path.join(folder, parent) if parent else str(folder) for folder in folders]
+            below[parent] = [place for place in places if listing.names(place)]
+        found = ""
+        for place in below[parent]:
+            if base in listing.names(place):
+                found = os.path.join(place, base)
+                break
+        else:
+            for place in below[parent]:
+                other = listing.stems(place).get(stem(base))
+                if other:
+                    found = os.path.join(place, other)
+                    break
+        out.append(found)
     return out
 
 
