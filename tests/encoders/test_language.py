@@ -202,6 +202,11 @@ def test_a_known_word_is_one_token():
     tokenizer = word_tokenizer(WORDS)
     ids = tokenizer.encode("a road is built near the houses", add_special_tokens=False)
     assert len(ids) == 7
+    world = word_tokenizer("world")
+    text = "please briefly describe the changes in these two images"
+    assert len(world.encode(text, add_special_tokens=False)) == 9 and len(world) > 1500
+    with pytest.raises(UserError, match="no such file"):
+        word_tokenizer("words")
     with pytest.raises(UserError, match="without spaces"):
         word_tokenizer(["two words"])
     with pytest.raises(UserError, match="at least one"):

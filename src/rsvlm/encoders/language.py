@@ -39,7 +39,8 @@ class LanguageModel(nn.Module):
         size: a name in `SIZES`, a mapping of transformers' config words with `model_type`, or None
             where `weights` says it.
         weights: a folder or `hf://org/repo@rev` with the published weights; None draws random ones.
-        words: a vocabulary; builds a tokenizer that needs no download and sets the vocabulary size.
+        words: a vocabulary (see `word_list`); builds a tokenizer that needs no download and sets
+            the vocabulary size.
         tokenizer: a tokenizer, or the folder it lies in; None takes `weights`.
         special: `instructblip` makes start, end and unknown token `</s>` and adds a [PAD]; `own`
             leaves the tokenizer as it is.
@@ -61,7 +62,7 @@ class LanguageModel(nn.Module):
         size: str | Mapping[str, Any] | None = None,
         *,
         weights: str | Path | None = None,
-        words: Sequence[str] | None = None,
+        words: str | Sequence[str] | None = None,
         tokenizer: Any = None,
         special: str = "own",
         dtype: str = "float32",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Iterable, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,36 @@ def words_of(texts: Iterable[str]) -> list[str]:
     return sorted({word for text in texts for word in re.findall(r"[^\W_]+", text)})
 
 
-def word_tokenizer(words: Sequence[str]) -> Any:
+def word_list(words: str | Sequence[str]) -> list[str]:
+    """A vocabulary.
+
+    Args:
+        words: the words; or `world` for those of the generated world and of ChangeChat's questions
+            (words.txt); or a text file with one word a line.
+
+    Raises:
+        UserError: no such file.
+    """
+    if not isinstance(words, str):
+        return list(words)
+    if words == "world":
+        return files("rsvlm.encoders").joinpath("words.txt").read_text(encoding="utf-8").split()
+    path = Path(words)
+    if not path.is_file():
+        raise UserError(
+            f"words={words}: there is no such file. Give `world`, a list, or a text file with one "
+            "word a line."
+        )
+    return path.read_text(encoding="utf-8").split()
+
+
+def word_tokenizer(words: str | Sequence[str]) -> Any:
     """A small tokenizer without a download: words where it knows them, else letters, else bytes.
 
     No text is lost: decoding gives back what was encoded, spaces and brackets included.
 
     Args:
-        words: the vocabulary beside single characters; their order gives the ids.
+        words: the vocabulary beside single characters, see `word_list`; its order gives the ids.
 
     Returns:
         A transformers tokenizer with <pad> 0, <s> 1, </s> 2, <unk> 3. It adds none of them itself.
@@ -39,7 +63,7 @@ def word_tokenizer(words: Sequence[str]) -> Any:
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    words = list(dict.fromkeys(words))
+    words = list(dict.fromkeys(word_list(words)))
     wrong = [word for word in words if not word or re.search(r"\s", word)]
     if not words or wrong:
         raise UserError(
