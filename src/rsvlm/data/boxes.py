@@ -94,8 +94,7 @@ class Codec:
     @property
     def step(self) -> float:
         """The share of a side that one unit of the last digit is; of pixels, one pixel."""
-        unit = 10.0**-self.decimals
-        return unit / self.scale if self.scale else unit
+        return 10.0**-self.decimals / (self.scale or 1)
 
     def write(self, box: Box, geometry: Geometry, angle: float | None = None) -> str:
         """A box as text.
@@ -211,7 +210,7 @@ class Codec:
 
 
 def _phrase(text: str, start: int) -> str | None:
-    """The last <p>…</p> before a box, unless a sentence has ended between them."""
+    # The last <p>…</p> before a box, unless a sentence has ended between them.
     found = list(re.finditer(r"<p>(.{0,200}?)</p>", text[:start], re.DOTALL))
     if not found or re.search(r"[.!?]\s", text[found[-1].end() : start]):
         return None
@@ -244,7 +243,6 @@ _QWEN = _spaced(
 _SPOILT = r"\{<[^{}]{0,80}\}?|\{(?:\s{0,4}<[^<>{}]{0,20}>?){1,5}"
 _LIST = r"\[[-+\d.,\s]{1,80}\]"
 
-#: Every convention by its word.
 CODECS: dict[str, Codec] = {
     codec.name: codec
     for codec in (
@@ -315,6 +313,18 @@ CODECS: dict[str, Codec] = {
             join=" ",
             preprocess="pad",
             source="EarthGPT's MMRS-1M: fractions of the square after padding the shorter side",
+        ),
+        Codec(
+            name="llava_padded_float01",
+            form="corners",
+            scale=1,
+            decimals=2,
+            template="[{0}, {1}, {2}, {3}]",
+            pattern=_LISTED,
+            spoilt=_LIST,
+            join=" ",
+            preprocess="pad",
+            source="LLaVA-1.5: fractions of the padded square",
         ),
         Codec(
             name="teochat0_100",

@@ -1,0 +1,273 @@
+"""What a system is asked: instructions and task identifiers as data (data/prompts/systems).
+
+A data set gives captions, objects and plain questions; a `Wording` makes the dialogues of them that
+a system was trained with: `[refer] give me the location of the tank`, `{<10><20><30><40>}`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+
+from rsvlm.data.boxes import codec
+from rsvlm.data.formats import Dialogue, dialogues
+from rsvlm.data.pixel import SEG
+from rsvlm.data.sample import Instance, SampleError, Turn
+from rsvlm.data.view import Item
+from rsvlm.errors import UserError, near
+
+#: Tasks that a wording makes of annotations alone.
+MADE = ("caption", "refer", "identify", "detection", "segment")
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """How a system is asked for one thing. Places: {text}, {boxes}, {masks}.
+
+    Attributes:
+        ask: instructions, one of which training draws.
+        identifier: the word in brackets before it, or "".
+        answer: the form of the answer; "" takes the answer as it is.
+        measure: the instruction of evaluation; "" takes the first.
+    """
+
+    ask: tuple[str, ...]
+    identifier: str = ""
+    answer: str = ""
+    measure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """The prompts of one system.
+
+    Attributes:
+        name: its word.
+        format: its prompt format (formats.py).
+        boxes: its box convention (boxes.py), or "".
+        tasks: by task word.
+        source: where the words come from.
+    """
+
+    name: str
+    format: str
+    tasks: dict[str, Task] = field(default_factory=dict)
+    boxes: str = ""
+    source: str = ""
+
+    @property
+    def identifiers(self) -> frozenset[str]:
+        """All task identifiers."""
+        return frozenset(task.identifier for task in self.tasks.values() if task.identifier)
+
+
+@cache
+def systems() -> dict[str, System]:
+    """All systems by name."""
+    found = {}
+    folder = files("rsvlm.data").joinpath("prompts/systems")
+    for file in sorted(folder.iterdir(), key=lambda f: f.name):
+        name = file.name.removesuffix(".json")
+        row = json.loads(file.read_text(encoding="utf-8"))
+        tasks = {
+            word: Task(**{**task, "ask": tuple(task["ask"])})
+            for word, task in row.pop("tasks").items()
+        }
+        found[name] = System(name=name, tasks=tasks, **row)
+    return found
+
+
+def system(name: str) -> System:
+    """The prompts of a system.
+
+    Raises:
+        UserError: there is none of this name.
+    """
+    if name not in systems():
+        raise UserError(f"there are no prompts of {name!r}. {near(name, systems())}")
+    return systems()[name]
+
+
+class Wording:
+    """Makes the dialogues of a sample in a system's words; give it to a `ChatCollate`.
+
+    A question that the data set brings is asked by the task of its kind (`refer`, `caption`, …);
+    a single question of another kind is asked as `vqa`; dialogues of several questions, and texts
+    that carry an identifier of the system already, stay as they are. Answers that speak of
+    instances get their boxes or masks where the task's answer has a place for them. A sample with
+    captions and no question for them gets one.
+
+    Args:
+        of: the system, by name.
+        tasks: make exactly these of `MADE` from captions and instances, beside `questions`; by
+            default a caption where there is one.
+        questions: keep the data set's own questions.
+        boxes: another box convention than the system's.
+        measuring: take each task's instruction of evaluation instead of drawing one.
+        rephrase: put the task's instruction in the place of a question of its kind even where the
+            instruction has no {text}; otherwise only where it has.
+
+    Raises:
+        UserError: an unknown system, convention or task, or one that the system has no words for.
+    """
+
+    def __init__(
+        self,
+        of: str,
+        *,
+        tasks: Sequence[str] | None = None,
+        questions: bool = True,
+        boxes: str | None = None,
+        measuring: bool = False,
+        rephrase: bool = True,
+    ) -> None:
+        self.system = system(of)
+        self.codec = codec(boxes or self.system.boxes) if boxes or self.system.boxes else None
+        for task in tasks or ():
+            if task not in MADE or task not in self.system.tasks:
+                known = [t for t in MADE if t in self.system.tasks]
+                raise UserError(
+                    f"no task {task!r} can be made for {of}; it has {', '.join(known)}. "
+                    f"{near(task, known)}"
+                )
+        self.tasks = None if tasks is None else tuple(tasks)
+        self.questions, self.measuring, self.rephrase = questions, measuring, rephrase
+
+    def __call__(self, item: Item, draws: np.random.Generator) -> list[Dialogue]:
+        """The dialogues of an item.
+
+        Raises:
+            SampleError: an answer speaks of an instance without box or mask.
+        """
+        sample = item.sample
+        out: list[Dialogue] = []
+        asked_captions = False
+        if self.questions:
+            for dialogue in dialogues(sample):
+                asked_captions |= any(t.kind == "caption" for t in dialogue)
+                out.append(self._asked(item, dialogue, draws))
+        wanted = self.tasks
+        if wanted is None:
+            wanted = ("caption",) if not asked_captions and "caption" in self.system.tasks else ()
+        images = tuple(range(len(sample.images)))
+        for word in wanted:
+            if word == "caption":
+                if sample.texts:
+                    out.append(self._pair(item, word, "", sample.texts[0], images, (), draws))
+                continue
+            if word == "detection":
+                out += self._detections(item, draws)
+                continue
+            for instance in sample.instances:
+                if not _usable(instance, word):
+                    continue
+                phrase = instance.phrase or instance.category
+                shown = (instance.image_id,)
+                out.append(self._pair(item, word, phrase, phrase, shown, (instance.id,), draws))
+        return out
+
+    def _detections(self, item: Item, draws: np.random.Generator) -> list[Dialogue]:
+        groups: dict[tuple[int, str], list[int]] = {}
+        for instance in item.sample.instances:
+            if instance.box is not None:
+                key = (instance.image_id, instance.category)
+                groups.setdefault(key, []).append(instance.id)
+        return [
+            self._pair(item, "detection", category, category, (image,), tuple(ids), draws)
+            for (image, category), ids in groups.items()
+        ]
+
+    def _asked(self, item: Item, dialogue: Dialogue, draws: np.random.Generator) -> Dialogue:
+        """A data set's own dialogue in the system's words."""
+        questions = [i for i, turn in enumerate(dialogue) if turn.role == "user"]
+        if len(questions) != 1:
+            return dialogue
+        at = questions[0]
+        asked = dialogue[at]
+        if any(asked.text.lstrip().startswith(word) for word in self.system.identifiers):
+            return dialogue
+        word = asked.kind if asked.kind in self.system.tasks else "vqa"
+        if word not in self.system.tasks:
+            return dialogue
+        said = next((turn for turn in dialogue[at:] if turn.role == "assistant"), None)
+        answer, ids = (said.text, said.instance_ids) if said else ("", asked.instance_ids)
+        made = self._pair(item, word, asked.text, answer, asked.image_ids, ids, draws)
+        question = made[0]
+        if not self.rephrase and not _has_place(self.system.tasks[word]):
+            question = replace(asked, kind=word)
+        question = replace(question, kind=asked.kind)
+        rest = [] if said is None else [replace(made[1], kind=said.kind)]
+        return [*dialogue[:at], question, *rest]
+
+    def _pair(
+        self,
+        item: Item,
+        word: str,
+        text: str,
+        answer: str,
+        images: tuple[int, ...],
+        ids: tuple[int, ...],
+        draws: np.random.Generator,
+    ) -> Dialogue:
+        task = self.system.tasks[word]
+        # Always one draw, so that measuring or not moves nothing behind it.
+        drawn = task.ask[int(draws.integers(len(task.ask)))]
+        ask = (task.measure or task.ask[0]) if self.measuring else drawn
+        form = task.answer
+        if not ids:  # places that a data set words itself stay as it words them
+            form = ""
+            ask = "{text}" if "{boxes}" in ask else ask
+        question = f"{task.identifier} {ask}".strip() if task.identifier else ask
+        question = self._fill(question, item, text, ids)
+        said = self._fill(form or "{text}", item, answer, ids)
+        return [
+            Turn("user", question, images, () if "{boxes}" not in ask else ids, kind=word),
+            Turn("assistant", said, (), ids, kind=word),
+        ]
+
+    def _fill(self, form: str, item: Item, text: str, ids: tuple[int, ...]) -> str:
+        values = {"{text}": text}
+        if "{boxes}" in form:
+            values["{boxes}"] = self._boxes(item, ids)
+        if "{masks}" in form:
+            values["{masks}"] = enumerated([SEG] * len(ids))
+        return re.sub(r"\{(?:text|boxes|masks)\}", lambda m: values[m.group()], form)
+
+    def _boxes(self, item: Item, ids: tuple[int, ...]) -> str:
+        who = f"sample {item.sample.meta.get('id', item.index)!r}"
+        if self.codec is None:
+            raise SampleError(f"{self.system.name} has no box convention; give Wording(boxes=…).")
+        if not item.geometry:
+            raise SampleError(f"{who}: the transform does not say where boxes go.")
+        by_id = {i.id: i for i in item.stored}
+        found = [by_id[i] for i in ids if i in by_id]
+        if len(found) < len(ids) or not found or any(i.box is None for i in found):
+            raise SampleError(
+                f"{who}: an answer asks for boxes of instances {ids}; one is missing."
+            )
+        geometry = item.geometry[found[0].image_id]
+        boxes = [i.box for i in found if i.box is not None]
+        return self.codec.write_all(boxes, geometry, [i.angle for i in found])
+
+
+def enumerated(words: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _usable(instance: Instance, word: str) -> bool:
+    """Whether a task can be made of an object: a place for it, and for `refer` a phrase."""
+    if word == "segment":
+        return instance.mask is not None
+    return instance.box is not None and (word != "refer" or instance.phrase is not None)
+
+
+def _has_place(task: Task) -> bool:
+    return all("{text}" in ask for ask in task.ask)
