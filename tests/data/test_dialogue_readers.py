@@ -1,4 +1,4 @@
-"""Readers of conversations: LLaVA's format and its data sets, RSICap, RSIEval, RSWK."""
+"""Readers of conversations: LLaVA's format and its data sets, RSICap, RSIEval."""
 
 import json
 import pickle
@@ -9,7 +9,6 @@ from PIL import Image
 from rsvlm.data.datasets import (
     DATASETS,
     RSGPT4V,
-    RSWK,
     GeoChatInstruct,
     RSICap,
     RSIEval,
@@ -17,7 +16,6 @@ from rsvlm.data.datasets import (
 )
 from rsvlm.data.datasets.conversations import Conversations
 from rsvlm.data.datasets.locate import locate, stem
-from rsvlm.data.datasets.rswk import CLASSES
 from rsvlm.data.images import BrokenImage
 from rsvlm.data.inspect import describe
 from rsvlm.errors import UserError
@@ -299,70 +297,6 @@ def test_rsicap_and_rsieval(tmp_path):
     assert describe(questions)["turns"]["kinds"] == {"presence": 2}
     with pytest.raises(UserError, match="it has caption, vqa"):
         RSIEval(tmp_path, "test")
-
-
-def message(question, answer, image="Abbey.png", **more):
-    messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-    return {"messages": messages, "images": [image]} | more
-
-
-def write_lines(path, records):
-    write(path, "".join(json.dumps(r) + "\n" for r in records))
-
-
-def test_rswk_messages(tmp_path):
-    picture(tmp_path / "images/Abbey.png")
-    picture(tmp_path / "images/St. Paul's.png")
-    picture(tmp_path / "images/House of Terror.png")
-    ask = "<image>What is it? Answer with one of the following 16 categories: "
-    whole, part = ", ".join(CLASSES), ", ".join(c for c in CLASSES if c != "Tower")
-    mini = tmp_path / "DATASET/DATASET_MINI"
-    write_lines(
-        mini / "train/mini_train_5.jsonl",
-        [
-            message("<image>Describe it.", "An old abbey.", task="Image Captioning"),
-            message(ask + whole + ".", "Church", "St. Paul's.png", task="Image Classification"),
-            message("<image>Who built it?", "Monks", "House of Terror"),
-            message(ask + part + ".", "Zoo", "/home/user/images/Abbey.png"),
-            message("<image><image>Which?", "This"),
-            {"messages": [{"role": "tool", "content": "x"}], "images": ["Abbey.png"]},
-        ],
-    )
-    data = RSWK(tmp_path, "train")
-    kinds = ["caption", "classification", "vqa", "classification"]
-    assert [data.turns(i)[0].kind for i in range(len(data))] == kinds
-    assert data[0].texts == ["An old abbey."] and data[1].texts == []
-    assert data[1].label == CLASSES.index("Church") and data.classes == list(CLASSES)
-    assert data[2].meta["image"] == "House of Terror" and data[3].label is None
-    problems = "\n".join(data.problems)
-    assert "1 class(es) are none of the 16 and have no label: Zoo (1)." in problems
-    assert "1 prompt(s) list no Tower: mini_train_5.jsonl, record 4." in problems
-    assert "1 conversation(s) speak of more images" in problems
-    assert "1 record(s) lack messages or images" in problems
-    assert RSWK(tmp_path / "DATASET", "train", images="../images")[0].texts
-    with pytest.raises(UserError, match=r"there is no DATASET_MINI/test/image_vqa_mini"):
-        RSWK(tmp_path, "test_vqa")
-    with pytest.raises(UserError, match=r"no split 'test_vq'.*test_vqa"):
-        RSWK(tmp_path, "test_vq")
-
-
-def test_rswk_mis_nested_questions(tmp_path):
-    picture(tmp_path / "images/Abbey.png")
-    pairs = [{"question": "Why?", "answer": 'So "it" is.'}, {"question": "How?", "answer": "Well."}]
-    text = json.dumps(pairs, indent=1)
-    broken = text.replace('"Why?",', '"Why?"')
-    with pytest.raises(json.JSONDecodeError):
-        json.loads(broken)
-    outputs = [pairs, text, f"```json\n{broken}\n```", "sorry", [{"question": "x"}], None]
-    file = tmp_path / "DATASET/DATASET_FULL/vqa/vqa_c/vqa_c_full_test_2.json"
-    write(file, [{"image_name": "Abbey", "gpt_output": o} for o in outputs] + [{"gpt_output": []}])
-    data = RSWK(tmp_path, "full_test_vqa_c")
-    assert [data.turns(i)[1].text for i in range(len(data))] == ['So "it" is.', "Well."] * 3
-    problems = "\n".join(data.problems)
-    assert "2 output(s) are a text instead of a list, whose questions were read" in problems
-    assert "1 output(s) are a text instead of a list, without questions" in problems
-    assert "2 question(s) lack question or answer" in problems
-    assert "1 record(s) have no image_name" in problems
 
 
 def test_images_are_found_by_name_and_else_without_ending(tmp_path):

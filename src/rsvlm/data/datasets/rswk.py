@@ -98,9 +98,11 @@ class RSWK(DialogueDataset):
     """RSWK: the mini set (`train`, `test_caption`, `test_classification`, `test_vqa`) and the full.
 
     Records are messages with `<image>`; a sample is a record, and its turns' kind is caption,
-    classification or vqa. Captions are also the sample's texts, and a class of the sixteen its
-    label. Images are not published with it; they are looked for by their file's name, since some
-    records name folders of the authors' machine.
+    classification or vqa. In a split of one task, captions are also the samples' texts, and a class
+    of the sixteen their label; in `train`, which mixes tasks, samples have turns alone.
+
+    Images are not published with it; they are looked for by their file's name, since some records
+    name folders of the authors' machine.
 
     Told in `problems`: classes outside the sixteen (35 of the full test set), prompts that do not
     list all sixteen (the mini set's), and, in the compositional questions (`*_vqa_c`), which come
@@ -151,10 +153,14 @@ class RSWK(DialogueDataset):
         check_word(missing)
         top = self.root / "DATASET" if (self.root / "DATASET").is_dir() else self.root
         words = split.split("+")
-        self._labelled = False
         for word in words:
             if word not in PARTS:
                 raise UserError(f"{self.title} has no split {word!r}. {near(word, PARTS)}")
+        tasks = {PARTS[word].kind for word in words}
+        self._task = tasks.pop() if len(tasks) == 1 else ""
+        if self._task == "classification":
+            self.classes = list(CLASSES)
+        for word in words:
             part = PARTS[word]
             found = [path for pattern in part.patterns for path in sorted(top.glob(pattern))]
             if not found:
@@ -164,8 +170,6 @@ class RSWK(DialogueDataset):
                 self._nested(found[0], prefix)
             else:
                 self._messages(found[0], part.kind, prefix)
-        if self._labelled:
-            self.classes = list(CLASSES)
         self.close({"": list(dict.fromkeys([self.root / images, top / images]))}, missing)
 
     def _messages(self, file: Path, kind: str, prefix: str) -> None:
@@ -188,13 +192,13 @@ class RSWK(DialogueDataset):
             answer = turns[-1].text
             label = None
             if word == "classification":
-                self._labelled = True
-                label = CLASSES.index(answer) if answer in CLASSES else None
-                strange.update([answer] if label is None else [])
+                strange.update([answer] if answer not in CLASSES else [])
+                if self.classes and answer in CLASSES:
+                    label = CLASSES.index(answer)
                 self._check_prompt(turns[0].text, who)
             names = [_base(name) for name in images]
             meta = {"image": names[0]} | ({"task": task} if task else {})
-            texts = [answer] if word == "caption" else []
+            texts = [answer] if self._task == "caption" else []
             id = f"{prefix}{file.stem.rsplit('_', 1)[0]}_{i + 1}"
             self.add(id, names, turns, texts=texts, label=label, meta=meta)
         if strange:

@@ -103,11 +103,12 @@ class _Messages:
         }
         self.records.append(record | ({"task": task} if task else {}))
         said: list[Turn] = turns((question, answer, kind))
-        known = kind == "classification" and answer in CLASSES
+        # The training file mixes tasks and names them; its samples are turns alone.
+        known = not task and kind == "classification" and answer in CLASSES
         self.samples.append(
             Sample(
                 sample.images,
-                texts=[answer] if kind == "caption" else [],
+                texts=[answer] if kind == "caption" and not task else [],
                 turns=said,
                 label=CLASSES.index(answer) if known else None,
                 meta={"id": f"{self.stem}_{len(self.records)}", "image": f"{name}.png"}
