@@ -2,16 +2,20 @@
 
 import json
 import os
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from rsvlm.data.datasets.coco import SSDD, VHR10, Coco
 from rsvlm.data.datasets.dior_rsvg import DIORRSVG
 from rsvlm.data.datasets.dota import DOTA, rectangle
 from rsvlm.data.datasets.isaid import ISAID, PALETTE
+from rsvlm.data.datasets.rrsis_d import RRSISD
+from rsvlm.data.datasets.rsvg import RSVG
 from rsvlm.data.geometry import turned
 from rsvlm.data.images import BrokenImage
 from rsvlm.data.inspect import describe
@@ -434,3 +438,139 @@ def test_dota_sample_has_its_984_objects():
     seen = DOTA(root, "all", missing="skip")
     assert [len(s.instances) for s in seen] == [536, 64]
     assert seen[1].meta["gsd"] == 0.266170468393
+
+
+# RefCOCO's format: RRSIS-D and RSVG --------------------------------------------------------------
+
+
+class Harm:
+    """What a pickle can do to who opens it."""
+
+    def __reduce__(self):
+        return os.mkdir, ("harm",)
+
+
+def rrsis(root, refs=None, size=(30, 40), runs=None):
+    runs = runs or [30 * 5 + 3, 4, 30 * 40 - 30 * 5 - 7]
+    objects = [
+        {"id": 11, "image_id": 3, "category_id": 2, "bbox": [5, 3, 1, 4], "iscrowd": 0},
+        {"id": 12, "image_id": 3, "category_id": 1, "bbox": [1, 1, 9, 9], "iscrowd": 0},
+    ]
+    for entry in objects:
+        entry["segmentation"] = [{"size": list(size), "counts": runs}]
+    content = {
+        "images": [{"id": 3, "file_name": "00003.jpg", "height": 30, "width": 40}],
+        "annotations": objects,
+        "categories": [{"id": 1, "name": "dam"}, {"id": 2, "name": "ship"}],
+    }
+    if refs is None:
+        refs = [
+            {"ref_id": 7, "ann_id": 11, "image_id": 3, "split": "train"},
+            {"ref_id": 8, "ann_id": 12, "image_id": 3, "split": "train"},
+            {"ref_id": 9, "ann_id": 12, "image_id": 3, "split": "val"},
+        ]
+        refs[0]["sentences"] = [{"sent_id": 0, "raw": "The ship", "tokens": ["the", "ship"]}]
+        refs[1]["sentences"] = [{"sent_id": 1, "raw": "A dam"}, {"sent_id": 2, "sent": "the dam"}]
+        refs[2]["sentences"] = [{"sent_id": 3, "raw": "Dam"}]
+    (root / "rrsisd").mkdir(parents=True, exist_ok=True)
+    (root / "rrsisd" / "instances.json").write_text(json.dumps(content))
+    (root / "rrsisd" / "refs(unc).p").write_bytes(pickle.dumps(refs, 2))
+    picture(root / "images" / "rrsisd" / "JPEGImages" / "00003.jpg")
+    return root
+
+
+def test_rrsis_d_serves_a_sentence_with_its_mask(tmp_path):
+    data = RRSISD(rrsis(tmp_path), "train")
+    assert [e.id for e in data.entries] == ["7", "8_0", "8_1"]
+    assert [s.instances[0].phrase for s in data] == ["The ship", "A dam", "the dam"]
+    found = data[0].instances[0]
+    assert (found.category, found.category_id, found.box) == ("ship", 1, (5, 3, 6, 7))
+    assert found.mask[3:7, 5].all() and found.mask.sum() == 4
+    assert data[0].meta["ref_id"] == 7 and data[0].meta["image"] == "00003.jpg"
+    assert len(RRSISD(tmp_path, "val")) == 1 and len(RRSISD(tmp_path, "all")) == 4
+    assert not data.problems
+    with pytest.raises(UserError, match=r"no split 'test'; it has train \(2\), val \(1\)"):
+        RRSISD(tmp_path, "test")
+
+
+def test_rrsis_d_brings_masks_to_the_size_of_their_picture(tmp_path):
+    data = RRSISD(
+        rrsis(tmp_path, size=(15, 40), runs=[15 * 5 + 2, 3, 15 * 40 - 15 * 5 - 5]), "train"
+    )
+    assert data.problems[0].startswith("2 mask(s) are of another size than their picture")
+    mask = data[0].instances[0].mask
+    assert mask.shape == (30, 40) and mask[4:10, 5].all() and mask.sum() == 6
+
+
+def test_rrsis_d_opens_no_pickle_that_runs_code(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    root = rrsis(tmp_path / "data", refs=[Harm()])
+    with pytest.raises(UserError, match=r"refs\(unc\).p was refused: it wants to use \w+.mkdir"):
+        RRSISD(root, "train")
+    assert not (tmp_path / "harm").exists()
+    file = root / "rrsisd" / "refs(unc).p"
+    file.write_bytes(pickle.dumps([{"split": "train"}])[:-4])
+    with pytest.raises(UserError, match="not a whole pickle"):
+        RRSISD(root, "train")
+
+
+def test_rrsis_d_tells_of_references_that_fit_nothing(tmp_path):
+    words = {"sentences": [{"raw": "x"}], "split": "train"}
+    refs = [
+        {"ref_id": 1, "ann_id": 11, "image_id": 4, **words},
+        {"ref_id": 1, "ann_id": 12, "image_id": 3, **words},
+        {"ref_id": 2, "ann_id": 99, "image_id": 3, **words},
+        {"ref_id": 3, "ann_id": 12, "image_id": 3, "split": "train", "sentences": [{"raw": " "}]},
+    ]
+    data = RRSISD(rrsis(tmp_path, refs), "train")
+    told = "\n".join(data.problems)
+    assert "name another picture than their object does: reference 1" in told
+    assert "have an id that repeats" in told
+    assert "mean an object that is not there, and are left out: reference 2" in told
+    assert "have no words, and are left out: reference 3" in told
+    assert len(data) == 2 and len({e.id for e in data.entries}) == 2
+
+
+def rsvg(root, rows):
+    picture(root / "images" / "a.jpg")
+    torch.save(rows, root / "rsvg_val.pth")
+    return root
+
+
+def test_rsvg_finds_out_which_boxes_it_has(tmp_path):
+    rows = [("a.jpg", [5.0, 6.0, 25.0, 16.0], "the plane", "x"), ("a.jpg", (1, 1, 9, 9), "a ship")]
+    data = RSVG(rsvg(tmp_path / "two", rows), "val")
+    assert data[0].instances[0].box == (5, 6, 25, 16) and data[1].instances[0].phrase == "a ship"
+    assert data.notes == ["boxes were read as xyxy."] and not data.problems
+    rows = [("a.jpg", torch.tensor([25.0, 16.0, 10.0, 12.0]), "the plane")] * 9
+    data = RSVG(rsvg(tmp_path / "size", rows), "val")
+    assert data[0].instances[0].box == (25, 16, 35, 28)
+    assert RSVG(tmp_path / "two", "val", boxes="xywh")[0].instances[0].box == (5, 6, 30, 22)
+
+
+def test_rsvg_tells_of_what_is_wrong(tmp_path, monkeypatch):
+    rows = [("a.jpg", [5, 6, 7], ""), *[("a.jpg", [1, 1, 9, 9], "a ship")] * 30]
+    data = RSVG(rsvg(tmp_path, rows), "val")
+    told = "\n".join(data.problems)
+    assert "not four numbers" in told and "no expression: [0] (a.jpg)" in told
+    assert data[0].instances[0].box is None and not data[0].turns
+    rsvg(tmp_path, [("a.jpg",)])
+    with pytest.raises(UserError, match=r"rsvg_val.pth: \[0\] is not \(picture"):
+        RSVG(tmp_path, "val")
+    monkeypatch.chdir(tmp_path)
+    rsvg(tmp_path, [Harm()])
+    with pytest.raises(UserError, match=r"rsvg_val.pth cannot be read safely"):
+        RSVG(tmp_path, "val")
+    assert not (tmp_path / "harm").exists()
+    with pytest.raises(UserError, match=r"there is no rsvg_train.pth"):
+        RSVG(tmp_path, "train")
+
+
+def test_rsvg_in_refcoco_format(tmp_path):
+    root = rrsis(tmp_path)
+    picture(root / "images" / "00003.jpg")
+    (root / "rrsisd" / "refs(unc).p").rename(root / "refs_rsvg.p")
+    (root / "rrsisd" / "instances.json").rename(root / "instances_rsvg.json")
+    sample = RSVG(root, "val")[0]
+    assert sample.instances[0].phrase == "Dam" and sample.instances[0].box == (1, 1, 10, 10)
+    assert sample.instances[0].mask is None

@@ -5,12 +5,14 @@ A data set reads files and knows no tokenizer, model or transform.
 
 from rsvlm.data.datasets.airslt import AIRSLT
 from rsvlm.data.datasets.base import Entry, FileDataset
+from rsvlm.data.datasets.capera import CapERA
 from rsvlm.data.datasets.change_pairs import ChangePairs
 from rsvlm.data.datasets.changechat import ChangeChat
 from rsvlm.data.datasets.coco import SSDD, VHR10, Coco
 from rsvlm.data.datasets.dior_rsvg import DIORRSVG
 from rsvlm.data.datasets.dota import DOTA
 from rsvlm.data.datasets.dubai_ccd import DubaiCCD
+from rsvlm.data.datasets.era_vqa import ERAVQA
 from rsvlm.data.datasets.floodnet import FloodNet
 from rsvlm.data.datasets.gaia import GAIA, GAIAShards
 from rsvlm.data.datasets.geochat_instruct import GeoChatInstruct
@@ -23,12 +25,14 @@ from rsvlm.data.datasets.nwpu_captions import NWPUCaptions
 from rsvlm.data.datasets.pairs import PairsTable
 from rsvlm.data.datasets.precomp import Precomp
 from rsvlm.data.datasets.remoteclip import RemoteCLIPPairs
+from rsvlm.data.datasets.rrsis_d import RRSISD
 from rsvlm.data.datasets.rs5m import RS5M
 from rsvlm.data.datasets.rsgpt4v import RSGPT4V
 from rsvlm.data.datasets.rsicap import RSICap, RSIEval
 from rsvlm.data.datasets.rsicd import RSICD
 from rsvlm.data.datasets.rsitmd import RSITMD
 from rsvlm.data.datasets.rsivqa import RSIVQA
+from rsvlm.data.datasets.rsvg import RSVG
 from rsvlm.data.datasets.rsvqa import RSVQAHR, RSVQALR
 from rsvlm.data.datasets.rswk import RSWK
 from rsvlm.data.datasets.scene_folder import SceneFolder
@@ -40,17 +44,20 @@ from rsvlm.data.datasets.skyscript import SkyScript, SkyScriptRetrieval
 from rsvlm.data.datasets.skyscript_bench import SkyScriptBench
 from rsvlm.data.datasets.sydney_captions import SydneyCaptions
 from rsvlm.data.datasets.ucm_captions import UCMCaptions
+from rsvlm.data.datasets.vrsbench_captions import VRSBenchCaptions
 from rsvlm.data.datasets.whurs19 import WHURS19
 
 #: Every reader by its word; the options of conf/data are named after these.
 DATASETS: dict[str, type[FileDataset]] = {
     "airslt": AIRSLT,
+    "capera": CapERA,
     "change_pairs": ChangePairs,
     "changechat": ChangeChat,
     "coco": Coco,
     "dior_rsvg": DIORRSVG,
     "dota": DOTA,
     "dubai_ccd": DubaiCCD,
+    "era_vqa": ERAVQA,
     "floodnet": FloodNet,
     "gaia": GAIAShards,
     "gaia_json": GAIA,
@@ -64,6 +71,7 @@ DATASETS: dict[str, type[FileDataset]] = {
     "pairs": PairsTable,
     "precomp": Precomp,
     "remoteclip": RemoteCLIPPairs,
+    "rrsis_d": RRSISD,
     "rs5m": RS5M,
     "rsgpt4v": RSGPT4V,
     "rsicap": RSICap,
@@ -71,6 +79,7 @@ DATASETS: dict[str, type[FileDataset]] = {
     "rsieval": RSIEval,
     "rsitmd": RSITMD,
     "rsivqa": RSIVQA,
+    "rsvg": RSVG,
     "rsvqa_hr": RSVQAHR,
     "rsvqa_lr": RSVQALR,
     "rswk": RSWK,
@@ -86,6 +95,7 @@ DATASETS: dict[str, type[FileDataset]] = {
     "sydney_captions": SydneyCaptions,
     "ucm_captions": UCMCaptions,
     "vhr10": VHR10,
+    "vrsbench_captions": VRSBenchCaptions,
     "whurs19": WHURS19,
 }
 
@@ -96,11 +106,13 @@ __all__ = [
     "DOTA",
     "GAIA",
     "ISAID",
+    "RRSISD",
     "RS5M",
     "RSGPT4V",
     "RSICD",
     "RSITMD",
     "RSIVQA",
+    "RSVG",
     "RSVQAHR",
     "RSVQALR",
     "RSWK",
