@@ -48,7 +48,7 @@ class FileDataset(Dataset[Sample]):
     """A list of samples in image files; subclasses fill `entries`.
 
     What is more than captions and a class (dialogues, boxes, masks) a subclass adds in `annotate`,
-    and what lies in picture files beside the images (maps) in `read_maps`, when a sample is read;
+    and what lies in a file an image (maps) in `read_maps`, when a sample is read;
     what can be wrong with the files it finds when it opens.
 
     Attributes:
@@ -128,7 +128,7 @@ class FileDataset(Dataset[Sample]):
         """
 
     def read_maps(self, sample: Sample, index: int) -> None:
-        """Adds what lies in further picture files, as semantic maps do; here nothing."""
+        """Adds what lies in a file an image, as semantic maps do; here nothing."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.root)!r}, {self.split!r}): {len(self)} images"

@@ -7,9 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from rsvlm.data.datasets.missing import Missing
+from rsvlm.data.datasets.base import missing_files
+from rsvlm.data.datasets.missing import Missing, told
 from rsvlm.data.datasets.pairs import PairsTable, known_part
+from rsvlm.data.datasets.pickles import read_pickle
 from rsvlm.data.datasets.table_parts import Part, TableParts
+from rsvlm.data.sample import Sample
 from rsvlm.errors import UserError
 
 _PAPER = (
@@ -48,7 +51,9 @@ class SkyScript(PairsTable):
     """SkyScript's tables: comma-separated, `filepath`, `title`, `title_multi_objects`.
 
     The table holds one line an image, so lines are not grouped. `meta` carries what the file's
-    name says. The files of meta data are pickles and are not read.
+    name says, and with `tags` what its pickle in meta2/ to meta7/ says: `bounds` (west, south,
+    east, north), `lonlat` (its middle), `dates`, and OpenStreetMap's `center_tags` and
+    `surrounding_tags`. The pickles are read without running their code (`datasets/pickles.py`).
 
     Args:
         root: folder of images2/ to images7/ and of the tables, which may lie in dataframe/.
@@ -59,6 +64,7 @@ class SkyScript(PairsTable):
             `CLIP_laion_RS`).
         text_column: `title` (the object in focus), `title_multi_objects` (and what surrounds it),
             or both.
+        tags: read each image's pickle too.
         missing: what becomes of images that are not there (`datasets/missing.py`).
         convert: turn images that are not 8-bit RGB into it, instead of refusing them.
 
@@ -71,7 +77,7 @@ class SkyScript(PairsTable):
     layout: ClassVar[str] = (
         "  {root}/\n"
         "    SkyScript_train_top50pct_filtered_by_CLIP_openai.csv ...   or in dataframe/\n"
-        "    images2/ ... images7/"
+        "    images2/ ... images7/   and for tags=true meta2/ ... meta7/"
     )
     licence = "no licence text for the whole; tags ODbL (OpenStreetMap), images by source"
     paper = _PAPER
@@ -90,6 +96,7 @@ class SkyScript(PairsTable):
         filtered_by: str = "CLIP_openai",
         polished: bool = False,
         text_column: str | Sequence[str] = "title",
+        tags: bool = False,
         missing: Missing = "error",
         convert: bool = False,
     ) -> None:
@@ -122,6 +129,60 @@ class SkyScript(PairsTable):
             missing=missing,
             convert=convert,
         )
+        self.tags = tags
+        if tags:
+            names = [meta_name(entry.id) for entry in self.entries]
+            problem = told(missing_files(self.root, names), len(names), str(self.root), missing)
+            if problem:
+                problem = problem.replace("images are", "files of tags are")
+                self.problems.append(
+                    problem.replace("They were left out", "Their images were kept")
+                )
+
+    def read_maps(self, sample: Sample, index: int) -> None:
+        """Adds what the image's pickle says.
+
+        Raises:
+            UserError: the pickle is damaged, wants to run code, or is not SkyScript's.
+        """
+        path = self.root / meta_name(str(sample.meta["id"]))
+        if self.tags and path.is_file():
+            sample.meta |= tag_meta(read_pickle(path), path)
+
+
+def meta_name(image: str) -> str:
+    """Where the tags of an image lie: `meta2/x.pickle` for `images2/x.jpg`."""
+    folder, _, name = image.rpartition("/")
+    return f"{folder.replace('images', 'meta', 1)}/{name.rsplit('.', 1)[0]}.pickle"
+
+
+def tag_meta(content: Any, path: Path) -> dict[str, Any]:
+    """What a pickle of tags says, under the words of `Sample.meta`.
+
+    Args:
+        content: the unpickled dictionary.
+        path: its file, for errors.
+
+    Raises:
+        UserError: it is no dictionary, or `box` or `time` are not as published.
+    """
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds no dictionary of box, time and tags.")
+    meta = {key: content[key] for key in ("center_tags", "surrounding_tags") if key in content}
+    try:
+        if content.get("box") is not None:
+            west, south, east, north = (float(value) for value in content["box"])
+            meta["bounds"] = (west, south, east, north)
+            meta["lonlat"] = ((west + east) / 2, (south + north) / 2)
+        if content.get("time") is not None:
+            year, month, day, hour, minute = (int(value) for value in content["time"])
+            meta["dates"] = [f"{year:04d}-{month:02d}-{day:02d}T{hour:02d}:{minute:02d}"]
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{path}: box must be four numbers and time five ({error}); they are "
+            f"{content.get('box')!r} and {content.get('time')!r}."
+        ) from error
+    return meta
 
 
 def _benchmark(folder: str, name: str, count: int) -> Part:
