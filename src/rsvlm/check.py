@@ -73,7 +73,7 @@ def _bind(
 ) -> None:
     target = locate(node["_target_"])
     keys = [str(key) for key in node if key not in SPECIAL]
-    parameters = inspect.signature(target).parameters
+    parameters = signature(target)
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         for key in keys:
             if key not in parameters:
@@ -92,6 +92,27 @@ def _bind(
             f"{path}: {node['_target_']} needs {', '.join(missing)}, which the configuration does "
             f"not give. Add it with +{path}.{missing[0]}=<value>."
         )
+
+
+def signature(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """Parameters of a function, or of a class with those that it hands up to its bases.
+
+    A class that takes `**options` takes what its next base takes, so that a misspelt key is found
+    there too; what it gives the base itself need not be given.
+    """
+    found = dict(inspect.signature(target).parameters)
+    for base in getattr(target, "__mro__", ())[1:-1]:
+        rest = next((n for n, p in found.items() if p.kind is p.VAR_KEYWORD), None)
+        if rest is None:
+            break
+        if "__init__" in vars(base):
+            del found[rest]
+            own = inspect.signature(vars(base)["__init__"]).parameters
+            for name, parameter in own.items():
+                if name != "self" and name not in found:
+                    optional = parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+                    found[name] = parameter if optional else parameter.replace(default=None)
+    return found
 
 
 def _unknown(

@@ -114,6 +114,13 @@ def _quiet() -> None:
 # Building -----------------------------------------------------------------------------------
 
 
+def settle_words(cfg: DictConfig, out: Path) -> None:
+    """Gives a model with a word vocabulary its words; see `lit/words.py`."""
+    from rsvlm.lit.words import settle
+
+    settle(cfg, out)
+
+
 def build_model(cfg: DictConfig) -> Any:
     """The model of the configuration with its weights, before Lightning sees it."""
     import torch
@@ -211,6 +218,7 @@ def fit(
     out = out or Path(HydraConfig.get().runtime.output_dir)
     check(cfg)
     out.mkdir(parents=True, exist_ok=True)
+    settle_words(cfg, out)
     if not resume:
         write(out / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain(cfg))))
         begun = {"git_commit": git_commit(), "argv": sys.argv, "model": _chosen("model")}
@@ -248,6 +256,7 @@ def evaluate(cfg: DictConfig, out: Path | None = None) -> dict[str, float]:
         raise UserError("evaluation=none measures nothing; choose evaluation=retrieval, ...")
     check(cfg)
     out.mkdir(parents=True, exist_ok=True)
+    settle_words(cfg, out)
     write(out / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain(cfg))))
     if not cfg.ckpt:
         print("no ckpt= is given: the model is random, and the numbers are those of chance.")

@@ -85,6 +85,11 @@ def check_packed(
             raise UserError(
                 f"{where} is of another model: its {word} is {then[word]}, here it is {now[word]}."
             )
+    if "words" in then and now.get("words", then["words"]) != then["words"]:
+        raise UserError(
+            f"{where} writes with {len(then['words'])} words of its own, and the model has another "
+            f"vocabulary of {len(now['words'])}: leave model.words.path as the run had it."
+        )
     check(model.state_dict(), packed["state_dict"], where=where, elsewhere=left_out(meta))
     check_towers(model, meta, where)
 
@@ -134,7 +139,9 @@ def facts(model: nn.Module) -> dict[str, Any]:
             "peft_options": model.peft_options,
             "stem": _stem(model),
         }
-    return {"class": type(model).__name__}
+    found: dict[str, Any] = {"class": type(model).__name__}
+    words = getattr(model, "words", None)
+    return found if words is None else found | {"words": dict(words.ids)}
 
 
 def _stem(model: CLIP) -> str | None:

@@ -148,3 +148,24 @@ class Vocabulary:
             if i not in self.marks or i == self.unk:
                 out.append(self.words[i])
         return " ".join(out)
+
+
+def read_words(path: str | Path, *, more_than: int = 0, manner: str = "rsicc") -> Vocabulary:
+    """The vocabulary of a file, for configurations.
+
+    Args:
+        path: a word map. The word `data` stands for the captions of the training split; a run
+            replaces it by the file that it made of them (`lit/words.py`).
+        more_than: for `data`: words that occur so often or less become unknown.
+        manner: for `data`: marks and order, `rsicc` or `chg2cap`.
+
+    Raises:
+        UserError: no such file, or `data` outside of a run.
+    """
+    del more_than, manner
+    if str(path) == "data":
+        raise UserError(
+            "model.words.path=data takes the words of a training run's captions; here give the "
+            "word map, model.words.path=<file>."
+        )
+    return Vocabulary.read(path)

@@ -200,6 +200,7 @@ class LitBase(L.LightningModule, abc.ABC):
         if self.evaluation is None:
             return
         data = self.house.datamodule
+        self.evaluation.stage = stage
         self.evaluation.start(self.model, data.dataset(stage), self.device)
         if self.evaluation.learns:
             with self.trainer.precision_plugin.forward_context():
@@ -218,18 +219,21 @@ class LitBase(L.LightningModule, abc.ABC):
             return
         dataset = self.house.datamodule.dataset(stage)
         values = self.evaluation.compute()
-        rows = [
-            {
-                "name": metric_name(stage, dataset.name, self.evaluation.protocol, word),
-                "value": float(value),
-                "protocol": self.evaluation.protocol,
-                "dataset": dataset.name,
-                "split": self.house.datamodule.splits[stage],
-                "skipped": len(self.broken),
-                **self.evaluation.facts(word),
-            }
-            for word, value in values.items()
-        ]
+        rows = []
+        for word, value in values.items():
+            facts = self.evaluation.facts(word)
+            protocol = facts.pop("protocol", self.evaluation.protocol)
+            rows.append(
+                {
+                    "name": metric_name(stage, dataset.name, protocol, word),
+                    "value": float(value),
+                    "protocol": protocol,
+                    "dataset": dataset.name,
+                    "split": self.house.datamodule.splits[stage],
+                    "skipped": len(self.broken),
+                    **facts,
+                }
+            )
         # The metric has gathered: every rank holds the same values, and their mean is the same.
         many = self.trainer.world_size > 1
         self.log_dict({row["name"]: row["value"] for row in rows}, sync_dist=many)

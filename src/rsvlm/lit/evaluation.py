@@ -60,11 +60,13 @@ class Evaluation(abc.ABC):
     """What a task measures on a split, under one protocol.
 
     Attributes:
-        protocol: word of metric names.
+        protocol: word of metric names, where `facts` names no other one.
+        stage: `val` or `test`, set before `start`.
         learns: whether `learn` is to be given the training split before the first `update`.
     """
 
     protocol: str
+    stage: str = "test"
     learns: bool = False
 
     def prompt(self, text: str) -> str:
@@ -98,7 +100,7 @@ class Evaluation(abc.ABC):
 
     @abc.abstractmethod
     def facts(self, word: str) -> dict[str, Any]:
-        """Count, unit and chance level of a metric word, after `compute`."""
+        """Count, unit and chance level of a metric word, after `compute`; its own `protocol`."""
 
     def draw(  # noqa: B027  (most evaluations have no pictures)
         self, model: Any, dataset: Any, preprocess: Any, folder: Path

@@ -61,6 +61,46 @@ def adamw(
     return torch.optim.AdamW(params, lr=lr, betas=(betas[0], betas[1]), eps=eps, fused=fused)
 
 
+def adam_by_part(
+    model: nn.Module,
+    *,
+    lr: float,
+    parts: dict[str, float] | None = None,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+) -> torch.optim.Adam:
+    """Adam with a named group for each part of the model, as change captioners are trained.
+
+    Args:
+        model: its trainable parameters are taken; a part is the first word of a name.
+        lr: learning rate of parts that `parts` does not name.
+        parts: part -> learning rate.
+        betas: of the moments.
+        eps: added to the root.
+
+    Raises:
+        UserError: a part that the model has not, or nothing is trainable.
+    """
+    groups: dict[str, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault(name.partition(".")[0], []).append(parameter)
+    if not groups:
+        raise UserError("nothing is trainable: every parameter of the model is frozen.")
+    for part in parts or {}:
+        if part not in groups:
+            raise UserError(
+                f"optimizer.parts: nothing of {part!r} is trainable. {near(part, groups)}"
+            )
+    rates = parts or {}
+    return torch.optim.Adam(
+        [{"name": n, "params": p, "lr": rates.get(n, lr)} for n, p in groups.items()],
+        lr=lr,
+        betas=(betas[0], betas[1]),
+        eps=eps,
+    )
+
+
 def warmup_cosine(
     optimizer: torch.optim.Optimizer,
     *,

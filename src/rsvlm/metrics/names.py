@@ -126,6 +126,7 @@ PROTOCOLS: dict[str, dict[str, str]] = {
             "Changed or not, from captions: unchanged are those that equal one of SECOND-CC's five "
             "sentences, two of which are worded otherwise than LEVIR-CC's."
         ),
+        "scenes": "Changed or not, from captions, by the generated world's sentences.",
         "custom_templates": "Changed or not, from captions, by sentences of your own.",
         "yes_no": (
             "Changed or not, from answers that begin with yes or no; any other answer is wrong "

@@ -33,10 +33,11 @@ from torch.nn import functional as F
 
 from rsvlm.checkpoints.change_keys import conv_block, decoder_table, resnet_tower
 from rsvlm.checkpoints.dialects import Dialect, Target
+from rsvlm.data.vocabulary import Vocabulary
 from rsvlm.encoders.resnet import ResNet
 from rsvlm.errors import UserError, near
 from rsvlm.nn.change_attention import ConvBlock, GridPositions, reset_encoder
-from rsvlm.nn.change_captioner import ChangeCaptioner
+from rsvlm.nn.change_captioner import ChangeCaptioner, vocabulary_size
 from rsvlm.nn.change_decoder import CaptionDecoder
 
 VARIANTS = ("released", "paper")
@@ -169,7 +170,8 @@ class Chg2Cap(ChangeCaptioner):
 
     Args:
         rgb: tower of the images, [N, 3, H, W] to [N, dim, h, w].
-        vocab_size: words, the four special ones included.
+        vocab_size: words, the four special ones included; None takes those of `words`.
+        words: the vocabulary, see `ChangeCaptioner`.
         grid: most rows and columns of the feature maps.
         heads: attention heads, of the decoder as well.
         layers: layers of the encoder.
@@ -195,8 +197,9 @@ class Chg2Cap(ChangeCaptioner):
     def __init__(
         self,
         rgb: nn.Module,
-        vocab_size: int,
+        vocab_size: int | None = None,
         *,
+        words: Vocabulary | None = None,
         grid: int = 16,
         heads: int = 8,
         layers: int = 3,
@@ -217,7 +220,7 @@ class Chg2Cap(ChangeCaptioner):
             raise UserError(f"model.variant={variant!r}. {near(variant, VARIANTS)}")
         pad = int(options.get("pad", 0))
         decoder = CaptionDecoder(
-            vocab_size,
+            vocabulary_size(vocab_size, words),
             dim,
             heads=heads,
             layers=decoder_layers,
@@ -227,7 +230,9 @@ class Chg2Cap(ChangeCaptioner):
             ignored=(pad, end),
             ignored_generating=(pad,),
         )
-        super().__init__(decoder, start=start, end=end, steps=steps, normalize=normalize, **options)
+        super().__init__(
+            decoder, words=words, start=start, end=end, steps=steps, normalize=normalize, **options
+        )
         self.variant = variant
         self.rgb = rgb
         channels = int(rgb.dim)  # type: ignore[arg-type]

@@ -34,7 +34,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from rsvlm.checkpoints.change_keys import (
     cross_layer,
@@ -44,13 +43,16 @@ from rsvlm.checkpoints.change_keys import (
 )
 from rsvlm.checkpoints.dialects import Dialect, Target
 from rsvlm.data.palette import NO_CHANGE, RGB, SECOND
-from rsvlm.encoders.resnet import ResNet
+from rsvlm.data.vocabulary import Vocabulary
+from rsvlm.encoders.resnet import IMAGENET_MEAN, IMAGENET_STD, ResNet, prepare
 from rsvlm.errors import UserError, near
-from rsvlm.nn.change_attention import CrossLayer, Fusion, GridPositions, reset_encoder
-from rsvlm.nn.change_captioner import ChangeCaptioner
+from rsvlm.nn.change_captioner import ChangeCaptioner, vocabulary_size
 from rsvlm.nn.change_decoder import CaptionDecoder
+from rsvlm.nn.change_modal import ModalEncoder
+from rsvlm.nn.semantic import map_ids, segment
 
 VARIANTS = ("stacked", "parallel")
+SOURCES = ("dataset", "model")
 
 #: Colours by class id. The published training turned SECOND's white, "no change", into black.
 SECOND_COLOURS: tuple[RGB, ...] = tuple(
@@ -65,140 +67,14 @@ SCENES_COLOURS: tuple[RGB, ...] = (
 PALETTES: Mapping[str, tuple[RGB, ...]] = {"second": SECOND_COLOURS, "scenes": SCENES_COLOURS}
 
 
-class ModalLayer(nn.Module):
-    """CMCA, then UDCA, for both dates and modalities.
-
-    `I_t = cross(I_t, S_t)`, `S_t = cross(S_t, I_t)`, then `I_t = cross(I_t, I_2 - I_1)` and
-    `S_t = cross(S_t, S_2 - S_1)`, the differences being those of the layer's inputs.
-
-    Args:
-        dim: width.
-        heads: attention heads.
-        dropout: of everything inside.
-        shared: one attention for all eight calls, as in the code; else one for each purpose and
-            modality, as drawn in the paper.
-        cmca: attend across modalities at all.
-        semantic: there is a second modality.
-    """
-
-    def __init__(
-        self, dim: int, heads: int, *, dropout: float, shared: bool, cmca: bool, semantic: bool
-    ) -> None:
-        super().__init__()
-        self.cmca, self.semantic = cmca and semantic, semantic
-        kinds = ["image_difference", "semantic_difference"] if semantic else ["image_difference"]
-        kinds += ["image_cross", "semantic_cross"] if self.cmca else []
-        self.cross = nn.ModuleDict(
-            {
-                kind: CrossLayer(dim, heads, dropout=dropout)
-                for kind in (["shared"] if shared else kinds)
-            }
-        )
-
-    def _cross(self, kind: str, queries: Tensor, keys: Tensor) -> Tensor:
-        """[2, B, S, D] and [2 or 1, B, S, D]: both dates at once."""
-        layer = self.cross["shared" if "shared" in self.cross else kind]
-        return layer(queries.flatten(0, 1), keys.expand_as(queries).flatten(0, 1)).view_as(queries)
-
-    def forward(self, images: Tensor, maps: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """[2, B, S, D] of each modality, before and after, to the same."""
-        found = images
-        if self.cmca and maps is not None:
-            found = self._cross("image_cross", images, maps)
-        found = self._cross("image_difference", found, images[1:] - images[:1])
-        if maps is None:
-            return found, None
-        seen = self._cross("semantic_cross", maps, images) if self.cmca else maps
-        return found, self._cross("semantic_difference", seen, maps[1:] - maps[:1])
-
-
-class ModalEncoder(nn.Module):
-    """Projection, positions, layers and fusion of both modalities.
-
-    Args:
-        feature_dim: channels of the image features.
-        semantic_dim: channels of the map features; None for images alone.
-        dim: width of one date.
-        heads: attention heads.
-        layers: number of layers.
-        grid: side of the feature maps; others are pooled to it.
-        dropout: inside of the layers.
-        variant: `stacked` or `parallel`.
-        share_cross_weights: see `ModalLayer`.
-        share_conv_block: one fusion for both modalities.
-        cmca: see `ModalLayer`.
-    """
-
-    def __init__(
-        self,
-        feature_dim: int,
-        semantic_dim: int | None,
-        *,
-        dim: int,
-        heads: int,
-        layers: int,
-        grid: int,
-        dropout: float,
-        variant: str,
-        share_cross_weights: bool,
-        share_conv_block: bool,
-        cmca: bool,
-    ) -> None:
-        super().__init__()
-        semantic = semantic_dim is not None
-        self.grid, self.stacked = grid, variant == "stacked"
-        self.positions = GridPositions(grid, grid, dim)
-        self.projection = nn.Conv2d(feature_dim, dim, 1)
-        self.projection_semantic = (
-            nn.Conv2d(semantic_dim, dim, 1) if semantic_dim is not None else None
-        )
-        self.layers = nn.ModuleList(
-            ModalLayer(
-                dim,
-                heads,
-                dropout=dropout,
-                shared=share_cross_weights,
-                cmca=cmca,
-                semantic=semantic,
-            )
-            for _ in range(layers)
-        )
-        self.fusion = Fusion(dim, layers)
-        self.fusion_semantic = Fusion(dim, layers) if semantic and not share_conv_block else None
-        reset_encoder(self)
-
-    def _tokens(self, features: Tensor, projection: nn.Module) -> Tensor:
-        """[B, 2, C, h, w] to [2, B, grid * grid, D]."""
-        pooled = F.adaptive_avg_pool2d(features.transpose(0, 1).flatten(0, 1), self.grid)
-        tokens = projection(pooled).flatten(2).transpose(1, 2)
-        tokens = tokens + self.positions(self.grid, self.grid)
-        return tokens.unflatten(0, (2, -1))
-
-    def forward(self, images: Tensor, maps: Tensor | None) -> list[Tensor]:
-        """Features [B, 2, C, h, w] of each modality to one memory [B, S, 2 D] of each."""
-        now = self._tokens(images, self.projection)
-        also = None
-        if self.projection_semantic is not None and maps is not None:
-            also = self._tokens(maps, self.projection_semantic)
-        outputs = []
-        first = (now, also)
-        for layer in self.layers:
-            now, also = layer(now, also) if self.stacked else layer(*first)
-            outputs.append((now, also))
-        memories = [self.fusion([(x[0], x[1]) for x, _ in outputs], self.grid, self.grid)]
-        if also is not None:
-            fusion = self.fusion_semantic or self.fusion
-            memories.append(fusion([(y[0], y[1]) for _, y in outputs], self.grid, self.grid))
-        return memories
-
-
 class MModalCC(ChangeCaptioner):
     """The model; all sizes are numbers, the published ones by default.
 
     Args:
         rgb: tower of the images, [N, 3, H, W] to [N, dim, h, w].
         semantic: tower of the coloured semantic maps; None for a model of images alone.
-        vocab_size: words, the four special ones included.
+        vocab_size: words, the four special ones included; None takes those of `words`.
+        words: the vocabulary, see `ChangeCaptioner`.
         dim: width of one date; the decoder has twice as much.
         heads: attention heads of the encoder.
         layers: layers of the encoder.
@@ -216,6 +92,10 @@ class MModalCC(ChangeCaptioner):
         normalize: see `ChangeCaptioner`; None means `imagenet` for `stacked` and `none`, as the
             published weights need it, for `parallel`.
         palette: colours of the semantic classes by id: `second`, `scenes`, or a list of RGB.
+        semantic_from: where the semantic maps come from: the `dataset`, or the `model`, which then
+            has a `segmenter`, in training and generation alike.
+        segmenter: images normalised with ImageNet's numbers, [N, 3, H, W], to logits
+            [N, classes, H, W]; see `nn.semantic`.
         **options: see `ChangeCaptioner`.
 
     Raises:
@@ -226,8 +106,9 @@ class MModalCC(ChangeCaptioner):
         self,
         rgb: nn.Module,
         semantic: nn.Module | None,
-        vocab_size: int,
+        vocab_size: int | None = None,
         *,
+        words: Vocabulary | None = None,
         dim: int = 512,
         heads: int = 8,
         layers: int = 2,
@@ -244,14 +125,25 @@ class MModalCC(ChangeCaptioner):
         mgca: bool = True,
         normalize: str | None = None,
         palette: str | Sequence[Sequence[int]] = "second",
+        semantic_from: str = "dataset",
+        segmenter: nn.Module | None = None,
         **options: Any,
     ) -> None:
         if variant not in VARIANTS:
             raise UserError(f"model.variant={variant!r}. {near(variant, VARIANTS)}")
         if isinstance(palette, str) and palette not in PALETTES:
             raise UserError(f"model.palette={palette!r}. {near(palette, PALETTES)}")
+        if semantic_from not in SOURCES:
+            raise UserError(
+                f"model.semantic_from={semantic_from!r}. {near(semantic_from, SOURCES)}"
+            )
+        if (semantic_from == "model") != (segmenter is not None):
+            raise UserError(
+                f"model.semantic_from={semantic_from} goes with "
+                + ("a model.segmenter." if segmenter is None else "model.segmenter=null.")
+            )
         decoder = CaptionDecoder(
-            vocab_size,
+            vocabulary_size(vocab_size, words),
             2 * dim,
             heads=decoder_heads,
             layers=decoder_layers,
@@ -261,12 +153,12 @@ class MModalCC(ChangeCaptioner):
             word_dropout=word_dropout,
         )
         normalize = normalize or ("imagenet" if variant == "stacked" else "none")
-        super().__init__(decoder, normalize=normalize, **options)
+        super().__init__(decoder, words=words, normalize=normalize, **options)
         self.variant = variant
         self.share_cross_weights, self.share_conv_block = share_cross_weights, share_conv_block
         colours = PALETTES[palette] if isinstance(palette, str) else palette
         self.palette = tuple(tuple(int(x) for x in colour) for colour in colours)
-        self.rgb, self.semantic = rgb, semantic
+        self.rgb, self.semantic, self.segmenter = rgb, semantic, segmenter
         self.encoder = ModalEncoder(
             int(rgb.dim),  # type: ignore[arg-type]
             None if semantic is None else int(semantic.dim),  # type: ignore[arg-type]
@@ -302,24 +194,43 @@ class MModalCC(ChangeCaptioner):
         table = torch.tensor(self.palette, dtype=torch.uint8, device=maps.device)
         return table[maps.long()].movedim(-1, 2)
 
+    def forward(self, batch: Any) -> dict[str, Tensor]:
+        """See `ChangeCaptioner`; with a `segmenter` also its `semantic_logits` [B, 2, C, H, W]."""
+        if self.segmenter is None:
+            return super().forward(batch)
+        seen = self._segmented(batch)
+        length = int(batch.caption_lengths.max()) - 1
+        memories = self._memories(batch, map_ids(seen))
+        logits = self.decoder(memories, batch.input_ids[:, :length])
+        return {"logits": logits, "semantic_logits": seen}
+
     def memories(self, batch: Any) -> list[Tensor]:
         """One memory [B, grid * grid, 2 dim] of each modality.
 
         Args:
             batch: `images` [B, 2, 3, H, W]; `semantic`, class ids [B, 2, H, W] or pictures
-                [B, 2, 3, H, W] (uint8, or float as ready).
+                [B, 2, 3, H, W] (uint8, or float as ready), not read with a `segmenter`.
 
         Raises:
             UserError: the model reads semantic maps and the batch has none.
         """
+        if self.segmenter is not None:
+            return self._memories(batch, map_ids(self._segmented(batch)))
+        return self._memories(batch, None if self.semantic is None else batch.semantic)
+
+    def _segmented(self, batch: Any) -> Tensor:
+        assert self.segmenter is not None
+        return segment(self.segmenter, prepare(batch.images, IMAGENET_MEAN, IMAGENET_STD))
+
+    def _memories(self, batch: Any, maps: Tensor | None) -> list[Tensor]:
         images = self.dates(self.rgb, batch.images)
         if self.semantic is None:
             return self.encoder(images, None)
-        maps = batch.semantic
         if maps is None:
             raise UserError(
                 "this MModalCC reads semantic maps and the data has none: use a data set with maps "
-                "(SECOND-CC, the generated world), or a model without them (model.semantic=null)."
+                "(SECOND-CC, the generated world), a model without them (model.semantic=null), or "
+                "one that makes them (model.semantic_from=model)."
             )
         pictures = maps if maps.dim() == 5 else self.colour(maps)
         return self.encoder(images, self.dates(self.semantic, pictures))

@@ -34,9 +34,10 @@ from rsvlm.checkpoints.change_keys import (
     resnet_tower,
 )
 from rsvlm.checkpoints.dialects import Dialect, Target
+from rsvlm.data.vocabulary import Vocabulary
 from rsvlm.encoders.resnet import ResNet
 from rsvlm.nn.change_attention import CrossLayer, Fusion, GridPositions, reset_encoder
-from rsvlm.nn.change_captioner import ChangeCaptioner
+from rsvlm.nn.change_captioner import ChangeCaptioner, vocabulary_size
 from rsvlm.nn.change_decoder import CaptionDecoder
 
 
@@ -86,7 +87,8 @@ class RSICCformer(ChangeCaptioner):
 
     Args:
         rgb: tower of the images, [N, 3, H, W] to [N, dim, h, w].
-        vocab_size: words, the four special ones included.
+        vocab_size: words, the four special ones included; None takes those of `words`.
+        words: the vocabulary, see `ChangeCaptioner`.
         dim: width of one date; the decoder has twice as much.
         heads: attention heads of the encoder.
         layers: layers of the encoder.
@@ -104,8 +106,9 @@ class RSICCformer(ChangeCaptioner):
     def __init__(
         self,
         rgb: nn.Module,
-        vocab_size: int,
+        vocab_size: int | None = None,
         *,
+        words: Vocabulary | None = None,
         dim: int = 512,
         heads: int = 8,
         layers: int = 3,
@@ -118,14 +121,14 @@ class RSICCformer(ChangeCaptioner):
         **options: Any,
     ) -> None:
         decoder = CaptionDecoder(
-            vocab_size,
+            vocabulary_size(vocab_size, words),
             2 * dim,
             heads=decoder_heads,
             layers=decoder_layers,
             dropout=dropout,
             word_dropout=word_dropout,
         )
-        super().__init__(decoder, **options)
+        super().__init__(decoder, words=words, **options)
         self.rgb = rgb
         self.encoder = DifferenceEncoder(
             int(rgb.dim),  # type: ignore[arg-type]

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from rsvlm.data.change import ChangeCollate
 from rsvlm.data.sample import Answer
+from rsvlm.data.transforms import Squash
+from rsvlm.data.vocabulary import Vocabulary as Words
 from rsvlm.encoders.resnet import IMAGENET_MEAN, IMAGENET_STD, prepare
 from rsvlm.errors import UserError, near
 from rsvlm.nn.beam import Hypothesis, beam_search
@@ -31,22 +34,6 @@ NORMALIZE: dict[str, tuple[Triple, Triple]] = {
 }
 
 
-class Words(Protocol):
-    """A word vocabulary."""
-
-    pad: int
-    start: int
-    end: int
-
-    def __len__(self) -> int:
-        """Words and marks."""
-        ...
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """The sentence of some ids, without start and end."""
-        ...
-
-
 class ChangeCaptioner(nn.Module):
     """Images of two dates, an encoder of their difference, a caption decoder.
 
@@ -61,9 +48,11 @@ class ChangeCaptioner(nn.Module):
         end: id of the end word; by default the last.
         pad: id of the padding.
         steps: most words of a caption, the end included.
+        image_size: side that images are resized to, pixels.
+        words: the vocabulary, see `set_words`; start, end and padding are then its own.
 
     Attributes:
-        words: the vocabulary, which `generate` writes with; see `set_words`.
+        words: the vocabulary, which `generate` writes with.
     """
 
     dialects: Any = ()
@@ -78,6 +67,8 @@ class ChangeCaptioner(nn.Module):
         end: int | None = None,
         pad: int = 0,
         steps: int = 51,
+        image_size: int = 256,
+        words: Words | None = None,
     ) -> None:
         super().__init__()
         for word, value, known in (
@@ -88,10 +79,15 @@ class ChangeCaptioner(nn.Module):
                 raise UserError(f"model.{word}={value!r}. {near(value, known)}")
         self.decoder = decoder
         self.normalize, self.batch_norm = normalize, batch_norm
+        if words is not None:
+            start, end, pad = words.start, words.end, words.pad
         self.start = decoder.vocab_size - 2 if start is None else start
         self.end = decoder.vocab_size - 1 if end is None else end
         self.pad, self.steps = pad, steps
+        self.image_size = image_size
         self.words: Words | None = None
+        if words is not None:
+            self.set_words(words)
 
     @property
     def mean(self) -> Triple:
@@ -122,6 +118,15 @@ class ChangeCaptioner(nn.Module):
                 "one of them is in RSICCformer's order and the other in Chg2Cap's."
             )
         self.words = words
+
+    def collate(self, training: bool) -> ChangeCollate:
+        """From samples to a batch; the captions' ids are those of the model's words."""
+        del training  # evaluation reads the same batch and leaves its ids alone
+        return ChangeCollate(self.words, max_words=self.steps - 1)
+
+    def preprocess(self) -> Squash:
+        """Resizes both dates; normalisation is the model's own."""
+        return Squash(self.image_size)
 
     def train(self, mode: bool = True) -> ChangeCaptioner:
         """Switches the mode; `frozen` batch norm stays in eval mode."""
@@ -247,6 +252,20 @@ class ChangeCaptioner(nn.Module):
                 ids[row, : len(h.ids) + 1] = torch.tensor((self.start, *h.ids))
             weights = self.decoder.attention(memory, ids.to(memory[0].device))
         return [weights[:, row, : len(h.ids) + 1] for row, h in enumerate(hypotheses)]
+
+
+def vocabulary_size(size: int | None, words: Words | None) -> int:
+    """How many words a decoder is built for.
+
+    Raises:
+        UserError: neither a size nor a vocabulary is given.
+    """
+    if size is None and words is None:
+        raise UserError(
+            "the model needs its words: model.words.path=<word map> (or data: the words of the "
+            "training captions), or a bare size with model.vocab_size=."
+        )
+    return size if size is not None else len(words or ())
 
 
 @contextlib.contextmanager

@@ -108,13 +108,13 @@ def _picture_answers(rows: Sequence[Answered], path: Path, title: str) -> Path:
     width, height = text + cell * count + 0.15, 0.45 + (cell + 0.32) * len(rows)
 
     def draw(figure: Any, theme: Theme) -> None:
-        _heading(figure, theme, title, height)
+        heading(figure, theme, title, height)
         for number, row in enumerate(rows):
             top = height - 0.45 - (cell + 0.32) * number
             figure.text(
                 0.12 / width,
                 (top - 0.1) / height,
-                "\n".join(_wrapped(str(row.query), 40, 5)),
+                "\n".join(wrapped(str(row.query), 40, 5)),
                 va="top",
                 fontsize=9,
                 color=theme.ink,
@@ -148,7 +148,7 @@ def _text_answers(rows: Sequence[Answered], path: Path, title: str) -> Path:
     height = 0.45 + (cell + 0.15) * len(rows)
 
     def draw(figure: Any, theme: Theme) -> None:
-        _heading(figure, theme, title, height)
+        heading(figure, theme, title, height)
         for number, row in enumerate(rows):
             top = height - 0.45 - (cell + 0.15) * number
             size = ((cell - 0.15) / width, (cell - 0.15) / height)
@@ -176,7 +176,7 @@ def _text_answers(rows: Sequence[Answered], path: Path, title: str) -> Path:
                     color=theme.good if hit else theme.quiet,
                     va="center",
                 )
-                line = _wrapped(str(text), 92, 1)[0]
+                line = wrapped(str(text), 92, 1)[0]
                 figure.text((cell + 0.78) / width, y, line, fontsize=9, color=colour, va="center")
             figure.text(
                 (cell + 0.3) / width,
@@ -276,7 +276,7 @@ def predictions(rows: Sequence[Prediction], path: Path, *, title: str = "") -> P
     width, height = cell * columns + 0.2, 0.45 + (cell + below) * lines
 
     def draw(figure: Any, theme: Theme) -> None:
-        _heading(figure, theme, title, height)
+        heading(figure, theme, title, height)
         for number, row in enumerate(rows):
             y, x = divmod(number, columns)
             left = 0.12 + cell * x
@@ -335,7 +335,8 @@ def _picture(axes: Any, image: Any, theme: Theme, hit: bool | None) -> None:
         edge.set_linewidth(3.5 if hit else 1.0)
 
 
-def _heading(figure: Any, theme: Theme, title: str, height: float) -> None:
+def heading(figure: Any, theme: Theme, title: str, height: float) -> None:
+    """A title in the upper left corner of a figure of that height in inches."""
     left = 0.12 / figure.get_figwidth()
     text = _literal(title)
     figure.text(left, 1 - 0.12 / height, text, va="top", fontsize=10, color=theme.ink)
@@ -345,7 +346,7 @@ def _where(rank: int) -> str:
     return f"first right answer: place {rank:,}"
 
 
-def _wrapped(text: str, width: int, lines: int) -> list[str]:
+def wrapped(text: str, width: int, lines: int) -> list[str]:
     """At most so many lines; the last one ends in an ellipsis where text is left over."""
     found = textwrap.wrap(" ".join(text.split()), width, max_lines=lines, placeholder=" …")
     return [_literal(line) for line in found] or [""]

@@ -11,7 +11,7 @@ from rsvlm.data.sample import Sample, Turn
 from rsvlm.data.scenes import change_words
 from rsvlm.data.scenes.annotate import CATEGORIES, instances, oriented_box
 from rsvlm.data.scenes.caption import captions, description
-from rsvlm.data.scenes.dates import NUISANCES, maps, pair, pictures
+from rsvlm.data.scenes.dates import NUISANCES, Pair, maps, pair, pictures
 from rsvlm.data.scenes.describe import describe
 from rsvlm.data.scenes.draw import Picture, draw
 from rsvlm.data.scenes.questions import questions
@@ -136,6 +136,13 @@ class Scenes:
             return self._pair(self._number(index))
         return self._single(self.scene(index))
 
+    def captions(self, index: int) -> list[str]:
+        """Return the captions of a sample without drawing it."""
+        if self.layout == "single":
+            return [c.text for c in captions(self.scene(index), held_out=self.held_out)]
+        both = self._both(self._number(index))
+        return [c.text for c in change_words.change_captions(both, held_out=self.held_out)]
+
     def scene(self, index: int) -> Scene:
         """Return the description behind a sample; of a pair, that of its first date."""
         number = self._number(index)
@@ -228,9 +235,8 @@ class Scenes:
         turns.append(Turn("assistant", description(scene).text, kind="description"))
         return turns
 
-    def _pair(self, number: int) -> Sample:
-        parts = self.parts
-        both = pair(
+    def _both(self, number: int) -> Pair:
+        return pair(
             self.seed,
             number,
             label=self._label(number),
@@ -238,6 +244,10 @@ class Scenes:
             change=self.change,
             nuisance=self.nuisance,
         )
+
+    def _pair(self, number: int) -> Sample:
+        parts = self.parts
+        both = self._both(number)
         scene = both.before
         sample = Sample(
             images=list(pictures(both, self.size)),

@@ -118,6 +118,12 @@ class Captions(RecordMetric):
         return [one.id for one in self._used]
 
     @property
+    def used(self) -> list[Record]:
+        """[N] predictions with their references, in the order of `ids`."""
+        self._last()
+        return list(self._used)
+
+    @property
     def per_image(self) -> dict[str, Tensor]:
         """Metric word -> [N] scores of single images in per cent, of the last `compute`."""
         scores = self._last().per_image

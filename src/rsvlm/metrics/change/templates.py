@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rsvlm.data.scenes.change_words import HELD_OUT_SAME, SAME
 from rsvlm.errors import UserError, near
 
 _COMMON = (
@@ -17,6 +18,7 @@ _COMMON = (
 TEMPLATES: dict[str, tuple[str, ...]] = {
     "levir_cc": (*_COMMON, "no change has occurred", "almost nothing has changed"),
     "second_cc": (*_COMMON, "no change is occurred", "almost nothing is changed"),
+    "scenes": (*SAME, *HELD_OUT_SAME),
 }
 
 

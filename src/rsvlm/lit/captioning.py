@@ -1,0 +1,156 @@
+"""Evaluations of models that write captions: generate, score, and show what was written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rsvlm.lit.evaluation import Evaluation
+from rsvlm.metrics.captions.metric import Captions
+from rsvlm.metrics.captions.protocols import NUMBERED
+from rsvlm.metrics.change import ChangeCaptions, ChangeFlags
+
+QUICK = ("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "cider")
+
+
+class CaptionEvaluation(Evaluation):
+    """Captions of images against their references; see `metrics/captions`.
+
+    Args:
+        protocol: of captions.
+        metrics: words of the protocol for the test; None takes all that can run here.
+        val_metrics: words for validation.
+        options: of `model.generate` in the test.
+        val_options: of `model.generate` in validation, where they differ.
+    """
+
+    def __init__(
+        self,
+        *,
+        protocol: str = "coco",
+        metrics: Sequence[str] | None = None,
+        val_metrics: Sequence[str] | None = QUICK,
+        options: Mapping[str, Any] | None = None,
+        val_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.protocol = protocol
+        self.metrics, self.val_metrics = metrics, val_metrics
+        self.options = dict(options or {})
+        self.val_options = self.options | dict(val_options or {})
+
+    def words(self, model: Any) -> dict[str, int] | None:
+        """The model's word ids, where the protocol counts ids."""
+        held = getattr(model, "words", None)
+        return dict(held.ids) if held is not None and self.protocol in NUMBERED else None
+
+    def make(self, model: Any, metrics: Sequence[str] | None) -> Captions:
+        """An empty metric."""
+        return Captions(self.protocol, metrics=metrics, vocabulary=self.words(model))
+
+    def start(self, model: Any, dataset: Any, device: torch.device) -> None:
+        """Empties the metric."""
+        del dataset
+        metrics = self.metrics if self.stage == "test" else self.val_metrics
+        self.metric = self.make(model, metrics).to(device)
+
+    def update(self, model: Any, batch: Any) -> None:
+        """Writes a caption for each image of a batch."""
+        self.metric.update(self.write(model, batch), batch.references, batch.index.tolist())
+
+    def write(self, model: Any, batch: Any) -> list[str]:
+        """The model's captions of a batch."""
+        options = self.options if self.stage == "test" else self.val_options
+        return [answer.text for answer in model.generate(batch, **options)]
+
+    def compute(self) -> dict[str, Any]:
+        """Metric words and their values in per cent."""
+        return self.metric.compute()
+
+    def facts(self, word: str) -> dict[str, Any]:
+        """Count, unit, references and settings of a metric word."""
+        return self.metric.facts(word)
+
+    def draw(self, model: Any, dataset: Any, preprocess: Any, folder: Path) -> None:
+        """Images with what was written of them, and predictions.jsonl beside the pictures."""
+        from rsvlm.report.answers import draw_answers, write_answers
+
+        del model, preprocess
+        write_answers(self.metric.used, dataset, folder.parent / "predictions.jsonl")
+        draw_answers(self.metric, dataset, folder)
+
+
+class ChangeEvaluation(CaptionEvaluation):
+    """Change captions: all pairs, the changed and the unchanged ones, and changed or not at all.
+
+    Args:
+        protocol: of captions; `token_ids` is the field's.
+        data: whose sentences tell an unchanged pair (`metrics/change/templates.py`); it is also
+            the protocol of the accuracies from captions.
+        templates: sentences of your own in their place.
+        **options: see `CaptionEvaluation`.
+    """
+
+    def __init__(
+        self,
+        *,
+        protocol: str = "token_ids",
+        data: str = "levir_cc",
+        templates: Sequence[str] | None = None,
+        metrics: Sequence[str] | None = None,
+        val_metrics: Sequence[str] | None = QUICK,
+        options: Mapping[str, Any] | None = None,
+        val_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(
+            protocol=protocol,
+            metrics=metrics,
+            val_metrics=val_metrics,
+            options=options,
+            val_options=val_options,
+        )
+        self.data, self.templates = data, templates
+        self.flag_protocol = "custom_templates" if templates else data
+
+    def make(self, model: Any, metrics: Sequence[str] | None) -> ChangeCaptions:
+        """An empty metric."""
+        return ChangeCaptions(
+            self.protocol,
+            data=self.data,
+            templates=self.templates,
+            metrics=metrics,
+            vocabulary=self.words(model),
+        )
+
+    def start(self, model: Any, dataset: Any, device: torch.device) -> None:
+        """Empties both metrics."""
+        super().start(model, dataset, device)
+        self.flags = ChangeFlags(self.flag_protocol, templates=self.templates).to(device)
+
+    def update(self, model: Any, batch: Any) -> None:
+        """Writes a caption for each pair of a batch."""
+        written = self.write(model, batch)
+        told = [None if flag < 0 else flag for flag in batch.changed.tolist()]
+        ids = batch.index.tolist()
+        assert isinstance(self.metric, ChangeCaptions)
+        self.metric.update(written, batch.references, ids, told)
+        known = [(i, flag) for i, flag in enumerate(told) if flag is not None]
+        self.flags.update(
+            [written[i] for i, _ in known], [flag for _, flag in known], [ids[i] for i, _ in known]
+        )
+
+    def compute(self) -> dict[str, Any]:
+        """Metric words and their values in per cent."""
+        values = self.metric.compute()
+        self.flag_words: dict[str, Any] = {}
+        if self.flags.held("records") is not None:
+            self.flag_words = self.flags.compute()
+        return values | self.flag_words
+
+    def facts(self, word: str) -> dict[str, Any]:
+        """Count, unit, references and settings of a metric word."""
+        if word in self.flag_words:
+            return self.flags.facts(word) | {"protocol": self.flag_protocol}
+        return super().facts(word)

@@ -1,0 +1,66 @@
+"""Where a model with a word vocabulary has its words from, settled before it is built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from rsvlm.checkpoints.read import read
+from rsvlm.checkpoints.resolve import resolve
+from rsvlm.data.vocabulary import Vocabulary
+from rsvlm.errors import UserError
+
+
+def settle(cfg: DictConfig, out: Path) -> None:
+    """Replaces `model.words.path=data` by a word map in the run's folder.
+
+    Its words are those of the checkpoint that is to be loaded, if it is one of ours, and otherwise
+    those of the training split's captions.
+
+    Args:
+        cfg: the configuration; changed.
+        out: the run's folder.
+
+    Raises:
+        UserError: a published checkpoint, whose words only its own word map tells.
+    """
+    node = cfg.model.get("words")
+    if not node or str(node.get("path")) != "data":
+        return
+    source = cfg.ckpt or cfg.init
+    if source:
+        held = (read(resolve(str(source)).local(), pickled=True).packed or {}).get("model", {})
+        if "words" not in held:
+            raise UserError(
+                f"{source} does not hold its words: give the word map that it was trained with, "
+                "model.words.path=<WORDMAP_...json>."
+            )
+        vocabulary = Vocabulary(held["words"])
+    else:
+        split = (cfg.data.get("splits") or {}).get("train", "train")
+        dataset = instantiate(cfg.data.dataset)(split=split)
+        vocabulary = Vocabulary.build(
+            captions(dataset), more_than=node.more_than, manner=node.manner
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "words.json"
+    vocabulary.write(path)
+    cfg.model.words.path = str(path)
+
+
+def captions(dataset: Any) -> Iterator[str]:
+    """All captions of a data set, without reading images where that can be."""
+    entries = getattr(dataset, "entries", None)
+    found: Iterable[Any]
+    if entries:
+        found = (entry.texts for entry in entries)
+    elif hasattr(dataset, "captions"):
+        found = (dataset.captions(i) for i in range(len(dataset)))
+    else:
+        found = (dataset[i].texts for i in range(len(dataset)))
+    for texts in found:
+        yield from texts

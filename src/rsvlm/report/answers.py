@@ -1,0 +1,137 @@
+"""What a model wrote: a file of predictions, and a sheet of good and bad ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from rsvlm.report.examples import as_picture
+from rsvlm.report.figures import Theme, heading, wrapped, write_figure
+
+
+@dataclass(frozen=True)
+class Written:
+    """An answer beside its pictures.
+
+    Attributes:
+        images: one picture, or both dates.
+        references: what people wrote, a few of them.
+        prediction: what the model wrote.
+        note: what else to say, such as a score.
+    """
+
+    images: Sequence[Image.Image]
+    references: Sequence[str]
+    prediction: str
+    note: str = ""
+
+
+def write_answers(records: Sequence[Any], dataset: Any, path: Path) -> Path:
+    """predictions.jsonl: one line per sample, as `python -m rsvlm metrics captions` reads it.
+
+    Args:
+        records: `id` (the position), `prediction`, `references`.
+        dataset: the data set that was answered.
+        path: the file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as file:
+        for record in records:
+            row: dict[str, Any] = {"id": record.id, "dataset": dataset.name}
+            row |= {"prediction": record.prediction, "references": list(record.references)}
+            if getattr(record, "flag", None) is not None:
+                row["changed"] = int(record.flag)
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    return path
+
+
+def draw_answers(metric: Any, dataset: Any, folder: Path, *, count: int = 5) -> list[Path]:
+    """answers.png: the best, the worst and evenly spread answers between them.
+
+    They are ordered by CIDEr-D of the single image, or by the first score that there is.
+
+    Args:
+        metric: a caption metric after `compute`.
+        dataset: yields samples by position.
+        folder: the run's `pictures`.
+        count: of each of the three kinds.
+    """
+    scores = metric.per_image
+    if not scores:
+        return []
+    word = "cider" if "cider" in scores else next(iter(scores))
+    values = scores[word].tolist()
+    order = sorted(range(len(values)), key=lambda i: (-values[i], i))
+    step = max(1, len(order) // (count + 1))
+    chosen = [*order[:count], *order[step::step][:count], *order[-count:]]
+    rows = []
+    for place in dict.fromkeys(chosen):
+        record = metric.used[place]
+        sample = dataset[int(record.id)]
+        rows.append(
+            Written(
+                [as_picture(image) for image in sample.images[:2]],
+                list(record.references)[:2],
+                record.prediction,
+                f"{word} {values[place]:.1f}",
+            )
+        )
+    title = f"{dataset.name}: what was written, from the best to the worst by {word}"
+    return [answer_sheet(rows, folder / "answers.png", title=title)]
+
+
+def answer_sheet(rows: Sequence[Written], path: Path, *, title: str = "") -> Path:
+    """One row per answer: its pictures, the references, the prediction.
+
+    Args:
+        rows: the answers.
+        path: the picture, ending in `.png`.
+        title: above the sheet.
+    """
+    shown = max(len(row.images) for row in rows)
+    cell, text = 1.35, 6.2
+    width, height = cell * shown + text + 0.3, 0.45 + (cell + 0.12) * len(rows)
+
+    def draw(figure: Any, theme: Theme) -> None:
+        heading(figure, theme, title, height)
+        for number, row in enumerate(rows):
+            top = height - 0.45 - (cell + 0.12) * number
+            for place, image in enumerate(row.images):
+                box = (
+                    (0.1 + cell * place) / width,
+                    (top - cell + 0.06) / height,
+                    (cell - 0.06) / width,
+                    (cell - 0.06) / height,
+                )
+                axes = figure.add_axes(box)
+                axes.imshow(image)
+                axes.set_axis_off()
+            left = (0.25 + cell * shown) / width
+            lines = [line for text in row.references for line in wrapped(text, 88, 2)]
+            figure.text(
+                left,
+                (top - 0.05) / height,
+                "\n".join(lines),
+                va="top",
+                fontsize=7.5,
+                color=theme.quiet,
+            )
+            said = "\n".join(wrapped(row.prediction or "(empty)", 88, 3))
+            figure.text(
+                left, (top - 0.75) / height, said, va="top", fontsize=8.5, color=theme.first
+            )
+            figure.text(
+                left,
+                (top - cell + 0.08) / height,
+                row.note,
+                va="bottom",
+                fontsize=7,
+                color=theme.quiet,
+            )
+
+    return write_figure(path, (width, height), draw)
