@@ -8,6 +8,7 @@ from PIL import Image
 
 from rsvlm.data.datasets import DATASETS, RSIVQA, RSVQAHR, RSVQALR, FloodNet
 from rsvlm.data.datasets.rsivqa import kind
+from rsvlm.data.formats import dialogues
 from rsvlm.data.inspect import describe
 from rsvlm.errors import UserError
 
@@ -95,7 +96,8 @@ def test_rsvqa_types_and_grouping(lr):
     data = RSVQALR(lr[0], "test", group="image")
     assert [e.id for e in data.entries] == ["1.tif", "3.tif"] and not describe(data)["problems"]
     turns = data[0].turns
-    assert [t.image_ids for t in turns] == [(0,), (), (), (), (), ()]
+    assert [t.image_ids for t in turns] == [(0,), ()] * 3
+    assert len(dialogues(data[0])) == 3 and len(dialogues(data[1])) == 1
     assert [t.text for t in turns[1::2]] == ["yes", "no", "rural"]
     assert [t.kind for t in turns[::2]] == ["presence", "comp", "rural_urban"]
     # The counts belong to the class, not to this one.

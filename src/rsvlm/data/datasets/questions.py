@@ -12,8 +12,8 @@ from rsvlm.data.sample import Turn
 from rsvlm.errors import UserError, near
 
 #: `question`: a sample is a question and its answer, which is what an evaluation needs. `image`: a
-#: sample is an image with its questions, in the source's order, as one dialogue; the first shows
-#: the image. It reads each image once an epoch, and later questions see earlier answers.
+#: sample is an image with its questions side by side, in the source's order; each shows the image,
+#: so that none sees the answers of the others. An epoch then reads each image once.
 Group = Literal["question", "image"]
 
 
@@ -83,8 +83,8 @@ class Questions(DialogueDataset):
         for (place, image), questions in self._grouped.items():
             turns = [
                 turn
-                for i, (question, answer, kind) in enumerate(questions)
-                for turn in asked(question, answer, kind, shows=not i)
+                for question, answer, kind in questions
+                for turn in asked(question, answer, kind)
             ]
             id = f"{place}/{image}" if place else image
             self.add(id, [image], turns, place=place, meta={"image": image})
@@ -92,9 +92,9 @@ class Questions(DialogueDataset):
         super().close(places, missing)
 
 
-def asked(question: str, answer: str | None, kind: str | None, *, shows: bool = True) -> list[Turn]:
+def asked(question: str, answer: str | None, kind: str | None) -> list[Turn]:
     """A question about the image and its answer, as two turns; as one where there is no answer."""
-    turns = [Turn("user", question, (0,) if shows else (), kind=kind)]
+    turns = [Turn("user", question, (0,), kind=kind)]
     if answer is not None:
         turns.append(Turn("assistant", answer, kind=kind))
     return turns

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rsvlm.data.boxes import codec
+from rsvlm.data.geometry import identity
 from rsvlm.data.sample import Instance, Sample, Turn
 from rsvlm.data.transforms import to_pil
 
@@ -45,21 +47,12 @@ def simple_questions(sample: Sample) -> Iterator[Asked]:
             yield Asked(f"does this picture contain {name}?", "no", "yes/no", [])
 
 
-def box_text(instance: Instance, sample: Sample, *, angle: bool = False) -> str:
-    """A box in hundredths of the picture, as MiniGPT-v2 and, with `angle`, GeoChat write it.
-
-    The numbers are cut down to integers, as the published ones, and kept from 0 to 100.
-    """
-    if instance.box is None:
-        raise ValueError(f"instance {instance.id} has no box.")
+def box_text(sample: Sample, things: Sequence[Instance], convention: str = "mini0_100") -> str:
+    """The boxes of things in a convention of `rsvlm.data.boxes`, over the picture as stored."""
     width, height = to_pil(sample.images[0]).size
-    sides = (width, height, width, height)
-    parts = [
-        f"<{min(100, max(0, int(100 * v / side)))}>"
-        for v, side in zip(instance.box, sides, strict=True)
-    ]
-    turned = f"|<{round(instance.angle or 0)}>" if angle else ""
-    return "{" + "".join(parts) + turned + "}"
+    boxes = [thing.box for thing in things if thing.box is not None]
+    angles = [thing.angle for thing in things if thing.box is not None]
+    return codec(convention).write_all(boxes, identity(height, width), angles)
 
 
 def turns(*said: tuple[str, str, str | None]) -> list[Turn]:

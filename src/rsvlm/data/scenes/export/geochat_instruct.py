@@ -40,14 +40,14 @@ def write(out: Path, splits: Splits) -> Expected:
 
 
 def _located(a: Asked, sample: Sample) -> list[list[tuple[str, str, str | None]]]:
-    boxes = [box_text(instance, sample, angle=True) for instance in a.instances]
+    boxes = box_text(sample, a.instances, "geochat0_100_theta")
     refer = (
         f"[refer] Give me the location of <p> {a.question} </p>",
-        f"<p> {a.question} </p> " + "<delim>".join(boxes),
+        f"<p> {a.question} </p> {boxes}",
         "refer",
     )
-    identify = (f"[identify] What is {boxes[0]}?", a.instances[0].category, "identify")
-    return [[refer], [identify]] if len(boxes) == 1 else [[refer]]
+    identify = (f"[identify] What is {boxes}?", a.instances[0].category, "identify")
+    return [[refer], [identify]] if len(a.instances) == 1 else [[refer]]
 
 
 FORMAT = Format(write, parts=("turns", "references"), options={"oriented": True})

@@ -68,7 +68,7 @@ def _dialogues(word: str, kind: str | None, sample: Sample) -> Iterator[list[Tur
     elif kind == "refer":
         for a in located:
             if len(a.instances) == 1:
-                text = box_text(a.instances[0], sample)
+                text = box_text(sample, a.instances)
                 yield turns((f"[refer] give me the location of {a.question}", text, "refer"))
     else:
         yield turns(
@@ -79,8 +79,7 @@ def _dialogues(word: str, kind: str | None, sample: Sample) -> Iterator[list[Tur
 
 
 def _phrase(a: Asked, sample: Sample) -> str:
-    boxes = "<delim>".join(box_text(instance, sample) for instance in a.instances)
-    return f"<p>{a.question[:1].upper()}{a.question[1:]}</p> {boxes}"
+    return f"<p>{a.question[:1].upper()}{a.question[1:]}</p> {box_text(sample, a.instances)}"
 
 
 FORMAT = Format(write, parts=("captions", "turns", "references"))
