@@ -57,10 +57,12 @@ def _export(args: argparse.Namespace) -> None:
     }
     if min(lengths.values()) < 1:
         raise UserError("-n, --val and --test are at least 1.")
-    written = export(FORMATS[args.format], args.out, lengths, size=args.size, seed=args.seed)
+    form = FORMATS[args.format]
+    written = export(form, args.out, lengths, size=args.size, seed=args.seed)
     for split, samples in written.items():
         print(f"{split}: {len(samples)} samples")
-    print(f"wrote {args.out}; read it with data={args.format} data.root={args.out}")
+    options = "".join(f" data.dataset.{k}={v}".lower() for k, v in form.reader.items())
+    print(f"wrote {args.out}; read it with data={args.format} data.root={args.out}{options}")
 
 
 def _show(args: argparse.Namespace) -> None:
