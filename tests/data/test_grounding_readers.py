@@ -10,11 +10,15 @@ import pytest
 import torch
 from PIL import Image
 
+from rsvlm.data import rle
 from rsvlm.data.datasets.coco import SSDD, VHR10, Coco
 from rsvlm.data.datasets.dior_rsvg import DIORRSVG
 from rsvlm.data.datasets.dota import DOTA, rectangle
+from rsvlm.data.datasets.geopixinstruct import GeoPixInstruct
 from rsvlm.data.datasets.isaid import ISAID, PALETTE
+from rsvlm.data.datasets.refsegrs import RefSegRS, write_mask
 from rsvlm.data.datasets.rrsis_d import RRSISD
+from rsvlm.data.datasets.rspg import RSPG
 from rsvlm.data.datasets.rsvg import RSVG
 from rsvlm.data.geometry import turned
 from rsvlm.data.images import BrokenImage
@@ -22,7 +26,6 @@ from rsvlm.data.inspect import describe
 from rsvlm.errors import UserError
 
 DATA = Path(os.environ.get("RSVLM_DATA", "/nowhere"))
-LENGTHS = {"train": 3, "val": 2, "test": 2}
 
 
 def picture(path, size=(40, 30), colour=(90, 120, 60)):
@@ -574,3 +577,173 @@ def test_rsvg_in_refcoco_format(tmp_path):
     sample = RSVG(root, "val")[0]
     assert sample.instances[0].phrase == "Dam" and sample.instances[0].box == (1, 1, 10, 10)
     assert sample.instances[0].mask is None
+
+
+# RefSegRS --------------------------------------------------------------------------------------
+
+
+def refsegrs(root, lines="3 the road\n3 cars on the road\n12 all  the trees\n"):
+    for name, box in (("3", (2, 1, 9, 5)), ("12", (0, 0, 40, 10))):
+        picture(root / "images" / f"{name}.tif")
+        mask = np.zeros((30, 40), bool)
+        mask[box[1] : box[3], box[0] : box[2]] = True
+        write_mask(mask, root / "masks" / f"{name}.tif")
+    (root / "output_phrase_val.txt").write_text(lines)
+    return root
+
+
+def test_refsegrs_serves_a_phrase_with_its_mask(tmp_path):
+    data = RefSegRS(refsegrs(tmp_path), "val")
+    assert [e.id for e in data.entries] == ["3_0", "3_1", "12"] and not data.problems
+    found = [sample.instances[0] for sample in data]
+    assert [f.phrase for f in found] == ["the road", "cars on the road", "all  the trees"]
+    assert found[0].box == (2, 1, 9, 5) and found[0].mask.sum() == 28
+    assert found[2].box == (0, 0, 40, 10)
+    assert [t.text for t in data[1].turns] == ["cars on the road"] * 2
+
+
+def test_refsegrs_tells_of_what_is_wrong(tmp_path):
+    root = refsegrs(tmp_path, "3 the road\n3 the road\n12 trees\n")
+    write_mask(np.zeros((30, 40), bool), root / "masks" / "3.tif")
+    data = RefSegRS(root, "val")
+    assert "1 mask(s) are empty: 3.tif." in data.problems
+    assert "1 line(s) repeat another one close before: line 2." in data.problems
+    assert data[0].instances[0].box is None and not data[0].instances[0].mask.any()
+    assert len(RefSegRS(root, "val", check=False).problems) == 1
+    Image.fromarray(np.full((30, 40), 7, np.uint8)).save(root / "masks" / "3.tif")
+    assert any("other values than 0, 1 and 255" in p for p in RefSegRS(root, "val").problems)
+    (root / "masks" / "3.tif").write_bytes(b"II*\0")
+    assert any("cannot be read" in p for p in RefSegRS(root, "val").problems)
+    (root / "masks" / "3.tif").unlink()
+    data = RefSegRS(root, "val")
+    assert any("2 phrase(s) have no file in masks/" in p for p in data.problems)
+    assert data[0].instances[0].mask is None
+    write_mask(np.ones((15, 40), bool), root / "masks" / "12.tif")
+    with pytest.raises(BrokenImage, match=r"12.tif: is 40 x 15, its picture 40 x 30"):
+        data[2]
+    (root / "output_phrase_val.txt").write_text("3 road\nroad\n")
+    with pytest.raises(UserError, match=r"output_phrase_val.txt, line 2: 'road'"):
+        RefSegRS(root, "val")
+    with pytest.raises(UserError, match=r"there is no output_phrase_test.txt"):
+        RefSegRS(root, "test")
+
+
+# GeoPixInstruct --------------------------------------------------------------------------------
+
+
+def geopix(root, boxes, part="valid.SIOR_T", **more):
+    """One image; each object a box of pixels, stored as `boxes` writes it."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    import pyarrow
+
+    objects = []
+    for number, box in enumerate(((3, 4, 13, 9), (20, 10, 38, 29), (1, 1, 5, 20))):
+        mask = np.zeros((30, 40), bool)
+        mask[box[1] : box[3], box[0] : box[2]] = True
+        entry = {"bbox": list(boxes(*box)), "category": f"kind {number}", "category_id": number * 5}
+        entry |= {"description": f"object {number}", "instance_id": f"i{number}"}
+        objects.append(entry | {"mask": rle.encode(mask)} | more.get(f"object{number}", {}))
+    row = {"image_id": "00001", "image_path": "SIOR/00001.jpg", "instances": objects}
+    (root / "data").mkdir(parents=True, exist_ok=True)
+    rows = [row | more.get("row", {})] * more.get("rows", 1)
+    table = pyarrow.Table.from_pylist(rows)
+    parquet.write_table(table, root / "data" / f"{part}-00000-of-00001.parquet")
+    picture(root / "images" / "SIOR" / "00001.jpg")
+    return root
+
+
+CONVENTIONS = {
+    "xyxy": lambda x0, y0, x1, y1: (x0, y0, x1, y1),
+    "xywh": lambda x0, y0, x1, y1: (x0, y0, x1 - x0, y1 - y0),
+}
+
+
+@pytest.mark.parametrize("word", CONVENTIONS)
+def test_geopixinstruct_finds_out_which_boxes_it_has(tmp_path, word):
+    data = GeoPixInstruct(geopix(tmp_path, CONVENTIONS[word]), "valid.SIOR_T")
+    assert data.notes == [f"boxes were read as {word}."] and not data.problems
+    sample = data[0]
+    assert [i.box for i in sample.instances] == [(3, 4, 13, 9), (20, 10, 38, 29), (1, 1, 5, 20)]
+    assert [i.category_id for i in sample.instances] == [0, 5, 10]
+    assert data.categories[5] == "kind 1" and data.categories[4] == ""
+    assert [i.mask.sum() for i in sample.instances] == [50, 18 * 19, 4 * 19]
+    assert sample.meta["box_convention"] == word
+    assert sample.meta["instance_ids"] == ["i0", "i1", "i2"]
+    assert [t.instance_ids for t in sample.turns][1::2] == [(0,), (1,), (2,)]
+    assert f"note       boxes were read as {word}." in str(describe(data))
+
+
+def test_geopixinstruct_tells_of_what_is_wrong(tmp_path):
+    root = geopix(
+        tmp_path,
+        CONVENTIONS["xyxy"],
+        rows=2,
+        object0={"mask": {"counts": "5", "size": [30, 40]}, "description": " "},
+        object1={"category_id": 0},
+        object2={"bbox": [1, 1, 41, 20]},
+    )
+    data = GeoPixInstruct(root, "valid.SIOR_T")
+    told = "\n".join(data.problems)
+    assert "cover 5 pixels" in told and "no description: 00001[0]" in told
+    assert "share a class number with 'kind 0': 00001[1]" in told
+    assert "beyond their picture" in told and "1 image id(s) repeat: 00001" in told
+    assert data[0].instances[0].mask is None and data[0].instances[0].phrase is None
+    with pytest.raises(UserError, match=r"no split 'test'; it has train \(54694\), val \(3649\)"):
+        GeoPixInstruct(root, "test")
+    with pytest.raises(UserError, match=r"there is no valid.FAST_T-\*.parquet"):
+        GeoPixInstruct(root, "val")
+    file = root / "data" / "valid.SIOR_T-00000-of-00001.parquet"
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(UserError, match="no whole parquet file"):
+        GeoPixInstruct(root, "valid.SIOR_T")
+    geopix(root, CONVENTIONS["xyxy"], row={"image_path": ""})
+    with pytest.raises(UserError, match="row 0 has no image_path"):
+        GeoPixInstruct(root, "valid.SIOR_T")
+
+
+def test_geopixinstruct_says_where_boxes_and_masks_disagree(tmp_path):
+    mixed = {"object1": {"bbox": [20, 10, 18, 19]}}
+    data = GeoPixInstruct(geopix(tmp_path, CONVENTIONS["xyxy"], **mixed), "valid.SIOR_T")
+    assert "as two corners in 2 of 3 objects" in data.problems[0]
+    assert GeoPixInstruct(tmp_path, "valid.SIOR_T", boxes="xywh").box_convention == "xywh"
+
+
+# RSPG ------------------------------------------------------------------------------------------
+
+
+def rspg(root, answer, name="00011.jpg"):
+    record = {"image": name, "text": "[grounding] describe the image", "ground_truth": answer}
+    (root / "phrasegrounding").mkdir(parents=True, exist_ok=True)
+    (root / "phrasegrounding" / "diorpg_train.json").write_text(json.dumps([record]))
+    picture(root / "images" / "DIOR" / "00011.jpg")
+    return root
+
+
+def test_rspg_makes_objects_of_the_boxes_in_an_answer(tmp_path):
+    answer = (
+        "<p>Two planes</p> {<10><20><30><50>}<delim>{<0><0><5><10>} near <p>a hangar</p> "
+        "{<50><50><100><100>}"
+    )
+    data = RSPG(rspg(tmp_path, answer), "train")
+    sample = data[0]
+    assert [(i.category, i.phrase) for i in sample.instances] == [
+        ("Two planes", None),
+        ("Two planes", None),
+        ("a hangar", "a hangar"),
+    ]
+    assert sample.instances[0].box == (4, 6, 12, 15) and sample.instances[2].box == (20, 15, 40, 30)
+    assert sample.turns[1].instance_ids == (0, 1, 2) and sample.turns[1].text == answer
+    assert sample.turns[0].kind == "grounding" and not data.problems
+
+
+def test_rspg_tells_of_answers_whose_boxes_cannot_be_read(tmp_path):
+    data = RSPG(rspg(tmp_path, "<p>a ship</p> {<10><20><30>} {<90><90><120><99>}"), "train")
+    told = "\n".join(data.problems)
+    assert "1 answer(s) hold a box that cannot be read" in told
+    assert "1 answer(s) hold a box beyond its picture" in told
+    assert [i.box for i in data[0].instances] == [(36, 27, 40, 29.7)]
+    assert "hold no box" in RSPG(rspg(tmp_path, "a ship"), "train").problems[0]
+    kept = RSPG(rspg(tmp_path, "{<1><1><9><9>}", "gone.jpg"), "train", missing="keep")
+    assert describe(kept)["turns"]["count"] == 2
+    with pytest.raises(UserError, match="no split 'val'"):
+        RSPG(tmp_path, "val")

@@ -53,6 +53,7 @@ class Description(dict[str, Any]):
             more = len(self["sizes"]) - len(shown)
             lines.append("  sizes      " + ", ".join(shown) + (f", {more} more" if more else ""))
         lines.append(f"  licence    {self['licence']}")
+        lines += [f"  note       {note}" for note in self.get("notes", ())]
         lines += [f"  problem    {problem}" for problem in self["problems"]]
         if not self["problems"]:
             lines.append(
@@ -109,6 +110,8 @@ def describe(dataset: Any, *, read: bool = False, tokenizer: Any = None) -> Desc
     )
     if pictures is not None:
         facts["pictures"] = pictures
+    if getattr(dataset, "notes", ()):
+        facts["notes"] = list(dataset.notes)
     if getattr(dataset, "semantic_classes", ()):
         facts["semantic_classes"] = list(dataset.semantic_classes)
     if any(e.texts for e in entries):

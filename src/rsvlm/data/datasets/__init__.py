@@ -16,6 +16,7 @@ from rsvlm.data.datasets.era_vqa import ERAVQA
 from rsvlm.data.datasets.floodnet import FloodNet
 from rsvlm.data.datasets.gaia import GAIA, GAIAShards
 from rsvlm.data.datasets.geochat_instruct import GeoChatInstruct
+from rsvlm.data.datasets.geopixinstruct import GeoPixInstruct
 from rsvlm.data.datasets.georsclip_eval import GeoRSCLIPEval
 from rsvlm.data.datasets.isaid import ISAID
 from rsvlm.data.datasets.karpathy import Karpathy
@@ -24,6 +25,7 @@ from rsvlm.data.datasets.levir_mci import LevirMCI
 from rsvlm.data.datasets.nwpu_captions import NWPUCaptions
 from rsvlm.data.datasets.pairs import PairsTable
 from rsvlm.data.datasets.precomp import Precomp
+from rsvlm.data.datasets.refsegrs import RefSegRS
 from rsvlm.data.datasets.remoteclip import RemoteCLIPPairs
 from rsvlm.data.datasets.rrsis_d import RRSISD
 from rsvlm.data.datasets.rs5m import RS5M
@@ -32,6 +34,7 @@ from rsvlm.data.datasets.rsicap import RSICap, RSIEval
 from rsvlm.data.datasets.rsicd import RSICD
 from rsvlm.data.datasets.rsitmd import RSITMD
 from rsvlm.data.datasets.rsivqa import RSIVQA
+from rsvlm.data.datasets.rspg import RSPG
 from rsvlm.data.datasets.rsvg import RSVG
 from rsvlm.data.datasets.rsvqa import RSVQAHR, RSVQALR
 from rsvlm.data.datasets.rswk import RSWK
@@ -62,6 +65,7 @@ DATASETS: dict[str, type[FileDataset]] = {
     "gaia": GAIAShards,
     "gaia_json": GAIA,
     "geochat_instruct": GeoChatInstruct,
+    "geopixinstruct": GeoPixInstruct,
     "georsclip_eval": GeoRSCLIPEval,
     "isaid": ISAID,
     "karpathy": Karpathy,
@@ -70,6 +74,7 @@ DATASETS: dict[str, type[FileDataset]] = {
     "nwpu_captions": NWPUCaptions,
     "pairs": PairsTable,
     "precomp": Precomp,
+    "refsegrs": RefSegRS,
     "remoteclip": RemoteCLIPPairs,
     "rrsis_d": RRSISD,
     "rs5m": RS5M,
@@ -79,6 +84,7 @@ DATASETS: dict[str, type[FileDataset]] = {
     "rsieval": RSIEval,
     "rsitmd": RSITMD,
     "rsivqa": RSIVQA,
+    "rspg": RSPG,
     "rsvg": RSVG,
     "rsvqa_hr": RSVQAHR,
     "rsvqa_lr": RSVQALR,
@@ -112,6 +118,7 @@ __all__ = [
     "RSICD",
     "RSITMD",
     "RSIVQA",
+    "RSPG",
     "RSVG",
     "RSVQAHR",
     "RSVQALR",
@@ -125,6 +132,7 @@ __all__ = [
     "FloodNet",
     "GAIAShards",
     "GeoChatInstruct",
+    "GeoPixInstruct",
     "GeoRSCLIPEval",
     "Karpathy",
     "NWPUCaptions",
@@ -132,6 +140,7 @@ __all__ = [
     "Precomp",
     "RSICap",
     "RSIEval",
+    "RefSegRS",
     "RemoteCLIPPairs",
     "SceneFolder",
     "Shards",
