@@ -50,6 +50,26 @@ def blocked(seed: int, epoch: int, sizes: Sequence[int], block: int) -> np.ndarr
     return order
 
 
+def grouped(seed: int, epoch: int, sizes: Sequence[int], batch_size: int) -> np.ndarray:
+    """An order whose batches come from one source each, sources at random.
+
+    What does not fill a batch of its source is left out until another epoch.
+
+    Args:
+        seed: seed of the order.
+        epoch: see above.
+        sizes: samples of each source, in the order of the data set.
+        batch_size: size of a batch over all ranks.
+    """
+    draw = np.random.default_rng(np.random.SeedSequence((seed, epoch, 0, 1)))
+    batches = []
+    for end, size in zip(np.cumsum(sizes), sizes, strict=True):
+        kept = draw.permutation(size)[: size // batch_size * batch_size] + end - size
+        batches.append(kept.reshape(-1, batch_size))
+    rows = np.concatenate(batches)
+    return rows[draw.permutation(len(rows))].reshape(-1)
+
+
 class Batches(Sampler[list[Key]]):
     """Lists of (epoch, index) keys, one list a batch, for one rank.
 
@@ -64,13 +84,14 @@ class Batches(Sampler[list[Key]]):
         training: shuffle and drop the rest, or neither.
         rank: this process.
         world: number of processes.
-        order: `shuffled` over all samples, or `blocked` for shards (see `blocked`).
+        order: `shuffled` over all samples, `blocked` for shards (see `blocked`), or `grouped` for
+            mixtures (see `grouped`).
         block: samples of a window of the blocked order.
-        sizes: samples of each shard, for the blocked order.
+        sizes: samples of each shard or source, for these two orders.
 
     Raises:
-        ValueError: the batch cannot be split over the ranks, there is no full batch, or a blocked
-            order lacks its sizes.
+        ValueError: the batch cannot be split over the ranks, there is no full batch, or an order
+            lacks its sizes.
     """
 
     def __init__(
@@ -82,7 +103,7 @@ class Batches(Sampler[list[Key]]):
         training: bool = True,
         rank: int = 0,
         world: int = 1,
-        order: Literal["shuffled", "blocked"] = "shuffled",
+        order: Literal["shuffled", "blocked", "grouped"] = "shuffled",
         block: int = 16384,
         sizes: Sequence[int] | None = None,
     ) -> None:
@@ -98,8 +119,19 @@ class Batches(Sampler[list[Key]]):
             )
         if not training and n < world:
             raise ValueError(f"{n} samples cannot be shared by {world} ranks; use fewer.")
-        if order not in ("shuffled", "blocked"):
-            raise ValueError(f"data.order={order!r} is neither shuffled nor blocked.")
+        if order not in ("shuffled", "blocked", "grouped"):
+            raise ValueError(f"data.order={order!r} is neither shuffled, blocked nor grouped.")
+        if order == "grouped" and training:
+            if sizes is None or sum(sizes) != n:
+                raise ValueError(
+                    "data.order=grouped is for mixtures: it needs a data set with source_sizes. "
+                    "Use data.order=shuffled."
+                )
+            if not any(size >= batch_size for size in sizes):
+                raise ValueError(
+                    f"no source has the {batch_size} samples an epoch that fill one batch of "
+                    "data.batch_size; choose a smaller one."
+                )
         if order == "blocked" and training and (block < 1 or sizes is None or sum(sizes) != n):
             raise ValueError(
                 "data.order=blocked is for shards: it needs a data set with shard_sizes, and "
@@ -116,6 +148,8 @@ class Batches(Sampler[list[Key]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
+        if self.training and self.order == "grouped" and self.sizes is not None:
+            return sum(size // self.batch_size for size in self.sizes)
         if self.training:
             return self.n // self.batch_size
         # No more batches than let every rank have a sample in each.
@@ -128,11 +162,16 @@ class Batches(Sampler[list[Key]]):
             for batch in np.array_split(np.arange(self.n), len(self))[start:]:
                 yield [(epoch, int(i)) for i in np.array_split(batch, self.world)[self.rank]]
             return
-        if self.order == "blocked" and self.sizes is not None:
-            order = blocked(self.seed, epoch, self.sizes, self.block)
-        else:
-            order = permutation(self.seed, epoch, self.n)
+        order = self.ordered(epoch)
         local = self.batch_size // self.world
         for b in range(start, len(self)):
             first = b * self.batch_size + self.rank * local
             yield [(epoch, int(i)) for i in order[first : first + local]]
+
+    def ordered(self, epoch: int) -> np.ndarray:
+        """The training samples of an epoch in order, all ranks together."""
+        if self.order == "blocked" and self.sizes is not None:
+            return blocked(self.seed, epoch, self.sizes, self.block)
+        if self.order == "grouped" and self.sizes is not None:
+            return grouped(self.seed, epoch, self.sizes, self.batch_size)
+        return permutation(self.seed, epoch, self.n)

@@ -129,7 +129,7 @@ class View(Dataset[Item | Skipped]):
         for step in range(reach):
             place = (index + step) % len(self)
             try:
-                sample = self._read(place)
+                sample = self._read(place, epoch)
             except BrokenImage as error:
                 skipped.append(str(error))
                 continue
@@ -166,9 +166,11 @@ class View(Dataset[Item | Skipped]):
         seen = replace(seen, texts=texts)
         return Item(place, seen, skipped, geometry, list(sample.instances), lost, key)
 
-    def _read(self, index: int) -> Sample:
+    def _read(self, index: int, epoch: int) -> Sample:
         if self.cache is None:
-            return _aligned(self.dataset[index])
+            # A mixture shows other samples in each epoch.
+            at = getattr(self.dataset, "at", None)
+            return _aligned(self.dataset[index] if at is None else at(epoch, index))
         held = self.cache[index]
         if isinstance(held, BrokenImage):
             # A new one: raising the held one would grow its traceback each time.
@@ -181,6 +183,8 @@ class View(Dataset[Item | Skipped]):
                 "cache=decoded is for training: scaled twice, images would change the numbers of "
                 "an evaluation."
             )
+        if hasattr(self.dataset, "at"):
+            raise UserError("cache=decoded cannot hold a mixture, which changes with each epoch.")
         if not size:
             raise UserError("cache=decoded needs cache_size=, the shorter side in pixels.")
         need = len(self) * size * size * 3

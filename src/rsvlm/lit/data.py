@@ -57,7 +57,8 @@ class DataModule(L.LightningDataModule):
         cache: `none`, or `decoded` to keep decoded images of the training split in memory.
         cache_size: shorter side, in pixels, of a cached image; null takes 1.15 times the model's.
         order: `shuffled`, or `blocked` for shards on a slow disk: shards at random, then samples
-            at random within windows of `block` (`rsvlm.data.order.blocked`).
+            at random within windows of `block` (`rsvlm.data.order.blocked`); or `grouped`, which
+            gives each batch one source of a mixture.
         block: samples of such a window; a batch should be a small part of it.
         seed: seed of order, augmentation and caption choice.
     """
@@ -76,7 +77,7 @@ class DataModule(L.LightningDataModule):
         workers: int | None = None,
         cache: Literal["none", "decoded"] = "none",
         cache_size: int | None = None,
-        order: Literal["shuffled", "blocked"] = "shuffled",
+        order: Literal["shuffled", "blocked", "grouped"] = "shuffled",
         block: int = 16384,
         seed: int = 0,
     ) -> None:
@@ -160,7 +161,9 @@ class DataModule(L.LightningDataModule):
             world=trainer.world_size if trainer else 1,
             order=self.order if training else "shuffled",
             block=self.block,
-            sizes=getattr(dataset, "shard_sizes", None),
+            sizes=getattr(
+                dataset, "source_sizes" if self.order == "grouped" else "shard_sizes", None
+            ),
         )
         collate = self.train_collate if training else self.eval_collate
         # The sampler yields whole batches of keys, so the loader itself does not batch.
@@ -209,8 +212,9 @@ class DataModule(L.LightningDataModule):
         return {"train": self.loaders["train"].state_dict()} if "train" in self.loaders else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Makes the training loader start there."""
-        if "train" in state_dict:
+        """Makes the training loader start there; a test with a checkpoint trains nothing."""
+        training = self.trainer is None or self.trainer.state.fn == "fit"
+        if training and "train" in state_dict:
             self._loader("train").load_state_dict(state_dict["train"])
 
     def teardown(self, stage: str) -> None:
