@@ -28,8 +28,8 @@ SPLITS = {
 }
 
 
-def read(word, folder, **options):
-    export(FORMATS[word], folder, {"train": 2, "val": 1, "test": 1}, size=64)
+def read(word, folder, train=2, **options):
+    export(FORMATS[word], folder, {"train": train, "val": 1, "test": 1}, size=64)
     return DATASETS[word](folder, SPLITS[word], **options)
 
 
@@ -79,9 +79,9 @@ def test_questions_on_one_image_are_asked_apart_and_read_it_once(tmp_path, token
     [("geochat_instruct", "geochat0_100_theta"), ("skyeye968k", "mini0_100")],
 )
 def test_boxes_in_the_text_are_those_of_the_scene(tmp_path, word, convention):
-    data = read(word, tmp_path / "out")
+    data = read(word, tmp_path / "out", train=6)
     parts, options = FORMATS[word].parts, FORMATS[word].options
-    scenes = Scenes("train", n=2, size=64, parts=parts, **options)
+    scenes = Scenes("train", n=6, size=64, parts=parts, **options)
     drawn = {(i.box, i.angle) for scene in scenes for i in scene.instances}
     found = 0
     for index in range(len(data)):

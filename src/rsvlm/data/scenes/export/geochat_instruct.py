@@ -8,6 +8,7 @@ from typing import Any
 from rsvlm.data.sample import Sample
 from rsvlm.data.scenes.export.chat import Asked, asked, box_text, llava, turns, write_json
 from rsvlm.data.scenes.export.format import Expected, Format, Splits, save
+from rsvlm.data.transforms import to_pil
 
 _FOLDER = "images/share/softwares/kartik/GeoChat_finetuning/final_images_llava"
 _SHORT = "\nAnswer the question using a single word or phrase."
@@ -40,6 +41,9 @@ def write(out: Path, splits: Splits) -> Expected:
 
 
 def _located(a: Asked, sample: Sample) -> list[list[tuple[str, str, str | None]]]:
+    side = to_pil(sample.images[0]).width
+    if any(not 0 <= v <= side for thing in a.instances for v in thing.box or ()):
+        return []  # an unturned box that reaches over the edge has no numbers from 0 to 100
     boxes = box_text(sample, a.instances, "geochat0_100_theta")
     refer = (
         f"[refer] Give me the location of <p> {a.question} </p>",
