@@ -55,6 +55,8 @@ def load(
             f"{option} alone has no weights; give a checkpoint, rsvlm.load({option!r}, <path>)"
             + (f", or one of the zoo's rows: {', '.join(tags)}." if tags else ".")
         )
+    if option and not builder(option).args:
+        raise UserError(f"rsvlm.load gives CLIPs; ask a {option} with predict.py model={option}.")
     found = resolve(f"zoo:{option}.{tag}" if ckpt is None else str(ckpt))
     if row is not None and found.row is not None and found.row is not row:
         raise UserError(f"{found.name} is {found.row.name}, not {row.name}.")

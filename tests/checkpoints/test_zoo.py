@@ -21,6 +21,7 @@ from rsvlm.models import builder, builders
 
 KEYS = Path(__file__).parents[1] / "keys"
 ROWS = sorted(zoo.rows().values(), key=lambda row: row.name)
+CLIPS = [row for row in ROWS if row.arch]
 
 
 def test_the_published_files_are_all_there():
@@ -33,7 +34,8 @@ def test_the_published_files_are_all_there():
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_facts(row):
-    assert row.arch in ARCHS and row.model in builders()
+    assert row.arch in (*ARCHS, "") and row.model in builders()
+    assert bool(row.arch) == bool(row.activation)
     assert row.image_size == (336 if row.arch.endswith("336") else 224)
     assert row.licence and row.homepage.startswith("https://")
     number = row.paper.split(".")
@@ -89,7 +91,7 @@ def manifest(row: zoo.Row) -> dict[str, torch.Tensor]:
     return {name: torch.empty(json.loads(shape), device="meta") for name, shape in lines}
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+@pytest.mark.parametrize("row", CLIPS, ids=lambda row: row.name)
 def test_key_manifest_loads_on_meta(row, tmp_path):
     model = builder(row.model)(device="meta")
     contents = unwrap({"epoch": 1, "state_dict": manifest(row)}, tmp_path / "a.pt")

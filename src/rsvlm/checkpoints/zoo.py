@@ -29,8 +29,9 @@ class Row:
         tag: which weights of it.
         uri: `hf://org/repo@rev/path` or an https address.
         files: names under which the file is found on disk; a file of such a name is this row's.
-        arch: architecture, one of `rsvlm.encoders.clip.ARCHS`.
-        activation: `gelu` or `quick_gelu`, the one it was trained with.
+        arch: a CLIP's architecture, one of `rsvlm.encoders.clip.ARCHS`; empty for other models.
+        activation: a CLIP's, `gelu` or `quick_gelu`, the one it was trained with.
+        variant: which form of the model it was trained in, where there are several.
         image_size: side of the images, pixels.
         mean: per-channel mean of the images in 0..1.
         std: per-channel deviation.
@@ -46,8 +47,9 @@ class Row:
     tag: str
     uri: str
     files: tuple[str, ...] = ()
-    arch: str
-    activation: str
+    arch: str = ""
+    activation: str = ""
+    variant: str = ""
     image_size: int = 224
     mean: tuple[float, float, float] = OPENAI_MEAN
     std: tuple[float, float, float] = OPENAI_STD

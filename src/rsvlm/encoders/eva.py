@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -37,6 +38,8 @@ class EvaViT(nn.Module):
         mean: per-channel mean of the images in 0..1.
         std: per-channel deviation.
         half_rounded: see `round_to_half`; done when the tower's own file is loaded.
+        weights: the tower's own file, loaded at once unless it is built on `meta`; positions are
+            interpolated where they are of another image size.
         device: where to build; `meta` makes no weights.
 
     Attributes:
@@ -63,6 +66,7 @@ class EvaViT(nn.Module):
         mean: Sequence[float] = OPENAI_MEAN,
         std: Sequence[float] = OPENAI_STD,
         half_rounded: bool = False,
+        weights: str | Path | None = None,
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
@@ -76,7 +80,7 @@ class EvaViT(nn.Module):
             raise UserError(f"EVA-ViT: dim={dim} is not divisible by heads={heads}.")
         self.image_size, self.patch_size, self.dim = image_size, patch_size, dim
         self.mean, self.std = tuple(mean), tuple(std)
-        self.half_rounded = half_rounded
+        self.half_rounded, self.weights = half_rounded, weights
         self.tokens = 1 + (image_size // patch_size) ** 2
         with torch.device(device or torch.get_default_device()):
             self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
@@ -95,6 +99,18 @@ class EvaViT(nn.Module):
             self.register_buffer("image_std", torch.empty(3, 1, 1), persistent=False)
         if not self.cls_token.is_meta:
             self.reset_parameters()
+            self.load_own()
+
+    def load_own(self) -> None:
+        """Load the tower's own file, where one was named.
+
+        Raises:
+            UserError: it cannot be had, or is another tower's.
+        """
+        if self.weights is not None:
+            from rsvlm import checkpoints
+
+            checkpoints.load(self, self.weights, interpolate=True)
 
     @property
     def dialects(self) -> tuple[Dialect, ...]:

@@ -79,6 +79,7 @@ class LanguageModel(nn.Module):
         if size is None and weights is None:
             raise UserError(f"a language model needs size= or weights=. Sizes: {', '.join(SIZES)}.")
         self.special, self.tuning, self.dtype = special, tuning, DTYPES[dtype]
+        self.weights = weights
         self._source = word_tokenizer(words) if words is not None else (tokenizer or weights)
         self._tokenizer: Any = None
         self._settled = False

@@ -12,11 +12,11 @@ from typing import Any
 from rsvlm.errors import UserError, near
 
 #: The files of this folder; each has `BUILDERS` (option to builder) and `ROWS`.
-FILES = ("georsclip", "skyclip", "remoteclip", "gaia_clip", "openai_clip")
+FILES = ("georsclip", "skyclip", "remoteclip", "gaia_clip", "openai_clip", "deltavlm")
 
 
 def builders() -> dict[str, partial[Any]]:
-    """Model option to the function that builds it; keywords are those of `encoders.clip.clip`."""
+    """Model option to the function that builds it, with `device=`; the rest is the model's own."""
     found: dict[str, partial[Any]] = {}
     for file in FILES:
         found |= importlib.import_module(f"rsvlm.models.{file}").BUILDERS

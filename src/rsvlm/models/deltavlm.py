@@ -37,8 +37,9 @@ language weights of LLaVA-1.5-7B under Vicuna's name; those are other weights.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -46,8 +47,12 @@ from torch import Tensor, nn
 
 from rsvlm.checkpoints.deltavlm_keys import deltavlm_dialect
 from rsvlm.checkpoints.dialects import Dialect
+from rsvlm.checkpoints.zoo import Row
+from rsvlm.data.chat import ChatCollate
+from rsvlm.data.transforms import Squash
 from rsvlm.encoders.eva import EvaViT, eva_g
 from rsvlm.encoders.language import LanguageModel
+from rsvlm.encoders.tokenizers import as_bert, load_tokenizer, word_tokenizer
 from rsvlm.errors import UserError, near
 from rsvlm.nn.csrm import CSRM
 from rsvlm.nn.qformer import QFormer
@@ -61,8 +66,10 @@ PROMPTS: dict[str, dict[str, Any]] = {
     "eval": {"format": "instruct", "clean": "blip"},
     "raw": {"format": "instruct", "clean": "none"},
 }
-#: The published cuts: 50 words, 128 tokens of prompt, 256 of answer.
-CUTS = {"truncation": "published", "max_words": 50, "max_prompt": 128, "max_answer": 256}
+#: Longest prompt and answer in tokens.
+LIMITS: dict[str, Any] = {"max_prompt": 128, "max_answer": 256}
+#: The published cuts: the first 50 words, then tokens from the left.
+CUTS: dict[str, Any] = {"truncation": "published", "max_words": 50}
 
 
 class DeltaQFormer(nn.Module):
@@ -74,8 +81,11 @@ class DeltaQFormer(nn.Module):
         variant: of CSRM.
         legacy_mismatch: of CSRM.
         csrm_dropout: of CSRM's `released` form.
-        tokenizer: of the instruction; a collate takes it as `qformer`.
-        **sizes: see `QFormer`.
+        tokenizer: of the instruction, or the folder or `hf://` place of BERT's.
+        words: a vocabulary (see `encoders.tokenizers.word_list`); builds a tokenizer that needs no
+            download and sets `vocab_size`.
+        queries, dim, layers, heads, hidden, cross_every, vocab_size, positions, dropout: see
+            `QFormer`.
     """
 
     joint = True
@@ -89,16 +99,61 @@ class DeltaQFormer(nn.Module):
         legacy_mismatch: bool = False,
         csrm_dropout: float = 0.5,
         tokenizer: Any = None,
-        **sizes: Any,
+        words: str | Sequence[str] | None = None,
+        queries: int = 32,
+        dim: int = 768,
+        layers: int = 12,
+        heads: int = 12,
+        hidden: int = 3072,
+        cross_every: int = 2,
+        vocab_size: int = 30523,
+        positions: int = 512,
+        dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        self.tokenizer = tokenizer
+        self._tokenizer = tokenizer
+        if words is not None:
+            self._tokenizer = word_tokenizer(words)
+            vocab_size = len(self._tokenizer)
         self.norm = nn.LayerNorm(dim_in)
         self.csrm = CSRM(
             dim_in, variant=variant, dropout=csrm_dropout, legacy_mismatch=legacy_mismatch
         )
-        self.qformer = QFormer(dim_in, **sizes)
+        self.qformer = QFormer(
+            dim_in,
+            queries=queries,
+            dim=dim,
+            layers=layers,
+            heads=heads,
+            hidden=hidden,
+            cross_every=cross_every,
+            vocab_size=vocab_size,
+            positions=positions,
+            dropout=dropout,
+        )
         self.proj = nn.Linear(self.qformer.dim, dim_out)
+
+    @property
+    def tokenizer(self) -> Any:
+        """The instruction's tokenizer, read when it is first needed.
+
+        Raises:
+            UserError: nothing says where it is, or it has more words than the Q-Former.
+        """
+        if self._tokenizer is None:
+            raise UserError(
+                "the Q-Former has no tokenizer: give model.bridge.tokenizer="
+                "hf://google-bert/bert-base-uncased, or a folder with it."
+            )
+        if isinstance(self._tokenizer, str | Path):
+            self._tokenizer = as_bert(load_tokenizer(self._tokenizer))
+        if len(self._tokenizer) > self.qformer.vocab_size:
+            raise UserError(
+                f"the Q-Former's tokenizer has {len(self._tokenizer)} words, the Q-Former "
+                f"{self.qformer.vocab_size}: give model.bridge.vocab_size={len(self._tokenizer)}, "
+                "or the tokenizer of its weights."
+            )
+        return self._tokenizer
 
     def change_tokens(self, features: Tensor) -> Tensor:
         """CSRM's output [B, 2 * T, dim_in] for tokens [B, 2, T, dim_in]."""
@@ -129,6 +184,10 @@ class DeltaVLM(VisionLanguage):
         bridge: a `DeltaQFormer`, or what builds it.
         lm: a `LanguageModel`.
         train_blocks: how many of the tower's last blocks are trained.
+        prompt_style: of training, see `prompt_options`.
+        eval_style: of generation; as published it is another one.
+        published_cuts: cut prompts as published.
+        chat: further options of `ChatCollate`.
         generation: options of `generate` where they differ from `GENERATION`.
     """
 
@@ -139,10 +198,31 @@ class DeltaVLM(VisionLanguage):
         lm: LanguageModel,
         *,
         train_blocks: int = 2,
+        prompt_style: str = "train",
+        eval_style: str = "eval",
+        published_cuts: bool = False,
+        chat: Mapping[str, Any] | None = None,
         generation: Mapping[str, Any] | None = None,
     ) -> None:
         vision.freeze(train_last=train_blocks)
         super().__init__(vision, bridge, lm, generation={**GENERATION, **(generation or {})})
+        self._chat = {
+            training: {**prompt_options(style, published=published_cuts), **(chat or {})}
+            for training, style in ((True, prompt_style), (False, eval_style))
+        }
+
+    def collate(self, training: bool) -> ChatCollate:
+        """From samples to a batch: padded right with answers, or left up to the answer."""
+        return ChatCollate(
+            self.lm.tokenizer,
+            qformer=self.bridge.tokenizer,
+            generation=not training,
+            **self._chat[training],
+        )
+
+    def preprocess(self) -> Squash:
+        """Resizes both dates; normalisation is the tower's own."""
+        return Squash(self.image_size)
 
     @property
     def variant(self) -> str:
@@ -185,9 +265,8 @@ def deltavlm(
     vision: Mapping[str, Any] | None = None,
     bridge: Mapping[str, Any] | None = None,
     lm: Mapping[str, Any] | None = None,
-    train_blocks: int = 2,
-    generation: Mapping[str, Any] | None = None,
     device: torch.device | str | None = None,
+    **options: Any,
 ) -> DeltaVLM:
     """DeltaVLM with random weights, at the published sizes where nothing else is said.
 
@@ -195,16 +274,15 @@ def deltavlm(
         vision: sizes of `EvaViT` where they differ from EVA-g's.
         bridge: options of `DeltaQFormer`.
         lm: options of `LanguageModel`; by default Vicuna-7B's sizes, frozen.
-        train_blocks: how many of the tower's last blocks are trained.
-        generation: options of `generate` where they differ from `GENERATION`.
         device: where to build; `meta` makes no weights.
+        **options: see `DeltaVLM`.
     """
     where = torch.device(device or torch.get_default_device())
     tower = EvaViT(**vision, device=where) if vision else eva_g(device=where)
     language = LanguageModel(**({"size": "vicuna_7b"} | dict(lm or {})), device=where)
     with where:
         build = partial(DeltaQFormer, **(bridge or {}))
-        return DeltaVLM(tower, build, language, train_blocks=train_blocks, generation=generation)
+        return DeltaVLM(tower, build, language, **options)
 
 
 def prompt_options(style: str = "train", *, published: bool = False) -> dict[str, Any]:
@@ -219,4 +297,59 @@ def prompt_options(style: str = "train", *, published: bool = False) -> dict[str
     """
     if style not in PROMPTS:
         raise UserError(f"prompt_style={style!r} is not known. {near(style, PROMPTS)}")
-    return {**PROMPTS[style], **(CUTS if published else {})}
+    return {**PROMPTS[style], **LIMITS, **(CUTS if published else {})}
+
+
+deltavlm_tiny = partial(
+    deltavlm,
+    vision={"image_size": 56, "dim": 64, "depth": 4, "heads": 4, "mlp_ratio": 4.0},
+    bridge={
+        "words": "world",
+        "queries": 16,
+        "dim": 64,
+        "layers": 4,
+        "heads": 4,
+        "hidden": 256,
+        "dropout": 0.0,
+        "csrm_dropout": 0.1,
+    },
+    lm={"size": "tiny", "words": "world", "special": "instructblip", "tuning": "full"},
+    train_blocks=4,
+    eval_style="train",
+    generation={"num_beams": 1, "repetition_penalty": 1.0, "max_new_tokens": 64},
+)
+deltavlm_llama1b = partial(deltavlm, lm={"size": "llama3_1b"}, eval_style="train")
+
+BUILDERS = {
+    "deltavlm": partial(deltavlm),
+    "deltavlm_llama1b": deltavlm_llama1b,
+    "deltavlm_tiny": deltavlm_tiny,
+}
+
+ROWS = (
+    Row(
+        model="deltavlm",
+        tag="changechat",
+        uri="hf://hlwu/DeltaVLM@main/checkpoint_best.pth",
+        variant="released",
+        licence="other (as its model card states it)",
+        paper="2507.22346",
+        homepage="https://huggingface.co/hlwu/DeltaVLM",
+        metrics={
+            f"levir_cc/token_ids/{word}": value
+            for word, value in {
+                "bleu1": 85.78,
+                "bleu2": 77.15,
+                "bleu3": 69.24,
+                "bleu4": 62.51,
+                "meteor": 39.47,
+                "rouge_l": 75.01,
+                "cider": 136.72,
+            }.items()
+        },
+        notes=(
+            "partial: EVA comes from eva_vit_g.pth (model.vision.weights), Vicuna-7B-v1.5 from its "
+            "folder (model.lm.weights); prompt style eval"
+        ),
+    ),
+)
