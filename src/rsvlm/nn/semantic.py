@@ -1,0 +1,126 @@
+"""Semantic maps from a model in the place of the data set's: a class for every pixel of an image.
+
+MModalCC reads maps of both dates. Where a user has none, a segmentation model gives them: a tower
+of this house or of timm with a small head, trained with the captioner, or one of transformers with
+its weights. Each takes images [N, 3, H, W], normalised with ImageNet's mean and deviation, and
+gives logits [N, classes, H, W].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rsvlm.errors import UserError, near
+
+
+class TimmTower(nn.Module):
+    """One feature map of a timm model.
+
+    Args:
+        name: timm's name of the architecture, as `resnet18` or `mobilenetv3_small_050`.
+        level: which of its feature maps, counted from the finest; -1 is the coarsest.
+        **options: passed on to `timm.create_model`.
+
+    Raises:
+        UserError: timm has no such model, or no maps of it.
+    """
+
+    def __init__(self, name: str, *, level: int = -1, **options: Any) -> None:
+        super().__init__()
+        import timm
+
+        known = timm.list_models()
+        if name not in known:
+            raise UserError(f"timm has no model {name!r}. {near(name, known)}")
+        options = {"pretrained": False, "features_only": True} | options
+        body: Any = timm.create_model(name, **options)
+        channels = list(body.feature_info.channels())
+        self.body, self.level = body, level
+        if not -len(channels) <= level < len(channels):
+            raise UserError(f"level={level}: {name} has {len(channels)} feature maps.")
+        self.dim = int(channels[level])
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[N, 3, H, W] to [N, dim, h, w]."""
+        return self.body(images)[self.level]
+
+
+class Segmenter(nn.Module):
+    """A tower and a head of two convolutions, resized to the image.
+
+    Args:
+        encoder: [N, 3, H, W] to [N, dim, h, w].
+        classes: number of classes.
+        width: channels of the head.
+    """
+
+    def __init__(self, encoder: nn.Module, classes: int, *, width: int = 64) -> None:
+        super().__init__()
+        if classes < 2:
+            raise UserError(f"classes={classes}: a segmentation model needs two at least.")
+        self.encoder, self.classes = encoder, classes
+        self.head = nn.Sequential(
+            nn.Conv2d(int(encoder.dim), width, 3, padding=1, bias=False),  # type: ignore[arg-type]
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, classes, 1),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[N, 3, H, W] to logits [N, classes, H, W]."""
+        logits = self.head(self.encoder(images))
+        size = list(images.shape[-2:])
+        return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+
+
+class HuggingFaceSegmenter(nn.Module):
+    """A semantic segmentation model of transformers (SegFormer, UperNet, ...).
+
+    Args:
+        weights: a folder that `save_pretrained` wrote, or None for random weights.
+        config: `model_type` and sizes for random weights.
+
+    Raises:
+        UserError: neither or both are given, or there is no such folder.
+    """
+
+    def __init__(
+        self, weights: str | Path | None = None, *, config: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__()
+        from transformers import AutoConfig, AutoModelForSemanticSegmentation
+
+        if (weights is None) == (config is None):
+            raise UserError(
+                "a segmentation model of transformers needs weights=<folder>, or config= with its "
+                "model_type and sizes for random weights."
+            )
+        if weights is not None:
+            if not (Path(weights) / "config.json").is_file():
+                raise UserError(f"{weights} is no folder with a model of transformers in it.")
+            self.body = AutoModelForSemanticSegmentation.from_pretrained(weights)
+        else:
+            made = AutoConfig.for_model(**dict(config or {}))
+            self.body = AutoModelForSemanticSegmentation.from_config(made)
+        self.classes = int(self.body.config.num_labels)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[N, 3, H, W] to logits [N, classes, H, W]."""
+        logits = self.body(pixel_values=images).logits
+        size = list(images.shape[-2:])
+        return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+
+
+def segment(segmenter: nn.Module, images: Tensor) -> Tensor:
+    """Logits of both dates: normalised [B, 2, 3, H, W] to [B, 2, classes, H, W]."""
+    return segmenter(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+
+
+def map_ids(logits: Tensor) -> Tensor:
+    """The likeliest class of each pixel, without gradient: [..., C, H, W] to long [..., H, W]."""
+    return logits.detach().argmax(-3)
