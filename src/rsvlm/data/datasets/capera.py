@@ -97,9 +97,10 @@ class CapERA(FileDataset):
                     more=tuple(paths[1:]),
                 )
             )
-        problem = told(lost, len(records[split]), str(self.root / images), missing)
+        where = str(self.root / images)
+        problem = told(lost, len(records[split]), where, missing, what="videos")
         if problem:
-            self.problems.append(problem.replace("images are", "videos are"))
+            self.problems.append(problem)
         if not self.entries:
             raise self.not_found(f"no frame of split {split!r} is there.")
 

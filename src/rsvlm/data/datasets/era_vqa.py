@@ -99,14 +99,21 @@ class ERAVQA(DialogueDataset):
             name = who if id is None else str(id)
             names = [os.path.relpath(path, folder) for path in paths]
             self.add(name, names, turns, meta={"video": video})
-        problem = told(lost, len(records), str(folder), missing)
+        problem = told(
+            lost,
+            len(records),
+            str(folder),
+            missing,
+            what="videos",
+            kept="Their dialogues were kept.",
+        )
         if not len(self._rows):
             raise self.not_found(f"no frame of {_FILE} is there.")
-        # What is lost has been told by its video; its frames are not looked for again.
+        # What is lost is told by its video, not by the frame that stands for it.
         self.close({"": [folder]}, "keep" if lost else missing)
         self.problems = [p for p in self.problems if "dialogues were kept" not in p]
         if problem:
-            self.problems.append(problem.replace("images are", "videos are"))
+            self.problems.append(problem)
 
 
 def _stem(video: str) -> str:

@@ -39,7 +39,16 @@ def find(folders: Sequence[Path], names: Sequence[str]) -> np.ndarray:
     return place
 
 
-def told(names: Sequence[str], total: int, where: str, missing: Missing) -> str:
+def told(
+    names: Sequence[str],
+    total: int,
+    where: str,
+    missing: Missing,
+    *,
+    what: str = "images",
+    left: str = "They were left out.",
+    kept: str = "Their captions were kept.",
+) -> str:
     """One sentence on images that are not there; empty where `names` is.
 
     Args:
@@ -47,16 +56,19 @@ def told(names: Sequence[str], total: int, where: str, missing: Missing) -> str:
         total: how many the annotations name.
         where: the folder, or what was searched.
         missing: the answer that was chosen.
+        what: what they are called.
+        left: what is said of `skip`.
+        kept: what is said of `keep`.
 
     Raises:
         UserError: the answer is `error`.
     """
     if not names:
         return ""
-    text = f"{len(names)} of {total} images are not in {where}: {listed(names)}."
+    text = f"{len(names)} of {total} {what} are not in {where}: {listed(names)}."
     if missing == "error":
         raise UserError(
             f"{text} Was the archive unpacked in full? missing=skip goes on without them "
             "(data.dataset.missing=skip)."
         )
-    return text + (" They were left out." if missing == "skip" else " Their captions were kept.")
+    return f"{text} {left if missing == 'skip' else kept}"

@@ -132,12 +132,19 @@ class SkyScript(PairsTable):
         self.tags = tags
         if tags:
             names = [meta_name(entry.id) for entry in self.entries]
-            problem = told(missing_files(self.root, names), len(names), str(self.root), missing)
+            lost = missing_files(self.root, names)
+            still = "Their images were kept."
+            problem = told(
+                lost,
+                len(names),
+                str(self.root),
+                missing,
+                what="files of tags",
+                left=still,
+                kept=still,
+            )
             if problem:
-                problem = problem.replace("images are", "files of tags are")
-                self.problems.append(
-                    problem.replace("They were left out", "Their images were kept")
-                )
+                self.problems.append(problem)
 
     def read_maps(self, sample: Sample, index: int) -> None:
         """Adds what the image's pickle says.
