@@ -43,9 +43,10 @@ from rsvlm.checkpoints.change_keys import (
 )
 from rsvlm.checkpoints.dialects import Dialect, Target
 from rsvlm.data.palette import NO_CHANGE, RGB, SECOND
+from rsvlm.data.vocabulary import Vocabulary
 from rsvlm.encoders.resnet import IMAGENET_MEAN, IMAGENET_STD, ResNet, prepare
 from rsvlm.errors import UserError, near
-from rsvlm.nn.change_captioner import ChangeCaptioner
+from rsvlm.nn.change_captioner import ChangeCaptioner, vocabulary_size
 from rsvlm.nn.change_decoder import CaptionDecoder
 from rsvlm.nn.change_modal import ModalEncoder
 from rsvlm.nn.semantic import map_ids, segment
@@ -72,7 +73,8 @@ class MModalCC(ChangeCaptioner):
     Args:
         rgb: tower of the images, [N, 3, H, W] to [N, dim, h, w].
         semantic: tower of the coloured semantic maps; None for a model of images alone.
-        vocab_size: words, the four special ones included.
+        vocab_size: words, the four special ones included; None takes those of `words`.
+        words: the vocabulary, see `ChangeCaptioner`.
         dim: width of one date; the decoder has twice as much.
         heads: attention heads of the encoder.
         layers: layers of the encoder.
@@ -104,8 +106,9 @@ class MModalCC(ChangeCaptioner):
         self,
         rgb: nn.Module,
         semantic: nn.Module | None,
-        vocab_size: int,
+        vocab_size: int | None = None,
         *,
+        words: Vocabulary | None = None,
         dim: int = 512,
         heads: int = 8,
         layers: int = 2,
@@ -140,7 +143,7 @@ class MModalCC(ChangeCaptioner):
                 + ("a model.segmenter." if segmenter is None else "model.segmenter=null.")
             )
         decoder = CaptionDecoder(
-            vocab_size,
+            vocabulary_size(vocab_size, words),
             2 * dim,
             heads=decoder_heads,
             layers=decoder_layers,
@@ -150,7 +153,7 @@ class MModalCC(ChangeCaptioner):
             word_dropout=word_dropout,
         )
         normalize = normalize or ("imagenet" if variant == "stacked" else "none")
-        super().__init__(decoder, normalize=normalize, **options)
+        super().__init__(decoder, words=words, normalize=normalize, **options)
         self.variant = variant
         self.share_cross_weights, self.share_conv_block = share_cross_weights, share_conv_block
         colours = PALETTES[palette] if isinstance(palette, str) else palette
