@@ -48,6 +48,7 @@ def texts(data, index=0):
 
 
 def test_all_are_registered_and_say_where_they_come_from():
+    assert DATASETS["conversations"] is Conversations
     for word in WORDS:
         reader = DATASETS[word]
         assert reader.name == word and reader.paper and reader.homepage.startswith("https://")

@@ -9,6 +9,7 @@ from rsvlm.data.datasets.capera import CapERA
 from rsvlm.data.datasets.change_pairs import ChangePairs
 from rsvlm.data.datasets.changechat import ChangeChat
 from rsvlm.data.datasets.coco import SSDD, VHR10, Coco
+from rsvlm.data.datasets.conversations import Conversations
 from rsvlm.data.datasets.dior_rsvg import DIORRSVG
 from rsvlm.data.datasets.dota import DOTA
 from rsvlm.data.datasets.dubai_ccd import DubaiCCD
@@ -57,6 +58,7 @@ DATASETS: dict[str, type[FileDataset]] = {
     "change_pairs": ChangePairs,
     "changechat": ChangeChat,
     "coco": Coco,
+    "conversations": Conversations,
     "dior_rsvg": DIORRSVG,
     "dota": DOTA,
     "dubai_ccd": DubaiCCD,
@@ -127,6 +129,7 @@ __all__ = [
     "VHR10",
     "WHURS19",
     "Coco",
+    "Conversations",
     "Entry",
     "FileDataset",
     "FloodNet",
