@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from rsvlm.data.datasets import DATASETS
+from rsvlm.data.inspect import describe
 from rsvlm.data.scenes.export import FORMATS, export
 from rsvlm.data.transforms import to_pil
 from rsvlm.errors import UserError
@@ -31,6 +32,22 @@ def same_box(read, drawn):
     assert (read is None) == (drawn is None)
     if drawn is not None:
         np.testing.assert_allclose(read, drawn, atol=1e-3)
+
+
+def counted_as(data, samples, where):
+    """`inspect` finds as many dialogues, instances and maps as were written."""
+    facts = describe(
+        data, read=True, tokenizer=lambda texts, context_length: np.zeros((len(texts), 99))
+    )
+    assert facts["images"] == len(samples) and str(facts), where
+    for key, parts in (("turns", "turns"), ("instances", "instances")):
+        wanted = sum(len(getattr(sample, parts)) for sample in samples)
+        assert facts.get(key, {}).get("count", 0) == wanted, f"{where}: {key}"
+    maps = sum(bool(sample.semantic) for sample in samples)
+    assert facts.get("maps", {}).get("samples", 0) == maps, where
+    flags = [s.meta["changeflag"] for s in samples if "changeflag" in s.meta]
+    assert facts.get("changed", (0, 0)) == (sum(flags), len(flags)), where
+    assert not any("cannot be" in problem for problem in facts["problems"]), facts["problems"]
 
 
 @pytest.mark.parametrize("word", sorted(FORMATS))
@@ -70,6 +87,12 @@ def test_what_was_drawn_is_what_is_read(tmp_path, word):
                 assert (there.mask is None) == (drawn.mask is None), where
                 if drawn.mask is not None:
                     assert (there.mask == drawn.mask).all(), where
+            by_id = {instance.id for instance in got.instances}
+            assert len(by_id) == len(got.instances), where
+            assert all(set(turn.instance_ids) <= by_id for turn in got.turns), where
+            for there in got.instances if hasattr(data, "categories") else ():
+                if there.category_id is not None:
+                    assert data.categories[there.category_id] == there.category, where
             assert len(got.semantic) == len(want.semantic), where
             for there, drawn in zip(got.semantic, want.semantic, strict=True):
                 assert (there == drawn).all(), where
@@ -77,6 +100,7 @@ def test_what_was_drawn_is_what_is_read(tmp_path, word):
                 same = got.meta[key] == value
                 same = same.all() if isinstance(value, np.ndarray) else same
                 assert same, f"{where}: meta {key}"
+        counted_as(data, samples, f"{word} {split}")
     assert told == set(form.told)
 
 
