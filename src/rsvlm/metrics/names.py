@@ -21,6 +21,8 @@ SCALARS: dict[str, str] = {
     "loss": "the sum that is minimised",
     "contrastive": "symmetric InfoNCE",
     "siglip": "pairwise sigmoid loss",
+    "caption": "cross entropy of a caption's words",
+    "answer": "cross entropy of an answer's tokens",
     "logit_scale": "the temperature's inverse, after exp",
     "logit_bias": "bias of the pairwise sigmoid loss",
     "lr": "learning rate of the first parameter group",
@@ -116,8 +118,19 @@ PROTOCOLS: dict[str, dict[str, str]] = {
             "Answers to open questions as DeltaVLM's notebook scores them: token_ids with one "
             "reference, taken as written, so that its capitals and full stops make unknown words."
         ),
+        "dialogue_released": (
+            "token_ids of the last answer of ChangeChat's dialogue as DeltaVLM's notebook leads "
+            "it: a caption decides whether anything changed; only then the counts are asked, "
+            "behind a first answer that is always 'Yes', and then the description; unchanged "
+            "pairs get the sentence 'there is no difference'."
+        ),
+        "dialogue_free": (
+            "token_ids of the last answer of ChangeChat's dialogue, each question behind the "
+            "model's own answers to those before it."
+        ),
     },
     "change_flags": {
+        "dialogue_free": "As yes_no, of the first answer of a dialogue.",
         "levir_cc": (
             "Changed or not, from captions: unchanged are those that equal one of LEVIR-CC's five "
             "sentences (DeltaVLM's classification table)."
@@ -134,6 +147,8 @@ PROTOCOLS: dict[str, dict[str, str]] = {
         ),
     },
     "change_counts": {
+        "dialogue_released": "As published, of the second answer of a dialogue_released.",
+        "dialogue_free": "As published, of the second answer of a dialogue_free.",
         "published": (
             "Changed roads and buildings as DeltaVLM's notebook reads them: the answer split at "
             "'new', 'no' within a part is zero (in 'now' too), else its first number; what makes "
