@@ -11,18 +11,21 @@ import torch
 from PIL import Image
 
 from rsvlm.data import rle
+from rsvlm.data.datasets import DATASETS
 from rsvlm.data.datasets.coco import SSDD, VHR10, Coco
 from rsvlm.data.datasets.dior_rsvg import DIORRSVG
 from rsvlm.data.datasets.dota import DOTA, rectangle
 from rsvlm.data.datasets.geopixinstruct import GeoPixInstruct
 from rsvlm.data.datasets.isaid import ISAID, PALETTE
 from rsvlm.data.datasets.refsegrs import RefSegRS, write_mask
+from rsvlm.data.datasets.regions import Regions
 from rsvlm.data.datasets.rrsis_d import RRSISD
 from rsvlm.data.datasets.rspg import RSPG
 from rsvlm.data.datasets.rsvg import RSVG
 from rsvlm.data.geometry import turned
 from rsvlm.data.images import BrokenImage
 from rsvlm.data.inspect import describe
+from rsvlm.data.scenes.export import FORMATS
 from rsvlm.errors import UserError
 
 DATA = Path(os.environ.get("RSVLM_DATA", "/nowhere"))
@@ -31,6 +34,16 @@ DATA = Path(os.environ.get("RSVLM_DATA", "/nowhere"))
 def picture(path, size=(40, 30), colour=(90, 120, 60)):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, colour).save(path)
+
+
+def test_every_reader_of_regions_says_where_it_comes_from():
+    found = {word: kind for word, kind in DATASETS.items() if issubclass(kind, Regions)}
+    assert len(found) >= 10 and set(found) <= set(FORMATS)
+    for word, kind in found.items():
+        assert kind.title and "{root}" in kind.layout, word
+        if word != "coco":
+            assert kind.name == word and kind.licence != "unknown" and kind.paper, word
+            assert kind.homepage.startswith("https://") and kind.published_counts, word
 
 
 # DIOR-RSVG -------------------------------------------------------------------------------------

@@ -218,7 +218,7 @@ class Regions(FileDataset):
         lost = [name for name, at in zip(unique, place, strict=True) if at < 0]
         problem = told(lost, len(unique), " or ".join(map(str, folders)), missing)
         if problem:
-            self.problems.append(problem)
+            self.problems.append(problem.replace("captions were kept", "objects were kept"))
         paths = {
             name: str(folders[max(at, 0)] / name)
             for name, at in zip(unique, place, strict=True)
