@@ -57,7 +57,7 @@ def test_the_default_order_is_what_it_was():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"order": "blocks"}, "neither shuffled nor blocked"),
+        ({"order": "blocks"}, "neither shuffled, blocked nor grouped"),
         ({"order": "blocked"}, "needs a data set with shard_sizes"),
         ({"order": "blocked", "sizes": [3, 4]}, "needs a data set with shard_sizes"),
         ({"order": "blocked", "sizes": [50], "block": 0}, r"data\.block="),
