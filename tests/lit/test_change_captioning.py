@@ -16,7 +16,7 @@ RECIPE = [
     "trainer=cpu",
     "logger=csv",
     "callbacks=patience",
-    "callbacks.checkpoints.monitor=val/scenes/token_ids/bleu4",
+    "callbacks.checkpoints.monitor=val/scenes/coco/bleu4",
     "data.dataset.n=24",
     "data.dataset.size=32",
     "data.batch_size=8",
@@ -60,9 +60,9 @@ def whole(tmp_path_factory):
 def test_a_run_leaves_its_numbers_its_words_and_its_answers(whole):
     names = {row["name"] for row in json.loads((whole / "metrics.json").read_text())["results"]}
     assert {
-        "test/scenes/token_ids/cider",
-        "test/scenes/token_ids/change_cider",
-        "test/scenes/token_ids/no_change_bleu4",
+        "test/scenes/coco/cider",
+        "test/scenes/coco/change_cider",
+        "test/scenes/coco/no_change_bleu4",
         "test/scenes/scenes/change_accuracy",
     } <= names
     lines = [json.loads(line) for line in (whole / "predictions.jsonl").read_text().splitlines()]
@@ -97,7 +97,7 @@ def test_killed_and_resumed_equals_uninterrupted(whole, compose, monkeypatch, sc
 def test_a_checkpoint_brings_its_words(whole, compose, scratch):
     words = [f"ckpt={whole / 'last.ckpt'}", "data.dataset.n=4", "evaluation.options.beam_size=1"]
     values = run.evaluate(compose("eval", [*RECIPE[:3], *RECIPE[5:], *words]), scratch)
-    assert "test/scenes/token_ids/cider" in values
+    assert "test/scenes/coco/cider" in values
     assert json.loads((scratch / "words.json").read_text()) == json.loads(
         (whole / "words.json").read_text()
     )

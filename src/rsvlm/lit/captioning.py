@@ -8,12 +8,29 @@ from typing import Any
 
 import torch
 
+from rsvlm.data.vocabulary import Vocabulary
 from rsvlm.lit.evaluation import Evaluation
 from rsvlm.metrics.captions.metric import Captions
 from rsvlm.metrics.captions.protocols import NUMBERED
 from rsvlm.metrics.change import ChangeCaptions, ChangeFlags
+from rsvlm.metrics.change.templates import templates_of, unchanged
 
 QUICK = ("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "cider")
+
+
+def changed(batch: Any, sentences: frozenset[str]) -> list[int]:
+    """Whether each pair of a batch has changed: as the data set flags it, else by its captions.
+
+    Args:
+        batch: a `ChangeBatch`, or a `ChatBatch` whose references are captions.
+        sentences: those that mean "unchanged", see `metrics/change/templates.py`.
+    """
+    flags = getattr(batch, "changed", None)
+    flags = [-1] * len(batch) if flags is None else flags.tolist()
+    return [
+        int(not unchanged(references, sentences)) if flag < 0 else flag
+        for flag, references in zip(flags, batch.references, strict=True)
+    ]
 
 
 class CaptionEvaluation(Evaluation):
@@ -25,7 +42,11 @@ class CaptionEvaluation(Evaluation):
         val_metrics: words for validation.
         options: of `model.generate` in the test.
         val_options: of `model.generate` in validation, where they differ.
+        vocabulary: word map of `token_ids`; None takes the model's words, and of a model without
+            any lets every word be known.
     """
+
+    kinds: Sequence[str] | None = ("caption",)
 
     def __init__(
         self,
@@ -35,15 +56,17 @@ class CaptionEvaluation(Evaluation):
         val_metrics: Sequence[str] | None = QUICK,
         options: Mapping[str, Any] | None = None,
         val_options: Mapping[str, Any] | None = None,
+        vocabulary: str | None = None,
     ) -> None:
         self.protocol = protocol
+        self.vocabulary = Vocabulary.read(vocabulary) if vocabulary else None
         self.metrics, self.val_metrics = metrics, val_metrics
         self.options = dict(options or {})
         self.val_options = self.options | dict(val_options or {})
 
     def words(self, model: Any) -> dict[str, int] | None:
         """The model's word ids, where the protocol counts ids."""
-        held = getattr(model, "words", None)
+        held = self.vocabulary or getattr(model, "words", None)
         return dict(held.ids) if held is not None and self.protocol in NUMBERED else None
 
     def make(self, model: Any, metrics: Sequence[str] | None) -> Captions:
@@ -103,6 +126,7 @@ class ChangeEvaluation(CaptionEvaluation):
         val_metrics: Sequence[str] | None = QUICK,
         options: Mapping[str, Any] | None = None,
         val_options: Mapping[str, Any] | None = None,
+        vocabulary: str | None = None,
     ) -> None:
         super().__init__(
             protocol=protocol,
@@ -110,8 +134,10 @@ class ChangeEvaluation(CaptionEvaluation):
             val_metrics=val_metrics,
             options=options,
             val_options=val_options,
+            vocabulary=vocabulary,
         )
         self.data, self.templates = data, templates
+        self.sentences = templates_of(data, templates)
         self.flag_protocol = "custom_templates" if templates else data
 
     def make(self, model: Any, metrics: Sequence[str] | None) -> ChangeCaptions:
@@ -132,22 +158,16 @@ class ChangeEvaluation(CaptionEvaluation):
     def update(self, model: Any, batch: Any) -> None:
         """Writes a caption for each pair of a batch."""
         written = self.write(model, batch)
-        told = [None if flag < 0 else flag for flag in batch.changed.tolist()]
+        told = changed(batch, self.sentences)
         ids = batch.index.tolist()
         assert isinstance(self.metric, ChangeCaptions)
         self.metric.update(written, batch.references, ids, told)
-        known = [(i, flag) for i, flag in enumerate(told) if flag is not None]
-        self.flags.update(
-            [written[i] for i, _ in known], [flag for _, flag in known], [ids[i] for i, _ in known]
-        )
+        self.flags.update(written, told, ids)
 
     def compute(self) -> dict[str, Any]:
         """Metric words and their values in per cent."""
-        values = self.metric.compute()
-        self.flag_words: dict[str, Any] = {}
-        if self.flags.held("records") is not None:
-            self.flag_words = self.flags.compute()
-        return values | self.flag_words
+        self.flag_words = self.flags.compute()
+        return self.metric.compute() | self.flag_words
 
     def facts(self, word: str) -> dict[str, Any]:
         """Count, unit, references and settings of a metric word."""

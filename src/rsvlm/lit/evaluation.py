@@ -63,9 +63,11 @@ class Evaluation(abc.ABC):
         protocol: word of metric names, where `facts` names no other one.
         stage: `val` or `test`, set before `start`.
         learns: whether `learn` is to be given the training split before the first `update`.
+        kinds: task words of the dialogues that are asked; None asks all of a sample's.
     """
 
     protocol: str
+    kinds: Sequence[str] | None = None
     stage: str = "test"
     learns: bool = False
 

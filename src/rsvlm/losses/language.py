@@ -72,3 +72,31 @@ class CaptionLoss(nn.Module):
         keep &= targets != self.pad
         loss = word_cross_entropy(logits[keep], targets[keep], smoothing=self.smoothing)
         return {"caption": loss}
+
+
+class AnswerLoss(nn.Module):
+    """Cross entropy of the answers' tokens, as a `VisionLanguage` gives their logits.
+
+    Args:
+        smoothing: label smoothing.
+    """
+
+    def __init__(self, *, smoothing: float = 0.0) -> None:
+        super().__init__()
+        if not 0 <= smoothing < 1:
+            raise UserError(f"loss.smoothing={smoothing}: it must lie in [0, 1).")
+        self.smoothing = smoothing
+
+    def forward(self, outputs: Mapping[str, Tensor], batch: Any) -> dict[str, Tensor]:
+        """The loss of one batch.
+
+        Args:
+            outputs: `logits` [N, V] and `targets` [N] of the supervised positions.
+            batch: not read.
+
+        Returns:
+            `answer`, a scalar.
+        """
+        del batch
+        loss = word_cross_entropy(outputs["logits"], outputs["targets"], smoothing=self.smoothing)
+        return {"answer": loss}
