@@ -270,8 +270,10 @@ def _guess(prompt: str) -> str:
 
 def _unwrap(text: str) -> list[dict[str, str]]:
     """The questions in a text of JSON, which may stand in a Markdown fence or lack commas."""
+    # Texts of a language model hold line ends that JSON strings must not.
+    read = json.JSONDecoder(strict=False).decode
     return [
-        {"question": json.loads(question, strict=False), "answer": json.loads(answer, strict=False)}
+        {"question": read(question), "answer": read(answer)}
         for question, answer in _PAIR.findall(text)
     ]
 
