@@ -104,6 +104,8 @@ def test_no_validation_file_is_published(tmp_path):
     assert 30 < len(parts["val"]) < 70
     smaller = {e.meta["image"] for e in ChangeChat(tmp_path, "val", holdout=0.1).entries}
     assert smaller < parts["val"]
+    with pytest.raises(UserError, match="holdout=1e-06 keeps none"):
+        ChangeChat(tmp_path, "val", holdout=1e-6)
     with pytest.raises(UserError, match="holdout=1"):
         ChangeChat(tmp_path, "val", holdout=1)
 

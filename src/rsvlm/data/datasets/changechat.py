@@ -125,6 +125,11 @@ class ChangeChat(DialogueDataset):
             raise UserError("train and train_loc are two views of the same samples; take one.")
         for part in parts:
             self._part(part, prefix=f"{part}/" if len(parts) > 1 else "")
+        if "val" in parts and not len(self._rows):
+            raise UserError(
+                f"holdout={holdout} keeps none of the training pairs apart: there are too few of "
+                "them for it. Raise data.dataset.holdout."
+            )
         self.close({"": [self.root / images, self.root]}, missing)
 
     def _part(self, part: str, prefix: str) -> None:
