@@ -9,7 +9,7 @@ from typing import Any
 from rsvlm.data.datasets.changechat import FILES, PROMPTS
 from rsvlm.data.sample import Sample, Turn
 from rsvlm.data.scenes.export.format import Expected, Format, Splits, save
-from rsvlm.data.scenes.export.levir import number
+from rsvlm.data.scenes.export.levir import captions, number
 
 _FOLLOW = (
     "If changes have occurred, count the number of road and building changes separately.",
@@ -43,7 +43,7 @@ def talk(sample: Sample) -> dict[str, list[Pair]]:
     yes = "Yes" if changed else "No"
     asked = [t for t in sample.turns if t.kind == "open"]
     return {
-        "caption": [(PROMPTS["caption"], sample.texts[0])],
+        "caption": [(PROMPTS["caption"], captions(sample)[0])],
         "binary": [(PROMPTS["binary"], yes)],
         "count": [(PROMPTS["count"], count)],
         "location": [(PROMPTS["location"], where if changed else "No change has occurred.")],
@@ -51,7 +51,7 @@ def talk(sample: Sample) -> dict[str, list[Pair]]:
         "dialogue": [
             (PROMPTS["binary"], yes),
             (_FOLLOW[0], count),
-            (_FOLLOW[1], sample.texts[0]),
+            (_FOLLOW[1], captions(sample)[0]),
         ],
     }
 
@@ -103,7 +103,7 @@ def write(out: Path, splits: Splits) -> Expected:
                 save(image, out / "images" / path)
             said = talk(sample)
             if split == "train":
-                for text in sample.texts:
+                for text in captions(sample):
                     add("train", sample, "caption", [(PROMPTS["caption"], text)], names)
                 for kind in ("binary", "count", "location", "open", "dialogue"):
                     add("train", sample, kind, said[kind], names)
@@ -132,7 +132,7 @@ def _test(
         {
             "image_A": names[0],
             "image_B": names[1],
-            "captions": list(sample.texts),
+            "captions": captions(sample),
             "changeflag": flag,
         }
     )
@@ -140,7 +140,7 @@ def _test(
         Sample(
             sample.images,
             layout="before_after",
-            texts=list(sample.texts),
+            texts=captions(sample),
             turns=to_turns("caption", said["caption"]),
             meta={"id": name, "changeflag": flag, "image": name},
         )

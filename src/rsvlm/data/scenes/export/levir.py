@@ -21,6 +21,11 @@ def number(index: int) -> int:
     return 1 + index + index // 3
 
 
+def captions(sample: Sample) -> list[str]:
+    """Its captions; of an unchanged pair the five published sentences are said, and no others."""
+    return list(sample.texts) if sample.meta["changeflag"] else sorted(NO_CHANGE)
+
+
 def change_map(sample: Sample) -> np.ndarray:
     """[H, W] uint8 map of changed roads (1) and buildings (2)."""
     before, after = sample.semantic
@@ -54,11 +59,9 @@ class Write:
                 for date, image in zip("AB", sample.images, strict=True):
                     save(image, folder / date / name)
                 flag = sample.meta["changeflag"]
-                # Of unchanged pairs the five published sentences are said, and no others.
-                texts = sample.texts if flag else sorted(NO_CHANGE)
                 said = records.add(
-                    name, split, texts, lead=" ", filepath=split, changeflag=flag
-                )  # fmt: skip
+                    name, split, captions(sample), lead=" ", filepath=split, changeflag=flag
+                )
                 meta = {"id": name, "changeflag": flag, "changeflag_from": "file"}
                 if self.masks:
                     mask = change_map(sample)
