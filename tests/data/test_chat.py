@@ -76,6 +76,9 @@ TALK = (
     ask("how many planes ?", ()),
     say("two planes"),
 )
+# ChangeChat's later questions.
+COUNT = "If changes have occurred, count the number of road and building changes separately."
+DESCRIBE = "Based on the above analysis, please describe the changes of these two images in detail."
 
 
 def learnt(batch, row, tokenizer):
@@ -237,6 +240,25 @@ def test_the_published_cut_of_deltavlm_loses_the_question(tokenizer):
     assert batch.input_ids.shape == (1, 8) and batch.labels[0].tolist()[:6] == [-100] * 6
 
 
+def test_the_released_dialogue_loses_its_last_six_words_as_published(tokenizer):
+    # Of hanlinwu/DeltaVLM's template, 56 words: measured on the published processor.
+    talk = (
+        ask("Please judge whether these two images have changed. Please answer yes or no."),
+        say("Yes"),
+        ask(COUNT, ()),
+        say("No roads has changed, and no buildings has changed."),
+        ask(DESCRIBE, ()),
+        say("A road is built."),
+    )
+    options = {"format": "qa", "clean": "blip"}
+    whole = ChatCollate(tokenizer, **options)([item(*talk)])
+    assert len(whole.prompts[0].split()) == 56 and whole.truncated == 0
+    cut = ChatCollate(tokenizer, truncation="published", max_words=50, **options)([item(*talk)])
+    assert whole.prompts[0] == cut.prompts[0] + " of these two images in detail"
+    ours = ChatCollate(tokenizer, max_words=50, **options)([item(*talk)])
+    assert ours.prompts[0].endswith("of these two images in detail") and ours.truncated == 1
+
+
 def test_blip_cleaning_is_the_published_one():
     said = "Roads: ['top-left'] Buildings: []."
     assert blip_text(said) == "roads ['top-left'] buildings []"
@@ -307,12 +329,61 @@ def test_questions_on_objects_outside_of_the_crop_are_left_out_and_counted(token
     made.lost = (7,)
     with pytest.raises(SampleError, match="1 lost their objects"):
         ChatCollate(tokenizer)([made])
+    made.stored = [Instance(7, "plane", box=(0, 0, 2, 2), mask=np.ones((4, 4), bool))]
+    asked = ChatCollate(tokenizer, generation=True)([made])
+    assert len(asked) == 1 and asked.lost == 0
+    ((target,),) = asked.targets
+    assert target.box == (0, 0, 2, 2) and target.mask is None
+
+
+def test_one_unusable_sample_is_skipped_and_counted(tokenizer):
+    good, bad = item(*TALK), item(ask("what ?"), ask("why ?", ()), index=8)
+    batch = ChatCollate(tokenizer)([good, bad, item(index=9)])
+    assert len(batch) == 1 and len(batch.skipped) == 2
+    assert "'8.png' of 'made'" in batch.skipped[0] and "two questions" in batch.skipped[0]
+    assert "'9.png' of 'made': it has no turns" in batch.skipped[1]
+
+
+@pytest.mark.parametrize("kind", ["metaspace", "bytes"])
+def test_answers_are_found_in_every_kind_of_tokenizer(kind):
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    inner = Tokenizer(models.BPE(unk_token="<unk>"))
+    marks = ["<unk>", "<s>", "</s>", "<image>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet() if kind == "bytes" else []
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=marks, show_progress=False, initial_alphabet=alphabet
+    )
+    if kind == "bytes":
+        inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        inner.decoder = decoders.ByteLevel()
+    else:
+        inner.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+        inner.decoder = decoders.Metaspace(prepend_scheme="always")
+    said = ["two planes are near a pond", "an airport with runways", "USER: ASSISTANT: what is it"]
+    inner.train_from_iterator(said * 20, trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
+    turns = (ask("what is it"), say(said[0]), ask("what is near", ()), say(said[1]))
+    for form in ("vicuna_v1", "llama2", "plain"):
+        options = {"format": form, "image_token_id": 3, "system": "", "pad_id": 0}
+        batch = ChatCollate(tokenizer, **options)([item(*turns)])
+        learnt_ids = batch.labels[0][batch.labels[0] != -100].tolist()
+        ends = [k for k, i in enumerate(learnt_ids) if i == 2]
+        assert len(ends) == 2 and ends[-1] == len(learnt_ids) - 1
+        parts = [learnt_ids[: ends[0]], learnt_ids[ends[0] + 1 : ends[1]]]
+        assert [tokenizer.decode(part).strip() for part in parts] == said[:2]
+        prompt = ChatCollate(tokenizer, generation=True, **options)([item(*turns)])
+        start = prompt.input_ids.shape[1]
+        assert batch.input_ids[0, :start].tolist() == prompt.input_ids[0].tolist()
 
 
 @pytest.mark.parametrize(
     ("turns", "words"),
     [
-        ([], "has no turns"),
+        ([], "it has no turns"),
         ([ask("what ?"), ask("why ?", ())], "two questions"),
         ([ask("what ?")], "no answer"),
         ([ask("what ?"), say("yes"), say("no")], "without its question"),

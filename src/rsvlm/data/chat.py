@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 
 from rsvlm.data.chat_batch import ChatBatch, padded
 from rsvlm.data.formats import Dialogue, Format, dialogues, paired, prompt_format
-from rsvlm.data.sample import SampleError
+from rsvlm.data.sample import Instance, SampleError
 from rsvlm.data.tokens import IGNORE, Encoder
 from rsvlm.data.view import Item, Skipped
 from rsvlm.data.writer import Writer, Written
@@ -54,7 +54,7 @@ class ChatCollate:
         generation: leave the last answer to the model and pad left.
         image_token_id: the id at an image's place; None for images that come as a prefix.
         image_tokens: ids at an image's place: a number, or a function of the image [3, H, W].
-        max_length: longest row in tokens, images included.
+        max_length: longest row in tokens, with those at images' places; a prefix comes on top.
         max_prompt: longest prompt in tokens.
         max_answer: longest answer in tokens.
         max_words: longest prompt in words.
@@ -129,9 +129,10 @@ class ChatCollate:
     def __call__(self, items: Sequence[Item | Skipped]) -> ChatBatch:
         """Collates what a `View` gives.
 
+        A sample without dialogue, or whose turns are out of order, is skipped and counted.
+
         Raises:
-            SampleError: a sample without dialogue, turns out of order, images of several sizes, or
-                nothing left of a training batch.
+            SampleError: images of several sizes, or nothing left of a training batch.
         """
         return ChatBatch(**self.fields(*self.rows(items)))
 
@@ -145,7 +146,11 @@ class ChatCollate:
                 skipped.append(item.reason)
                 continue
             skipped.extend(item.skipped)
-            kept, gone = self._choose(item)
+            try:
+                kept, gone = self._choose(item)
+            except SampleError as error:
+                skipped.append(f"{_who(item)}: {error}")
+                continue
             lost += gone
             for dialogue in kept:
                 try:
@@ -169,8 +174,9 @@ class ChatCollate:
                 if item.sample.texts
                 else ("is this a data set of dialogues?")
             )
-            raise SampleError(f"{_who(item)} has no turns; {hint}.")
-        gone = set(item.lost)
+            raise SampleError(f"it has no turns; {hint}.")
+        # A model is asked all the same, and measured on the image as stored.
+        gone = set() if self.generation else set(item.lost)
         whole = [d for d in found if not any(gone & set(turn.instance_ids) for turn in d)]
         lost = len(found) - len(whole)
         if self.kinds is not None:
@@ -235,6 +241,7 @@ class ChatCollate:
             "instructions": instructions,
             "instruction_ids": read,
             "instruction_mask": read_mask,
+            "targets": [_spoken_of(row) for row in rows],
             "kinds": [asked.kind for asked, _ in ends],
             "index": torch.tensor([row.item.index for row in rows], dtype=torch.long),
             "ids": [str(row.item.sample.meta.get("id", row.item.index)) for row in rows],
@@ -290,6 +297,14 @@ def _images(rows: Sequence[Row]) -> tuple[torch.Tensor, list[tuple[int, ...]]]:
 
 def _format(format: str | Format) -> Format:
     return prompt_format(format) if isinstance(format, str) else format
+
+
+def _spoken_of(row: Row) -> list[Instance]:
+    """The instances of the last answer as stored, without their masks."""
+    said = row.written.pairs[-1][1]
+    known = {i.id: i for i in row.item.stored or row.item.sample.instances}
+    ids = said.instance_ids if said is not None else ()
+    return [replace(known[i], mask=None) for i in ids if i in known]
 
 
 def _kind(dialogue: Dialogue) -> str | None:

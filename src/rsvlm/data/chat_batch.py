@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 
 from rsvlm.data.geometry import Geometry
-from rsvlm.data.sample import SampleError
+from rsvlm.data.sample import Instance, SampleError
 
 
 @dataclass(slots=True)
@@ -25,6 +25,8 @@ class ChatBatch:
         prompts: what is asked, as written with history, without marks.
         answers: the last answer of each dialogue, "" where there is none.
         references: all right answers of each dialogue: its last answer, or all captions.
+        targets: for each dialogue the instances that its last answer speaks of, in pixels of the
+            image as stored, without masks.
         instructions: what a Q-Former reads.
         instruction_ids: [B, T] long and
         instruction_mask: [B, T] long, of a Q-Former's tokenizer; None without one.
@@ -45,6 +47,7 @@ class ChatBatch:
     prompts: list[str]
     answers: list[str]
     references: list[list[str]]
+    targets: list[list[Instance]]
     instructions: list[str]
     instruction_ids: torch.Tensor | None
     instruction_mask: torch.Tensor | None
