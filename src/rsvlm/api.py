@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from rsvlm.ask import Writes, ask
 from rsvlm.checkpoints import zoo
 from rsvlm.checkpoints.clip_facts import check_row
 from rsvlm.checkpoints.load import dialects_of, load_contents
@@ -107,23 +108,29 @@ def predict(
     """Ask a model about a picture.
 
     For a CLIP, the prompt is a list of texts, or one string with `;` between them, and the answer
-    is the text that fits best, with the probabilities of all (softmax of the scaled cosines).
+    is the text that fits best, with the probabilities of all (softmax of the scaled cosines). A
+    model that writes is asked the prompt, and its answer's score is said in its own docstring; a
+    change captioner takes two dates and an empty prompt.
 
     Args:
         model: as `rsvlm.load` gives it.
-        images: a PIL image, a uint8 [3, H, W] tensor, a path, or a list of one of them.
-        prompt: the candidate texts.
-        history: earlier turns of a dialogue; a CLIP has none.
+        images: a PIL image, a uint8 [3, H, W] tensor, a path, or a list of them.
+        prompt: the question; for a CLIP, the candidate texts.
+        history: earlier turns of a dialogue, whose first question showed the images; a CLIP has
+            none.
 
     Raises:
         UserError: no candidates, several pictures, a dialogue, or a model without this form.
         SampleError: a picture that cannot be used.
     """
+    pictures = [images] if isinstance(images, AnyPicture) else list(images)
+    if isinstance(model, Writes):
+        question = prompt if isinstance(prompt, str) else "; ".join(prompt)
+        return ask(model, [_picture(picture) for picture in pictures], question, history)
     if not isinstance(model, CLIP):
         raise UserError(f"predict does not know how to ask a {type(model).__name__}.")
     if history:
         raise UserError("a CLIP compares pictures with texts and holds no dialogue; drop history.")
-    pictures = [images] if isinstance(images, AnyPicture) else list(images)
     if len(pictures) != 1:
         raise UserError(f"a CLIP is asked about one picture at a time, not {len(pictures)}.")
     texts = prompt.split(";") if isinstance(prompt, str) else list(prompt)

@@ -14,7 +14,11 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import ConfigCompositionException, OverrideParseException
+from hydra.errors import (
+    ConfigCompositionException,
+    InstantiationException,
+    OverrideParseException,
+)
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -42,8 +46,15 @@ def entry(main: Callable[[], Any]) -> None:
         sys.argv[1:] = command_line(sys.argv[1:], CONF)
         main()
     except (UserError, ConfigCompositionException, OverrideParseException) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(f"error: {error}")
+    except InstantiationException as error:
+        # What Hydra builds raises inside of its own error.
+        cause: BaseException | None = error
+        while isinstance(cause, InstantiationException):
+            cause = cause.__cause__
+        if isinstance(cause, UserError):
+            sys.exit(f"error: {cause}")
+        raise
 
 
 def check(cfg: DictConfig) -> int:
@@ -135,7 +146,9 @@ def build_model(cfg: DictConfig) -> Any:
         fresh = tuple(cfg.init_new)
         if cfg.init and cfg.model.get("peft", "none") != "none":
             fresh += ("peft",)  # what is tuned is new by definition
-        print(checkpoints.load(model, cfg.ckpt or cfg.init, new=fresh))
+        # A tower with a file of its own has its weights already.
+        towers = [name for name, part in model.named_children() if getattr(part, "weights", None)]
+        print(checkpoints.load(model, cfg.ckpt or cfg.init, new=fresh, towers=towers))
     return model
 
 
@@ -271,11 +284,13 @@ def evaluate(cfg: DictConfig, out: Path | None = None) -> dict[str, float]:
 
 
 def predict(cfg: DictConfig, out: Path | None = None) -> Any:
-    """Asks a model about a picture, or looks through a folder for a text."""
+    """Asks a model about pictures, holds a dialogue, or looks through a folder for a text."""
     from rsvlm.api import predict as ask
     from rsvlm.api import search
+    from rsvlm.ask import Writes
 
     check(cfg)
+    settle_words(cfg, out or Path(HydraConfig.get().runtime.output_dir))
     model = build_model(cfg).eval()
     if cfg.gallery:
         answer = search(model, cfg.gallery, cfg.text or cfg.prompt)
@@ -283,17 +298,43 @@ def predict(cfg: DictConfig, out: Path | None = None) -> Any:
             print(f"{score:8.4f}  {name}")
         return answer
     pictures = [p for p in (cfg.image, cfg.before, cfg.after) if p]
-    if not pictures or not (cfg.prompt or cfg.text):
+    prompt = cfg.prompt or cfg.text or ""
+    writes = isinstance(model, Writes)
+    if not pictures or not (prompt or writes):
         raise UserError(
-            'give a picture and a question, image=a.png prompt="an airport; a beach", or a folder '
-            'and a text, gallery=<folder> text="two runways".'
+            'give a picture and a question, image=a.png prompt="an airport; a beach" (before= and '
+            "after= for two dates), or a folder and a text, gallery=<folder> "
+            'text="two runways".'
         )
-    answer = ask(model, pictures, cfg.prompt or cfg.text)
+    if writes and not prompt and hasattr(model, "lm"):
+        return dialogue(model, pictures)
+    answer = ask(model, pictures, prompt)
     for text, score in answer.candidates:
         print(f"{score:8.4f}  {text}")
     if not answer.candidates:
         print(answer.text)
     return answer
+
+
+def dialogue(model: Any, pictures: list[str]) -> Any:
+    """Questions from standard input, one a line, each with all that was said before it."""
+    from rsvlm.api import predict as ask
+    from rsvlm.data.sample import Turn
+
+    print("Ask; an empty line ends.")
+    history: list[Turn] = []
+    answer = None
+    while True:
+        try:
+            question = input("> ").strip()
+        except EOFError:
+            question = ""
+        if not question:
+            return answer
+        answer = ask(model, pictures, question, history)
+        print(answer.text)
+        shown = () if history else tuple(range(len(pictures)))
+        history += [Turn("user", question, shown), Turn("assistant", answer.text)]
 
 
 # Behind the verbs ---------------------------------------------------------------------------

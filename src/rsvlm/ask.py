@@ -1,0 +1,80 @@
+"""One question to a model that writes, about pictures, with what was said before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+
+from rsvlm.data.change import ChangeCollate
+from rsvlm.data.sample import Answer, Layout, Picture, Sample, Turn
+from rsvlm.data.view import Item, View
+from rsvlm.errors import UserError
+
+
+@runtime_checkable
+class Writes(Protocol):
+    """A model that answers in words."""
+
+    def collate(self, training: bool) -> Any:
+        """From samples to its batches."""
+        ...
+
+    def preprocess(self) -> Any:
+        """Its evaluation transform."""
+        ...
+
+    def generate(self, batch: Any, **options: Any) -> list[Answer]:
+        """An answer to each sample of a batch."""
+        ...
+
+
+def ask(
+    model: Any, pictures: Sequence[Picture], prompt: str = "", history: Sequence[Turn] = ()
+) -> Answer:
+    """The model's answer.
+
+    Args:
+        model: a model of the zoo that writes.
+        pictures: what is shown; before and after for a model of two dates.
+        prompt: the question; a captioner takes none.
+        history: earlier turns, the pictures shown with the first question.
+
+    Raises:
+        UserError: a question where the model takes none, none where it needs one, or a number of
+            pictures that it does not take.
+    """
+    collate = model.collate(training=False)
+    captioner = isinstance(collate, ChangeCollate)
+    if captioner:
+        if prompt.strip() or history:
+            raise UserError(
+                f"a {type(model).__name__} describes what changed and takes no question: leave "
+                "prompt= out."
+            )
+        if len(pictures) != 2:
+            raise UserError(
+                f"a {type(model).__name__} compares two dates, before= and after=; "
+                f"{len(pictures)} picture(s) were given."
+            )
+    elif not prompt.strip():
+        raise UserError('the question is empty: give prompt="What has changed?".')
+    layout: Layout = "before_after" if len(pictures) == 2 else "single"
+    if len(pictures) > 2:
+        layout = "interleaved"
+    shown = any(turn.image_ids for turn in history)
+    turns = list(history)
+    if not captioner:
+        turns.append(Turn("user", prompt, () if shown else tuple(range(len(pictures)))))
+    sample = Sample(list(pictures), layout=layout, turns=turns, meta={"id": "the question"})
+    view = View([sample], model.preprocess(), training=False, caption="all")
+    item = view[(0, 0)]
+    if not isinstance(item, Item):
+        raise UserError(item.reason)
+    batch = collate([item])
+    if not len(batch):
+        raise UserError(f"the question cannot be asked: {'; '.join(batch.skipped)}")
+    device = next(model.parameters()).device
+    with torch.no_grad():
+        return model.generate(batch.to(device))[0]
