@@ -12,7 +12,10 @@ from typing import Any
 from rsvlm.errors import UserError, near
 
 #: The files of this folder; each has `BUILDERS` (option to builder) and `ROWS`.
-FILES = ("georsclip", "skyclip", "remoteclip", "gaia_clip", "openai_clip", "deltavlm")
+FILES = (
+    *("georsclip", "skyclip", "remoteclip", "gaia_clip", "openai_clip"),
+    *("deltavlm", "mmodalcc", "rsiccformer", "chg2cap"),
+)
 
 
 def builders() -> dict[str, partial[Any]]:

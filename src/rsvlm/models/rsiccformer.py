@@ -21,6 +21,7 @@ the three `fc_alpha` are stored and never used; the table drops them.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -34,8 +35,9 @@ from rsvlm.checkpoints.change_keys import (
     resnet_tower,
 )
 from rsvlm.checkpoints.dialects import Dialect, Target
+from rsvlm.checkpoints.zoo import Row
 from rsvlm.data.vocabulary import Vocabulary
-from rsvlm.encoders.resnet import ResNet
+from rsvlm.encoders.resnet import ConvStem, ResNet
 from rsvlm.nn.change_attention import CrossLayer, Fusion, GridPositions, reset_encoder
 from rsvlm.nn.change_captioner import ChangeCaptioner, vocabulary_size
 from rsvlm.nn.change_decoder import CaptionDecoder
@@ -145,7 +147,7 @@ class RSICCformer(ChangeCaptioner):
 
 
 def rsiccformer(
-    vocab_size: int, *, device: torch.device | str | None = None, **options: Any
+    vocab_size: int | None = None, *, device: torch.device | str | None = None, **options: Any
 ) -> RSICCformer:
     """RSICCformer at its published size, with random weights and a tower that does not learn.
 
@@ -156,6 +158,22 @@ def rsiccformer(
     """
     with torch.device(device or torch.get_default_device()):
         return RSICCformer(ResNet(trained_from=None), vocab_size, **options)
+
+
+def rsiccformer_tiny(
+    vocab_size: int | None = None, *, device: torch.device | str | None = None, **options: Any
+) -> RSICCformer:
+    """An RSICCformer that learns in minutes on two cores, for the generated world's pairs.
+
+    Args:
+        vocab_size: words.
+        device: where to build; `meta` makes no weights.
+        **options: see `RSICCformer`.
+    """
+    sizes: dict[str, Any] = {"dim": 64, "heads": 4, "layers": 2, "grid": 8, "decoder_heads": 4}
+    rates = {"encoder_dropout": 0.1, "dropout": 0.1, "image_size": 64}
+    with torch.device(device or torch.get_default_device()):
+        return RSICCformer(ConvStem((24, 48, 64)), vocab_size, **(sizes | rates | options))
 
 
 _DECODER = "decoder.transformer.layers.{}."
@@ -183,3 +201,6 @@ RSICCFORMER = Dialect(
     pickled=True,
 )
 RSICCformer.dialects = (RSICCFORMER,)
+
+BUILDERS = {"rsiccformer": partial(rsiccformer), "rsiccformer_tiny": partial(rsiccformer_tiny)}
+ROWS: tuple[Row, ...] = ()
