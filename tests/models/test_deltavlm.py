@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from golden_case import read_case
@@ -17,7 +18,7 @@ from rsvlm.checkpoints.load import load_contents
 from rsvlm.checkpoints.read import unwrap
 from rsvlm.checkpoints.resolve import Source
 from rsvlm.data.chat import ChatCollate
-from rsvlm.data.sample import Sample, Turn
+from rsvlm.data.sample import Sample, SampleError, Turn
 from rsvlm.data.view import Item
 from rsvlm.encoders.tokenizers import words_of
 from rsvlm.errors import UserError
@@ -69,7 +70,8 @@ def of_case(config, **bridge):
 @pytest.mark.parametrize("variant", ["released", "bypass"])
 def test_deltavlm_equals_the_published_code(tmp_path, variant):
     case = read_case(CASE)
-    model = of_case(case.spec["config"], variant=variant).eval()
+    positions = case.spec["state"]["Qformer.bert.embeddings.position_embeddings.weight"][0]
+    model = of_case(case.spec["config"], variant=variant, positions=positions).eval()
     torch.save({"model": case.state(), "epoch": 3, "config": {}}, tmp_path / "checkpoint_best.pth")
     report = checkpoints.load(model, tmp_path / "checkpoint_best.pth", towers=["lm"])
     assert report.dialect == "DeltaVLM" and not report.fresh
@@ -103,14 +105,12 @@ def test_deltavlm_equals_the_published_code(tmp_path, variant):
 def tiny(seed=0, vision=None, lm=None, **bridge):
     torch.manual_seed(seed)
     sizes = {"image_size": 28, "dim": 32, "depth": 3, "heads": 4, **(vision or {})}
-    model = deltavlm(
+    return deltavlm(
         vision=sizes,
-        bridge={**SIZES, "vocab_size": 600, "csrm_dropout": 0.0, **bridge},
+        bridge={**SIZES, "words": WORDS, "csrm_dropout": 0.0, **bridge},
         lm={"size": "tiny", "words": WORDS, "special": "instructblip", **(lm or {})},
         train_blocks=2,
     )
-    model.bridge.tokenizer = model.lm.tokenizer
-    return model
 
 
 QUESTION = "Please describe the changes."
@@ -227,6 +227,39 @@ def test_legacy_mismatch_trains_without_and_generates_with_csrm():
     with torch.no_grad():
         data = batch(model)
         assert not torch.allclose(model.train().see(data), model.eval().see(data))
+
+
+def test_a_mask_head_learns_beside_the_answers_and_fills_masks():
+    from rsvlm.data.geometry import identity
+    from rsvlm.losses.change_mask import AnswerAndMaskLoss
+    from rsvlm.nn.mask_branch import MaskBranch
+
+    model = tiny()
+    model.mask_head = MaskBranch(bases=16, widths=(16, 8), window=3, size=16)
+    rows = [item(n, "no change") for n in range(3)]
+    with pytest.raises(SampleError, match=r"has no change mask.*mask_head=null"):
+        model.collate(training=True)(rows)
+    for n, row in enumerate(rows):
+        mask = np.zeros((28, 28), np.uint8)
+        mask[: 7 * n] = 2
+        row.sample.meta["change_mask"] = mask
+    data = model.collate(training=True)(rows)
+    assert data.change_mask.dtype == torch.bool and data.change_mask.sum() == 3 * 7 * 28
+    outputs = model.train()(data)
+    losses = AnswerAndMaskLoss(weight=0.5)(outputs, data)
+    assert set(losses) == {"answer", "change_mask"}
+    # Computed once: the answers do not notice the head.
+    torch.testing.assert_close(losses["answer"], loss_of(outputs))
+    losses["change_mask"].backward()
+    got = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None}
+    assert got == {"mask_head", "bridge", "vision"}
+    for stored in (False, True):
+        data = model.collate(training=False)(rows)
+        if stored:
+            data.geometry = [(identity(40, 56).resize(28, 28),) * 2] * 3
+        answers = model.generate(data, max_new_tokens=2, num_beams=1)
+        assert all(len(a.masks) == 1 and a.masks[0].dtype == bool for a in answers)
+        assert {a.masks[0].shape for a in answers} == {(40, 56) if stored else (28, 28)}
 
 
 # The published file ---------------------------------------------------------------------------
@@ -376,7 +409,9 @@ def test_bad_input_says_what_to_do():
     with pytest.raises(UserError, match="leaves room for"):
         model.generate(data, max_new_tokens=600)
     data.input_ids = data.input_ids.repeat(1, 120)
-    data.attention_mask, data.labels = (x.repeat(1, 120) for x in (data.attention_mask, data.labels))
+    data.attention_mask, data.labels = (
+        x.repeat(1, 120) for x in (data.attention_mask, data.labels)
+    )
     with pytest.raises(UserError, match=r"window of 512.*max_length=512"):
         model.generate(data)
 

@@ -23,6 +23,7 @@ SCALARS: dict[str, str] = {
     "siglip": "pairwise sigmoid loss",
     "caption": "cross entropy of a caption's words",
     "answer": "cross entropy of an answer's tokens",
+    "change_mask": "binary cross entropy of a change mask's pixels",
     "logit_scale": "the temperature's inverse, after exp",
     "logit_bias": "bias of the pairwise sigmoid loss",
     "lr": "learning rate of the first parameter group",

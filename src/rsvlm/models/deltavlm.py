@@ -15,7 +15,7 @@ projections and a temperature of a contrastive loss that it does not compute (`v
 last layer has no influence on the output and gets no gradient here as there.
 
 Recipe (the published configuration): from InstructBLIP's `instruct_blip_vicuna7b_trimmed.pth`
-(`init_new=[csrm,vision.blocks.37,vision.blocks.38]`, the two blocks staying EVA's), AdamW with
+(`init_new=[bridge.csrm,vision.blocks.37,vision.blocks.38]`: the blocks stay EVA's), AdamW with
 betas (0.9, 0.999), weight decay 0.05 but on biases and norms, learning rate 1e-5 with 1,000 steps
 of warm-up from 1e-8 and a cosine over 50 epochs, batch 12, float16 autocast, no clipping, no
 augmentation, early stopping after 10 epochs without a gain in BLEU-4.
@@ -37,25 +37,25 @@ language weights of LLaVA-1.5-7B under Vicuna's name; those are other weights.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from rsvlm.checkpoints.deltavlm_keys import deltavlm_dialect
 from rsvlm.checkpoints.dialects import Dialect
 from rsvlm.checkpoints.zoo import Row
+from rsvlm.data.change_chat import ChangeChatCollate
 from rsvlm.data.chat import ChatCollate
+from rsvlm.data.sample import Answer
 from rsvlm.data.transforms import Squash
 from rsvlm.encoders.eva import EvaViT, eva_g
 from rsvlm.encoders.language import LanguageModel
-from rsvlm.encoders.tokenizers import as_bert, load_tokenizer, word_tokenizer
 from rsvlm.errors import UserError, near
-from rsvlm.nn.csrm import CSRM
-from rsvlm.nn.qformer import QFormer
+from rsvlm.nn.delta_qformer import DeltaQFormer
 from rsvlm.nn.vlm import VisionLanguage
 
 #: The published evaluation: five beams, at most 256 tokens with the start token.
@@ -72,110 +72,6 @@ LIMITS: dict[str, Any] = {"max_prompt": 128, "max_answer": 256}
 CUTS: dict[str, Any] = {"truncation": "published", "max_words": 50}
 
 
-class DeltaQFormer(nn.Module):
-    """Tokens of two dates and an instruction to embeddings of a language model.
-
-    Args:
-        dim_in: width of the vision tokens.
-        dim_out: width of the language model.
-        variant: of CSRM.
-        legacy_mismatch: of CSRM.
-        csrm_dropout: of CSRM's `released` form.
-        tokenizer: of the instruction, or the folder or `hf://` place of BERT's.
-        words: a vocabulary (see `encoders.tokenizers.word_list`); builds a tokenizer that needs no
-            download and sets `vocab_size`.
-        queries, dim, layers, heads, hidden, cross_every, vocab_size, positions, dropout: see
-            `QFormer`.
-    """
-
-    joint = True
-
-    def __init__(
-        self,
-        dim_in: int,
-        dim_out: int,
-        *,
-        variant: str = "released",
-        legacy_mismatch: bool = False,
-        csrm_dropout: float = 0.5,
-        tokenizer: Any = None,
-        words: str | Sequence[str] | None = None,
-        queries: int = 32,
-        dim: int = 768,
-        layers: int = 12,
-        heads: int = 12,
-        hidden: int = 3072,
-        cross_every: int = 2,
-        vocab_size: int = 30523,
-        positions: int = 512,
-        dropout: float = 0.1,
-    ) -> None:
-        super().__init__()
-        self._tokenizer = tokenizer
-        if words is not None:
-            self._tokenizer = word_tokenizer(words)
-            vocab_size = len(self._tokenizer)
-        self.norm = nn.LayerNorm(dim_in)
-        self.csrm = CSRM(
-            dim_in, variant=variant, dropout=csrm_dropout, legacy_mismatch=legacy_mismatch
-        )
-        self.qformer = QFormer(
-            dim_in,
-            queries=queries,
-            dim=dim,
-            layers=layers,
-            heads=heads,
-            hidden=hidden,
-            cross_every=cross_every,
-            vocab_size=vocab_size,
-            positions=positions,
-            dropout=dropout,
-        )
-        self.proj = nn.Linear(self.qformer.dim, dim_out)
-
-    @property
-    def tokenizer(self) -> Any:
-        """The instruction's tokenizer, read when it is first needed.
-
-        Raises:
-            UserError: nothing says where it is, or it has more words than the Q-Former.
-        """
-        if self._tokenizer is None:
-            raise UserError(
-                "the Q-Former has no tokenizer: give model.bridge.tokenizer="
-                "hf://google-bert/bert-base-uncased, or a folder with it."
-            )
-        if isinstance(self._tokenizer, str | Path):
-            self._tokenizer = as_bert(load_tokenizer(self._tokenizer))
-        if len(self._tokenizer) > self.qformer.vocab_size:
-            raise UserError(
-                f"the Q-Former's tokenizer has {len(self._tokenizer)} words, the Q-Former "
-                f"{self.qformer.vocab_size}: give model.bridge.vocab_size={len(self._tokenizer)}, "
-                "or the tokenizer of its weights."
-            )
-        return self._tokenizer
-
-    def change_tokens(self, features: Tensor) -> Tensor:
-        """CSRM's output [B, 2 * T, dim_in] for tokens [B, 2, T, dim_in]."""
-        return self.csrm(self.norm(features))
-
-    def forward(
-        self,
-        features: Tensor,
-        instruction_ids: Tensor | None = None,
-        instruction_mask: Tensor | None = None,
-    ) -> Tensor:
-        """Embeddings [B, queries, dim_out].
-
-        Args:
-            features: [B, 2, T, dim_in], before and after.
-            instruction_ids: [B, L], padded on the right; None asks nothing.
-            instruction_mask: [B, L], 1 where a token is.
-        """
-        changes = self.change_tokens(features)
-        return self.proj(self.qformer(changes, instruction_ids, instruction_mask))
-
-
 class DeltaVLM(VisionLanguage):
     """See the head of this file.
 
@@ -188,6 +84,8 @@ class DeltaVLM(VisionLanguage):
         eval_style: of generation; as published it is another one.
         published_cuts: cut prompts as published.
         chat: further options of `ChatCollate`.
+        mask_head: a `MaskBranch` that learns change masks beside the answers and fills
+            `Answer.masks`; None for none, as in the paper.
         generation: options of `generate` where they differ from `GENERATION`.
     """
 
@@ -202,10 +100,12 @@ class DeltaVLM(VisionLanguage):
         eval_style: str = "eval",
         published_cuts: bool = False,
         chat: Mapping[str, Any] | None = None,
+        mask_head: nn.Module | None = None,
         generation: Mapping[str, Any] | None = None,
     ) -> None:
         vision.freeze(train_last=train_blocks)
         super().__init__(vision, bridge, lm, generation={**GENERATION, **(generation or {})})
+        self.mask_head = mask_head
         self._chat = {
             training: {**prompt_options(style, published=published_cuts), **(chat or {})}
             for training, style in ((True, prompt_style), (False, eval_style))
@@ -213,7 +113,8 @@ class DeltaVLM(VisionLanguage):
 
     def collate(self, training: bool) -> ChatCollate:
         """From samples to a batch: padded right with answers, or left up to the answer."""
-        return ChatCollate(
+        kind = ChatCollate if self.mask_head is None else ChangeChatCollate
+        return kind(
             self.lm.tokenizer,
             qformer=self.bridge.tokenizer,
             generation=not training,
@@ -223,6 +124,42 @@ class DeltaVLM(VisionLanguage):
     def preprocess(self) -> Squash:
         """Resizes both dates; normalisation is the tower's own."""
         return Squash(self.image_size)
+
+    def forward(self, batch: Any, features: Tensor | None = None) -> dict[str, Tensor]:
+        """Logits of the answers' tokens, and `change_logits` [B, S, S] from a mask head.
+
+        See `VisionLanguage.forward`.
+        """
+        if self.mask_head is None:
+            return super().forward(batch, features)
+        tokens = self.tokens(batch, features)
+        read = self.place(batch, self.join(batch, tokens))
+        outputs = self.lm(read.inputs_embeds, read.attention_mask, read.labels)
+        return {**outputs, "change_logits": self.draw(batch, tokens)}
+
+    def draw(self, batch: Any, tokens: Tensor) -> Tensor:
+        """The mask head's logits [B, S, S] from the tower's tokens [N, T, D]."""
+        rows = torch.tensor(batch.image_rows, dtype=torch.long, device=tokens.device)
+        return cast(nn.Module, self.mask_head)(self.bridge.norm(tokens)[rows])
+
+    def generate(self, batch: Any, features: Tensor | None = None, **options: Any) -> list[Answer]:
+        """See `VisionLanguage.generate`; a mask head adds one mask to each answer.
+
+        It is of the size of the image as stored where the batch says the geometry, else of the
+        model's image size.
+        """
+        answers = super().generate(batch, features, **options)
+        if self.mask_head is None:
+            return answers
+        with torch.no_grad():
+            logits = self.draw(batch, self.tokens(batch, features)).float()
+        size = (self.image_size, self.image_size)
+        masks = F.interpolate(logits[:, None], size, mode="bilinear", align_corners=False)[:, 0] > 0
+        for i, answer in enumerate(answers):
+            mask = masks[i].cpu().numpy()
+            geometry = batch.geometry[i]
+            answer.masks = [geometry[0].inverse().map(mask) if geometry else mask]
+        return answers
 
     @property
     def variant(self) -> str:

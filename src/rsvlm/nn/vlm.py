@@ -106,11 +106,18 @@ class VisionLanguage(nn.Module):
         Returns:
             [B, P, dim] from a joint bridge, else for each dialogue [P, dim], P its own.
         """
+        return self.join(batch, self.tokens(batch, features))
+
+    def tokens(self, batch: Any, features: Tensor | None = None) -> Tensor:
+        """The tower's tokens [N, T, D] of the batch's images.
+
+        Args:
+            batch: see above.
+            features: see `see`.
+        """
         if features is None:
-            tokens = self.vision(batch.images)
-        else:
-            tokens = self.vision.from_features(features, self.vision.frozen_blocks)
-        return self.join(batch, tokens)
+            return self.vision(batch.images)
+        return self.vision.from_features(features, self.vision.frozen_blocks)
 
     def join(self, batch: Any, tokens: Tensor) -> list[Tensor] | Tensor:
         """The bridge's outputs by dialogue.
@@ -146,7 +153,10 @@ class VisionLanguage(nn.Module):
             UserError: another number of places than of visual embeddings, or more than the language
                 model's window holds.
         """
-        visual = self.see(batch, features)
+        return self.place(batch, self.see(batch, features))
+
+    def place(self, batch: Any, visual: list[Tensor] | Tensor) -> Embedded:
+        """What `see` gave, at its places among the text's embeddings; see `embed`."""
         if self.image_token_id is None:
             embedded = self._prefix(batch, visual)
         else:
