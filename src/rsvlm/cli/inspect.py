@@ -1,6 +1,7 @@
 """`python -m rsvlm inspect --data rsicd --root <folder>`: counts, captions, broken files.
 
 With `--out sheet.png` it also draws a sheet of samples, with their boxes, masks and maps.
+`--list` names all data sets, with their sizes, terms and homepages.
 """
 
 from __future__ import annotations
@@ -73,10 +74,25 @@ def _part(node: Any) -> Any:
     return partial(locate(node["_target_"]), **values)
 
 
+def catalogue() -> str:
+    """Every reader: its word, the data set, what was published, terms, where it can be had."""
+    from rsvlm.data.datasets import DATASETS
+
+    lines = []
+    for word, kind in sorted(DATASETS.items()):
+        counts = ", ".join(f"{split} {n}" for split, n in kind.published_counts.items())
+        lines.append(f"{word:20s} {kind.title}{f' ({counts})' if counts else ''}")
+        terms = [text for text in (kind.licence, kind.homepage) if text and text != "unknown"]
+        lines += [f"{'':20s} {text}" for text in terms]
+    return "\n".join(lines)
+
+
 def main(argv: list[str]) -> None:
     """Opens every split and prints what is there."""
     parser = argparse.ArgumentParser(prog="python -m rsvlm inspect", description=__doc__)
-    parser.add_argument("--data", required=True, help="a data option of conf/data")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--data", help="a data option of conf/data")
+    what.add_argument("--list", action="store_true", help="name the data sets that can be read")
     parser.add_argument("--root", help="the data set's folder")
     parser.add_argument("--split", action="append", help="a split; all of them by default")
     parser.add_argument("--read", action="store_true", help="also decode every picture")
@@ -87,6 +103,8 @@ def main(argv: list[str]) -> None:
 
     from rsvlm.data.inspect import describe
 
+    if args.list:
+        return print(catalogue())
     if args.out and args.out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise UserError(f"--out {args.out}: the sheet is a .png or .jpg file.")
     if args.count < 1:
