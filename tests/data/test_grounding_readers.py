@@ -760,3 +760,71 @@ def test_rspg_tells_of_answers_whose_boxes_cannot_be_read(tmp_path):
     assert describe(kept)["turns"]["count"] == 2
     with pytest.raises(UserError, match="no split 'val'"):
         RSPG(tmp_path, "val")
+
+
+# Damage ----------------------------------------------------------------------------------------
+
+JUNK = (None, True, -1, 0, 1e400, float("nan"), "", "x", [], {}, [1, 2], [[1]], 10**30, [None] * 4)
+
+
+def spoilt(content, rng):
+    """A copy in which some values are junk, or gone."""
+    content = json.loads(json.dumps(content))
+    places = []
+
+    def walk(node):
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            places.append((node, key))
+            if isinstance(value, dict | list):
+                walk(value)
+
+    walk(content)
+    for _ in range(rng.integers(1, 4)):
+        node, key = places[rng.integers(len(places))]
+        if isinstance(node, dict) and rng.random() < 0.2:
+            node.pop(key, None)
+        elif isinstance(node, dict) or key < len(node):
+            node[key] = JUNK[rng.integers(len(JUNK))]
+    return content
+
+
+def opened(read):
+    """Reads everything; damage may be told of or refused, and nothing else."""
+    try:
+        data = read()
+        for index in range(len(data)):
+            data[index]
+    except UserError as error:
+        return str(error)
+    return "\n".join(data.problems)
+
+
+@pytest.mark.filterwarnings("error")
+def test_damage_is_told_or_refused_and_no_other_error(tmp_path):
+    rng = np.random.default_rng(5)
+    runs = {"size": [30, 40], "counts": [1195, 5]}
+    objects = [
+        (0, {"segmentation": [[2, 3, 12, 3, 12, 8, 2, 8]]}),
+        (0, {"segmentation": runs, "iscrowd": 1}),
+        (1, {"segmentation": [{"size": [30, 40], "counts": "P00"}]}),
+    ]
+    root = coco(tmp_path / "coco", objects=objects)
+    good = json.loads((root / "train.json").read_text())
+    told = []
+    for _ in range(300):
+        (root / "train.json").write_text(json.dumps(spoilt(good, rng)))
+        told.append(opened(lambda: Coco(root, "train", missing="skip")))
+    root = rrsis(tmp_path / "rrsis")
+    files = root / "rrsisd" / "refs(unc).p", root / "rrsisd" / "instances.json"
+    refs, instances = pickle.loads(files[0].read_bytes()), json.loads(files[1].read_text())
+    for _ in range(200):
+        files[0].write_bytes(pickle.dumps(spoilt(refs, rng)))
+        files[1].write_text(json.dumps(spoilt(instances, rng)))
+        told.append(opened(lambda: RRSISD(root, "train", missing="skip")))
+    root = rsvg(tmp_path / "rsvg", [])
+    rows = [["a.jpg", [5.0, 6.0, 25.0, 16.0], "the plane", "x"], ["a.jpg", [1, 1, 9, 9], "a ship"]]
+    for _ in range(100):
+        torch.save(spoilt(rows, rng), root / "rsvg_val.pth")
+        told.append(opened(lambda: RSVG(root, "val", missing="skip")))
+    # Some junk lands where nothing reads it.
+    assert sum(map(bool, told)) > 0.7 * len(told)

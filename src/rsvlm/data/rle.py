@@ -70,12 +70,17 @@ def _runs(rle: Mapping[str, Any]) -> tuple[np.ndarray, int, int]:
     size, counts = rle["size"], rle["counts"]
     try:
         height, width = (int(side) for side in size)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise MaskError(f"size {size!r} is not [H, W].") from error
+    if height < 1 or width < 1:
+        raise MaskError(f"size {size!r} is not [H, W].")
     if isinstance(counts, str | bytes):
         runs = _unpack(counts)
     else:
-        runs = np.asarray(counts)
+        try:
+            runs = np.asarray(counts)
+        except ValueError as error:  # lists of different lengths
+            raise MaskError("counts are neither a string nor a list of whole numbers.") from error
         if runs.ndim != 1 or (runs.size and runs.dtype.kind not in "iu"):
             raise MaskError("counts are neither a string nor a list of whole numbers.")
     if runs.size and runs.min() < 0:
@@ -151,6 +156,8 @@ def polygons(outlines: Sequence[Sequence[float]], height: int, width: int) -> np
 
 
 _FINE = 5.0
+#: Pixels; the way round a polygon is walked step by step.
+_FAR = 1e6
 
 
 def corners(outline: Sequence[float]) -> np.ndarray:
@@ -171,6 +178,8 @@ def corners(outline: Sequence[float]) -> np.ndarray:
         raise MaskError("a polygon is not a list of numbers.") from error
     if points.ndim != 1 or len(points) < 6 or len(points) % 2 or not np.isfinite(points).all():
         raise MaskError("a polygon is not [x0, y0, x1, y1, ...] with three corners or more.")
+    if np.abs(points).max() > _FAR:
+        raise MaskError("a polygon has a corner that no picture reaches to.")
     return points.reshape(-1, 2)
 
 

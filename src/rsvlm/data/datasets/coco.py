@@ -30,6 +30,10 @@ class CocoFile:
     categories: list[str] = field(default_factory=list)
 
 
+#: Pixels that no side of a picture has.
+_LARGEST = 10**6
+
+
 def read_coco(owner: Regions, path: Path, *, masks: bool = True) -> CocoFile:
     """Reads `{"images", "annotations", "categories"}`.
 
@@ -53,7 +57,8 @@ def read_coco(owner: Regions, path: Path, *, masks: bool = True) -> CocoFile:
     out = CocoFile()
     names = {}
     for record in parts["categories"]:
-        names[_key(record, "id", path, "categories")] = str(record.get("name", record["id"]))
+        key = _key(record, "id", path, "categories")
+        names[key] = str(record.get("name", key))
     out.categories = [names[key] for key in sorted(names)]
     place = {key: i for i, key in enumerate(sorted(names))}
     for record in parts["images"]:
@@ -103,8 +108,15 @@ def read_coco(owner: Regions, path: Path, *, masks: bool = True) -> CocoFile:
 
 def size(image: Mapping[str, Any]) -> tuple[int, int] | None:
     """Height and width of an image record, where it has them."""
-    height, width = image.get("height"), image.get("width")
-    return (height, width) if isinstance(height, int) and isinstance(width, int) else None
+    return whole_sides([image.get(key) for key in ("height", "width")])
+
+
+def whole_sides(sides: Any) -> tuple[int, int] | None:
+    """Height and width, if they are two numbers that a picture may have."""
+    if not isinstance(sides, list) or len(sides) != 2:
+        return None
+    whole = [side for side in sides if type(side) is int and 0 < side <= _LARGEST]
+    return (whole[0], whole[1]) if len(whole) == 2 else None
 
 
 def corners(box: Any) -> Any:
@@ -117,8 +129,8 @@ def corners(box: Any) -> Any:
 
 
 def _key(record: Any, key: str, path: Path, where: str) -> int:
-    value = record.get(key) if isinstance(record, dict) else None
-    if not isinstance(value, int):
+    value: Any = record.get(key) if isinstance(record, dict) else None
+    if type(value) is not int:  # a truth value is an `int`, too
         raise UserError(f"{path}: an entry of {where} has no whole number under {key!r}.")
     return value
 

@@ -191,7 +191,9 @@ def _said(record: Mapping[str, Any]) -> list[tuple[Role, str]] | None:
     conversations = record.get("conversations")
     if conversations is None and isinstance(record.get("ground_truth"), str):
         question = record.get("text", record.get("question"))
-        return [("user", question), ("assistant", record["ground_truth"])] if question else None
+        if not isinstance(question, str) or not question:
+            return None
+        return [("user", question), ("assistant", record["ground_truth"])]
     if not isinstance(conversations, list) or not conversations:
         return None
     said = []

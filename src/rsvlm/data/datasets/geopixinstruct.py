@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -10,6 +11,7 @@ import numpy as np
 
 from rsvlm.data import rle
 from rsvlm.data.datasets.base import Entry, split_error
+from rsvlm.data.datasets.coco import corners, whole_sides
 from rsvlm.data.datasets.missing import Missing
 from rsvlm.data.datasets.regions import Region, Regions, bounds, box_convention
 from rsvlm.errors import UserError
@@ -29,6 +31,8 @@ _SPLITS = {
     word: tuple(part for part in PARTS if part.startswith(f"{prefix}."))
     for word, prefix in (("train", "train"), ("val", "valid"), ("valid", "valid"))
 }
+#: Above all published class numbers (75 classes).
+_CLASSES = 1000
 #: Masks that are looked at to find out what kind of boxes the files have.
 _VOTES = 200
 
@@ -142,8 +146,11 @@ class GeoPixInstruct(Regions):
                 ) from error
             for number, row in enumerate(rows):
                 lacking = [k for k in ("image_id", "image_path") if not row.get(k)]
-                if lacking or not isinstance(row.get("instances"), list):
-                    what = ", ".join(lacking) or "instances"
+                objects = row.get("instances")
+                if not isinstance(objects, list) or not all(isinstance(o, dict) for o in objects):
+                    lacking.append("instances")
+                if lacking:
+                    what = ", ".join(lacking)
                     raise UserError(f"{file}: row {number} has no {what}.")
                 yield row
 
@@ -158,8 +165,8 @@ class GeoPixInstruct(Regions):
                 around = bounds(rle.decode(entry.get("mask") or {}))
             except rle.MaskError:
                 continue
-            box = np.array(entry["bbox"], float)
-            if around is None or box.shape != (4,):
+            box = np.array([math.nan if v is None else v for v in entry["bbox"]], float)
+            if around is None or box.shape != (4,) or not np.isfinite(box).all():
                 continue
             ends = np.abs(box - around).max()
             side = np.abs(np.concatenate([box[:2], box[:2] + box[2:]]) - around).max()
@@ -183,19 +190,19 @@ class GeoPixInstruct(Regions):
         for number, entry in enumerate(row["instances"]):
             who = f"{key}[{number}]"
             stored = entry.get("mask")
-            size = (stored or {}).get("size")
-            if isinstance(size, list) and len(size) == 2:
-                sizes.append((int(size[0]), int(size[1])))
+            size = whole_sides(stored.get("size") if isinstance(stored, dict) else None)
+            if size is not None:
+                sizes.append(size)
             frame = sizes[0] if sizes else None
             box = entry.get("bbox")
-            if self.box_convention == "xywh" and isinstance(box, list) and len(box) == 4:
-                box = [box[0], box[1], box[0] + box[2], box[1] + box[3]]
+            box = corners(box) if self.box_convention == "xywh" else box
             category, id = str(entry.get("category") or ""), entry.get("category_id")
-            if not category or id is None:
-                self.fault("object(s) have no class", who)
+            if not category or not isinstance(id, int) or not 0 <= id < _CLASSES:
+                self.fault("object(s) have no class, or one without a number", who)
+                id = None
             elif kinds.setdefault(id, category) != category:
                 self.fault(f"object(s) share a class number with {kinds[id]!r}", who)
-            phrase = (entry.get("description") or "").strip()
+            phrase = str(entry.get("description") or "").strip()
             if not phrase:
                 self.fault("object(s) have no description", who)
             regions.append(

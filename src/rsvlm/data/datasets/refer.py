@@ -91,7 +91,8 @@ class Refer(Regions):
 
     def _sentences(self, record: dict[str, Any], key: int) -> list[str]:
         out = []
-        for sentence in record.get("sentences") or ():
+        sentences = record.get("sentences")
+        for sentence in sentences if isinstance(sentences, list | tuple) else ():
             text = sentence.get("raw") or sentence.get("sent") if isinstance(sentence, dict) else ""
             if isinstance(text, str) and text.strip():
                 out.append(text.strip())

@@ -236,7 +236,7 @@ def bounds(mask: np.ndarray) -> Box | None:
     return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
-def box_convention(boxes: Sequence[Sequence[float] | None]) -> str:
+def box_convention(boxes: Sequence[Any]) -> str:
     """Whether boxes are two corners or a corner and a size, where nothing says so.
 
     Read as two corners, hardly a box may have its second corner left of or above the first; of a
@@ -248,6 +248,6 @@ def box_convention(boxes: Sequence[Sequence[float] | None]) -> str:
     Returns:
         `xyxy`, or `xywh` where more than one in twenty cannot be two corners.
     """
-    whole = [box for box in boxes if box is not None and len(box) == 4]
+    whole = [box for box in boxes if box is not None and len(box) == 4 and None not in box]
     turned = sum(box[2] <= box[0] or box[3] <= box[1] for box in whole)
     return "xywh" if turned > 0.05 * len(whole) else "xyxy"
