@@ -6,11 +6,11 @@ import torch
 
 from rsvlm.data.boxes import CODECS, codec
 from rsvlm.data.chat import ChatCollate
-from rsvlm.data.formats import formats
+from rsvlm.data.formats import LOST, formats
 from rsvlm.data.pixel import PixelCollate
 from rsvlm.data.sample import Instance, Sample, SampleError, Turn
 from rsvlm.data.scenes import Scenes
-from rsvlm.data.transforms import Augment, Squash
+from rsvlm.data.transforms import Augment, Pad, Preprocess, Squash
 from rsvlm.data.view import Item, View
 from rsvlm.data.wording import MADE, Wording, enumerated, system, systems
 from rsvlm.errors import UserError
@@ -137,6 +137,30 @@ def test_what_speaks_for_itself_stays():
     (back,) = Wording("skyeyegpt", measuring=True)(item(*bare), draws())
     assert back[0].text == "[refer] give me the location of the pond"
     assert back[1].text == "{<1><2><3><4>}"
+
+
+def test_boxes_in_texts_move_with_the_image():
+    def made(transform, text, seed=0):
+        image = torch.zeros(3, 100, 200, dtype=torch.uint8)
+        turns = [Turn("user", "[refer] the pond", (0,)), Turn("assistant", text)]
+        (seen,), (geometry,) = transform.see([image], draws(seed))
+        return Item(0, Sample([seen], turns=turns), geometry=(geometry,))
+
+    text = "here {<50><20><75><40>} and {<60><20><75><40>}."
+    wording = Wording("skyeyegpt", text_boxes="mini0_100")
+    mirrored = Augment(64, scale=(1, 1), ratio=(2, 2), hflip=True)
+    answers = set()
+    for seed in range(20):
+        answers.add(wording(made(mirrored, text, seed), draws())[0][1].text)
+    assert answers == {text, "here {<25><20><50><40>} and {<25><20><40><40>}."}
+    padded = Wording("llava", text_boxes="mini0_100")(made(Pad(64), text), draws())
+    assert padded[0][1].text.startswith("here [0.50, 0.35, 0.75, 0.45] and [")
+    cut = wording(made(Preprocess(64), "here {<0><20><10><40>}."), draws())
+    assert LOST in cut[0][1].instance_ids
+    kept = Wording("skyeyegpt")(made(Pad(64), text), draws())
+    assert kept[0][1].text == text
+    with pytest.raises(UserError, match="no box convention"):
+        Wording("rsgpt", text_boxes="mini0_100")
 
 
 def test_what_cannot_be_worded_says_so():

@@ -27,13 +27,15 @@ class Found:
         box: (x0, y0, x1, y1) in pixels of the stored image; of an oriented box the unturned form.
         angle: degrees, counter-clockwise, or None of an upright box.
         phrase: what the text calls it, where the convention names it (`<p>…</p>`).
-        start: where in the text it begins.
+        start: where in the text it begins, and
+        end: where it ends.
     """
 
     box: Box
     angle: float | None = None
     phrase: str | None = None
     start: int = 0
+    end: int = 0
 
 
 @dataclass(slots=True)
@@ -42,7 +44,7 @@ class Parsed:
 
     Attributes:
         boxes: in order of appearance.
-        unparsable: what looks like a box and is none: too few numbers, no area, no brackets.
+        unparsable: what looks like a box and is none: too few numbers, no area.
         clipped: how many boxes reached out of the image and were cut.
     """
 
@@ -159,7 +161,7 @@ class Codec:
                 out.unparsable.append(match.group())
                 continue
             out.clipped += cut
-            out.boxes.append(Found(box, angle, _phrase(text, match.start()), match.start()))
+            out.boxes.append(Found(box, angle, _phrase(text, match.start()), *match.span()))
         for match in re.finditer(self.spoilt, text):
             if not any(a < match.end() and match.start() < b for a, b in taken):
                 out.unparsable.append(match.group())
@@ -174,7 +176,7 @@ class Codec:
     def _read(
         self, numbers: Sequence[float], geometry: Geometry
     ) -> tuple[Box | None, float | None, bool]:
-        if len(numbers) < 4 or not all(math.isfinite(v) and abs(v) < 1e9 for v in numbers):
+        if not all(math.isfinite(v) and abs(v) < 1e9 for v in numbers):
             return None, None, False
         high, wide = geometry.size
         x, y = (wide / self.scale, high / self.scale) if self.scale else (1.0, 1.0)
@@ -182,14 +184,13 @@ class Codec:
         if self.form == "centre":
             a, b, c, d = a - c / 2, b - d / 2, a + c / 2, b + d / 2
         box = (min(a, c), min(b, d), max(a, c), max(b, d))
-        angle = numbers[4] if self.has_angle and len(numbers) > 4 else None
+        angle = numbers[4] if len(numbers) > 4 else None
         if angle is not None:
             angle = math.degrees(angle) if self.radians else angle
             angle = -angle if self.clockwise else angle
         back = geometry.inverse()
-        if angle is not None and self.form == "hull":
-            box = unturned(box, angle)
         if angle is not None:
+            box = unturned(box, angle) if self.form == "hull" else box
             if box[2] - box[0] <= 0 or box[3] - box[1] <= 0:
                 return None, None, False
             moved, turn = back.oriented(box, angle)

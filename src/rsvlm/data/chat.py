@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from rsvlm.data.chat_batch import ChatBatch, padded
-from rsvlm.data.formats import Dialogue, Format, dialogues, paired, prompt_format
+from rsvlm.data.formats import LOST, Dialogue, Format, dialogues, paired, prompt_format
 from rsvlm.data.sample import Instance, SampleError
 from rsvlm.data.tokens import IGNORE, Encoder
 from rsvlm.data.view import Item, Skipped
@@ -176,7 +176,7 @@ class ChatCollate:
             )
             raise SampleError(f"it has no turns; {hint}.")
         # A model is asked all the same, and measured on the image as stored.
-        gone = set() if self.generation else set(item.lost)
+        gone = set() if self.generation else {LOST, *item.lost}
         whole = [d for d in found if not any(gone & set(turn.instance_ids) for turn in d)]
         lost = len(found) - len(whole)
         if self.kinds is not None:

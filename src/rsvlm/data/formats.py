@@ -15,6 +15,9 @@ from rsvlm.errors import UserError, near
 
 Dialogue = list[Turn]
 
+#: In `Turn.instance_ids`: an object that the text speaks of and a transform has cut away.
+LOST = -1
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:

@@ -16,7 +16,8 @@ from importlib.resources import files
 import numpy as np
 
 from rsvlm.data.boxes import codec
-from rsvlm.data.formats import Dialogue, dialogues
+from rsvlm.data.formats import LOST, Dialogue, dialogues
+from rsvlm.data.geometry import identity
 from rsvlm.data.pixel import SEG
 from rsvlm.data.sample import Instance, SampleError, Turn
 from rsvlm.data.view import Item
@@ -109,6 +110,10 @@ class Wording:
             default a caption where there is one.
         questions: keep the data set's own questions.
         boxes: another box convention than the system's.
+        text_boxes: the convention of boxes that the data set's texts hold already, as those of
+            SkyEye-968k (`mini0_100`) or GeoChat_Instruct; they are rewritten in the system's, for
+            the image as the model sees it. Without it they stay as they are, which is right only
+            where nothing is cropped, padded or flipped.
         measuring: take each task's instruction of evaluation instead of drawing one.
         rephrase: put the task's instruction in the place of a question of its kind even where the
             instruction has no {text}; otherwise only where it has.
@@ -124,11 +129,15 @@ class Wording:
         tasks: Sequence[str] | None = None,
         questions: bool = True,
         boxes: str | None = None,
+        text_boxes: str | None = None,
         measuring: bool = False,
         rephrase: bool = True,
     ) -> None:
         self.system = system(of)
         self.codec = codec(boxes or self.system.boxes) if boxes or self.system.boxes else None
+        self.text_codec = codec(text_boxes) if text_boxes else None
+        if self.text_codec is not None and self.codec is None:
+            raise UserError(f"{of} has no box convention to write text_boxes in; give boxes=.")
         for task in tasks or ():
             if task not in MADE or task not in self.system.tasks:
                 known = [t for t in MADE if t in self.system.tasks]
@@ -151,7 +160,8 @@ class Wording:
         if self.questions:
             for dialogue in dialogues(sample):
                 asked_captions |= any(t.kind == "caption" for t in dialogue)
-                out.append(self._asked(item, dialogue, draws))
+                rewritten = [self._rewritten(item, turn) for turn in dialogue]
+                out.append(self._asked(item, rewritten, draws))
         wanted = self.tasks
         if wanted is None:
             wanted = ("caption",) if not asked_captions and "caption" in self.system.tasks else ()
@@ -171,6 +181,20 @@ class Wording:
                 shown = (instance.image_id,)
                 out.append(self._pair(item, word, phrase, phrase, shown, (instance.id,), draws))
         return out
+
+    def _rewritten(self, item: Item, turn: Turn) -> Turn:
+        """A turn whose text boxes speak of the first image as the model sees it."""
+        if self.text_codec is None or self.codec is None or not item.geometry:
+            return turn
+        geometry = item.geometry[0]
+        text, ids, done = "", turn.instance_ids, 0
+        for found in self.text_codec.parse(turn.text, identity(*geometry.source)).boxes:
+            seen = geometry.instance(Instance(0, "", box=found.box, angle=found.angle))
+            ids = ids if seen is not None else (*ids, LOST)
+            text += turn.text[done : found.start]
+            text += self.codec.write(found.box, geometry, found.angle)
+            done = found.end
+        return replace(turn, text=text + turn.text[done:], instance_ids=ids)
 
     def _detections(self, item: Item, draws: np.random.Generator) -> list[Dialogue]:
         groups: dict[tuple[int, str], list[int]] = {}
@@ -220,7 +244,7 @@ class Wording:
         drawn = task.ask[int(draws.integers(len(task.ask)))]
         ask = (task.measure or task.ask[0]) if self.measuring else drawn
         form = task.answer
-        if not ids:  # places that a data set words itself stay as it words them
+        if not ids or LOST in ids:  # places that a data set words itself stay as it words them
             form = ""
             ask = "{text}" if "{boxes}" in ask else ask
         question = f"{task.identifier} {ask}".strip() if task.identifier else ask
