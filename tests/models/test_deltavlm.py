@@ -220,6 +220,33 @@ def test_cached_features_give_the_same_loss_and_gradients():
         assert torch.equal(a, b)
 
 
+def test_maps_show_where_the_dates_differ():
+    model = tiny().eval()
+    rows = [item(n, "no change") for n in range(2)]
+    rows[1].sample.images[1] = rows[1].sample.images[0].clone()
+    rows[1].sample.images[1][:, :14, :14] = 0
+    maps = model.maps(model.collate(training=False)(rows))
+    assert {name: tuple(grid.shape) for name, grid in maps.items()} == dict.fromkeys(
+        ("difference", "attention_before", "attention_after"), (2, 2, 2)
+    )
+    assert maps["difference"][0].max() == 0
+    assert maps["difference"][1].argmax() == 0
+    both = maps["attention_before"].sum((1, 2)) + maps["attention_after"].sum((1, 2))
+    assert (both < 1).all() and (both > 0.5).all()  # the class tokens have the rest
+
+
+def test_our_own_checkpoint_gives_the_same_answers_and_knows_its_variant(tmp_path):
+    source = tiny(seed=1)
+    torch.save(checkpoints.pack(source), tmp_path / "last.ckpt")
+    model = tiny()
+    checkpoints.load(model, tmp_path / "last.ckpt")
+    data = batch(model, generation=True)
+    options = {"max_new_tokens": 4, "num_beams": 2}
+    assert model.generate(data, **options) == source.generate(data, **options)
+    with pytest.raises(UserError, match="variant is released, here it is paper"):
+        checkpoints.check_packed(tiny(variant="paper"), checkpoints.pack(source))
+
+
 def test_legacy_mismatch_trains_without_and_generates_with_csrm():
     model = tiny(legacy_mismatch=True).train()
     loss_of(model(batch(model))).backward()

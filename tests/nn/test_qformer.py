@@ -93,6 +93,24 @@ def test_equals_instructblips_in_transformers():
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
 
+def test_looks_are_the_attention_weights():
+    model = ours(layers=1)
+    scatter(model)
+    image, ids, mask = inputs()
+    looks = model.looks(image, ids, mask)
+    assert looks.shape == (3, 6, 9)
+    torch.testing.assert_close(looks.sum(-1), torch.ones(3, 6))
+    # With one layer and values that stand for places, attention gives back its own weights.
+    cross = model.layers[0].cross
+    with torch.no_grad():
+        x, seen = model._start(image, ids, mask)
+        x = model.layers[0].attention(x, x, seen)[:, :6]
+        q, k = cross._split(cross.query(x)), cross._split(cross.key(image))
+        places = torch.eye(9).expand(3, 4, 9, 9)
+        found = torch.nn.functional.scaled_dot_product_attention(q, k, places).mean(1)
+    torch.testing.assert_close(looks, found, atol=1e-5, rtol=1e-5)
+
+
 def test_padding_of_the_instruction_changes_nothing_and_its_words_do():
     model = ours()
     scatter(model)

@@ -80,7 +80,7 @@ def check_packed(
     """
     meta = packed["rsvlm"]
     then, now = meta["model"], facts(model)
-    for word in ("class", "arch", "image_size", "activation", "peft"):
+    for word in ("class", "arch", "image_size", "activation", "peft", "variant"):
         if then.get(word) is not None and now.get(word) not in (None, then[word]):
             raise UserError(
                 f"{where} is of another model: its {word} is {then[word]}, here it is {now[word]}."
@@ -140,6 +140,9 @@ def facts(model: nn.Module) -> dict[str, Any]:
             "stem": _stem(model),
         }
     found: dict[str, Any] = {"class": type(model).__name__}
+    for word in ("variant", "image_size"):
+        if isinstance(value := getattr(model, word, None), str | int):
+            found[word] = value
     words = getattr(model, "words", None)
     return found if words is None else found | {"words": dict(words.ids)}
 

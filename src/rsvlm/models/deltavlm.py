@@ -161,6 +161,13 @@ class DeltaVLM(VisionLanguage):
             answer.masks = [geometry[0].inverse().map(mask) if geometry else mask]
         return answers
 
+    @torch.no_grad()
+    def maps(self, batch: Any, features: Tensor | None = None) -> dict[str, Tensor]:
+        """Maps [B, G, G] of what an answer rests on, see `DeltaQFormer.maps`; in eval mode."""
+        tokens = self.tokens(batch, features)
+        rows = torch.tensor(batch.image_rows, dtype=torch.long, device=tokens.device)
+        return self.bridge.maps(tokens[rows], batch.instruction_ids, batch.instruction_mask)
+
     @property
     def variant(self) -> str:
         """CSRM's."""

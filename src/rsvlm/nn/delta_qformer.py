@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from rsvlm.encoders.tokenizers import as_bert, load_tokenizer, word_tokenizer
@@ -116,3 +118,34 @@ class DeltaQFormer(nn.Module):
         """
         changes = self.change_tokens(features)
         return self.proj(self.qformer(changes, instruction_ids, instruction_mask))
+
+    @torch.no_grad()
+    def maps(
+        self,
+        features: Tensor,
+        instruction_ids: Tensor | None = None,
+        instruction_mask: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """What an answer rests on, as maps of the patches; for pictures.
+
+        Args:
+            features: see `forward`.
+            instruction_ids: see `forward`.
+            instruction_mask: see `forward`.
+
+        Returns:
+            `difference` [B, G, G], the length of the features' difference; `attention_before` and
+            `attention_after` [B, G, G], the queries' mean attention to each date, which sum to 1
+            together with the class tokens'.
+        """
+        before, after = self.norm(features).unbind(1)
+        changes = self.change_tokens(features)
+        looks = self.qformer.looks(changes, instruction_ids, instruction_mask).mean(1)
+        first, second = looks.chunk(2, dim=1)
+        found = {
+            "difference": (after - before).float().norm(dim=-1),
+            "attention_before": first,
+            "attention_after": second,
+        }
+        side = math.isqrt(features.shape[2] - 1)
+        return {name: grid[:, 1:].unflatten(1, (side, side)) for name, grid in found.items()}

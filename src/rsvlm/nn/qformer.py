@@ -38,6 +38,11 @@ class Attention(nn.Module):
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
+    def weights(self, x: Tensor, source: Tensor) -> Tensor:
+        """Where x [B, L, dim] looks in source [B, S, dim_kv]: the heads' mean, [B, L, S]."""
+        q, k = self._split(self.query(x)), self._split(self.key(source))
+        return (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1).mean(1)
+
     def forward(self, x: Tensor, source: Tensor, mask: Tensor | None = None) -> Tensor:
         """Attend from x [B, L, dim] to source [B, S, dim_kv]; mask [B, 1, 1, S], True is seen."""
         attended = F.scaled_dot_product_attention(
@@ -186,18 +191,49 @@ class QFormer(nn.Module):
         Raises:
             UserError: an instruction for a Q-Former without text, or one that is too long.
         """
-        count = self.queries.shape[1]
+        x, mask = self._start(image, input_ids, attention_mask)
+        for number, layer in enumerate(self.layers, start=1):
+            x = layer(x, self.queries.shape[1], mask, image, number == len(self.layers))
+        return x
+
+    @torch.no_grad()
+    def looks(
+        self,
+        image: Tensor,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Where the queries look: mean of the layers that see the image, [B, Q, S].
+
+        Args:
+            image: see `forward`.
+            input_ids: see `forward`.
+            attention_mask: see `forward`.
+        """
+        x, mask = self._start(image, input_ids, attention_mask)
+        count, found = self.queries.shape[1], []
+        for layer in self._layers():
+            if layer.cross is not None:
+                seen = layer.attention(x, x, mask)[:, :count]
+                found.append(layer.cross.weights(seen, image))
+            x = layer(x, count, mask, image, False)
+        return torch.stack(found).mean(0)
+
+    def _layers(self) -> list[Layer]:
+        return [layer for layer in self.layers if isinstance(layer, Layer)]
+
+    def _start(
+        self, image: Tensor, input_ids: Tensor | None, attention_mask: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Queries and text as the first layer takes them, and what of them may be seen."""
         x = self.queries.expand(len(image), -1, -1)
         mask = None
         if input_ids is not None:
             x = torch.cat([x, self._embed(input_ids)], dim=1)
             if attention_mask is not None:
-                seen = F.pad(attention_mask.bool(), (count, 0), value=True)
+                seen = F.pad(attention_mask.bool(), (self.queries.shape[1], 0), value=True)
                 mask = seen[:, None, None, :]
-        x = self.drop(self.norm(x))
-        for number, layer in enumerate(self.layers, start=1):
-            x = layer(x, count, mask, image, number == len(self.layers))
-        return x
+        return self.drop(self.norm(x)), mask
 
     def _embed(self, input_ids: Tensor) -> Tensor:
         if self.words is None or self.positions is None:
