@@ -41,6 +41,7 @@ def start(root, script, *words):
         (["ckpt=some.ckpt"], "init="),
         (["optimizer.lrr=1"], "optimizer.lrr"),
         (["+optimizer.lrr=1"], "Did you mean lr"),
+        (["model.peft=lroa"], "error: model.peft='lroa'. Did you mean lora"),
         (["data=rsicd", "data.root=/no/where", *SMALL[1:3]], "dataset_rsicd.json"),
     ],
 )

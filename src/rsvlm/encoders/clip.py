@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from rsvlm.encoders.sizes import ARCHS, check_arch, sizes
 from rsvlm.encoders.towers import Blocks, ResNetTower, TextTransformer, VisionTransformer
-from rsvlm.errors import UserError
+from rsvlm.errors import UserError, near
 from rsvlm.nn import adapters
 from rsvlm.nn.adapter_settings import changes, settings
 from rsvlm.nn.transformer import ACTIVATIONS, Mlp
@@ -29,6 +29,16 @@ __all__ = ["ARCHS", "CLIP", "OPENAI_MEAN", "OPENAI_STD", "clip", "tokenizer"]
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 INIT_LOGIT_SCALE = math.log(1 / 0.07)
+#: Mean and deviation of a channel by name: OpenAI's, and what RS5M's `inference_tool.py` offers
+#: (084cdd9). Its `pub11` are what the paper's table IV calls RS5M's.
+STATISTICS = {
+    "clip": (OPENAI_MEAN, OPENAI_STD),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "rs5m": ((0.406, 0.423, 0.390), (0.188, 0.175, 0.185)),
+    "pub11": ((0.445, 0.469, 0.441), (0.208, 0.193, 0.213)),
+    "rs3": ((0.350, 0.356, 0.316), (0.158, 0.147, 0.143)),
+    "geometa": ((0.320, 0.322, 0.285), (0.179, 0.168, 0.166)),
+}
 
 
 class CLIP(nn.Module):
@@ -69,7 +79,9 @@ class CLIP(nn.Module):
         self.mean, self.std = tuple(mean), tuple(std)
         self._logit_init = (logit_scale, logit_bias)
         self.logit_scale = nn.Parameter(torch.tensor(float(logit_scale)))
-        self.logit_bias = None if logit_bias is None else nn.Parameter(torch.tensor(logit_bias))
+        self.logit_bias = (
+            None if logit_bias is None else nn.Parameter(torch.tensor(float(logit_bias)))
+        )
         self.register_buffer("image_mean", self._channels(self.mean), persistent=False)
         self.register_buffer("image_std", self._channels(self.std), persistent=False)
         self.set_activation(activation)
@@ -212,6 +224,7 @@ def clip(
     image_size: int | None = None,
     mean: Sequence[float] = OPENAI_MEAN,
     std: Sequence[float] = OPENAI_STD,
+    statistics: str | None = None,
     stem: str | None = None,
     dropout: float = 0.0,
     drop_path: float = 0.0,
@@ -219,7 +232,7 @@ def clip(
     grad_checkpointing: bool | str = False,
     peft: str = "none",
     peft_options: Mapping[str, Any] | None = None,
-    logit_scale: float = INIT_LOGIT_SCALE,
+    logit_scale: float | None = None,
     logit_bias: float | None = None,
     device: torch.device | str | None = None,
 ) -> CLIP:
@@ -231,6 +244,7 @@ def clip(
         image_size: another side than the architecture's own, pixels.
         mean: per-channel mean of images in 0..1.
         std: per-channel deviation of images in 0..1.
+        statistics: one of `STATISTICS` in the place of `mean` and `std`.
         stem: `patch` or `conv` instead of the architecture's own.
         dropout: on attention weights, hidden MLP units and residual branches, both towers.
         drop_path: stochastic depth of the last block, growing linearly from 0, both towers.
@@ -240,7 +254,7 @@ def clip(
         peft: `lora`, `pfeiffer`, `prefix` or `unipelt`: freeze the model and train what is added
             to both towers, with AdapterHub's settings.
         peft_options: other numbers, as `{"lora": {"r": 16}}`; see `nn.adapter_settings.Settings`.
-        logit_scale: initial logarithm of the temperature's inverse.
+        logit_scale: initial logarithm of the temperature's inverse; None for CLIP's, log(1 / 0.07).
         logit_bias: initial bias of the logits, for the sigmoid loss; None for no bias.
         device: where to build; `meta` makes no weights.
 
@@ -248,6 +262,10 @@ def clip(
         UserError: an unknown architecture (names the near ones), or an option it does not have.
     """
     size, tuned = sizes(arch), settings(peft, peft_options)
+    if statistics is not None:
+        if statistics not in STATISTICS:
+            raise UserError(f"model.statistics={statistics!r}. {near(statistics, STATISTICS)}")
+        mean, std = STATISTICS[statistics]
     side = image_size or size.image_size
     with torch.device(device) if device is not None else torch.device(torch.get_default_device()):
         visual: VisionTransformer | ResNetTower
@@ -298,7 +316,7 @@ def clip(
             activation=activation,
             mean=mean,
             std=std,
-            logit_scale=logit_scale,
+            logit_scale=INIT_LOGIT_SCALE if logit_scale is None else logit_scale,
             logit_bias=logit_bias,
         )
         if peft != "none":
