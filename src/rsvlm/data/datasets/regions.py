@@ -210,7 +210,7 @@ class Regions(FileDataset):
             Name → path, in the order of the names; without those that are skipped.
 
         Raises:
-            UserError: pictures are missing, and that is an error.
+            UserError: pictures are missing, and that is an error, or none is left.
         """
         check_word(missing)
         unique = list(dict.fromkeys(names))
@@ -224,6 +224,8 @@ class Regions(FileDataset):
             for name, at in zip(unique, place, strict=True)
             if at >= 0 or missing != "skip"
         }
+        if unique and not paths:
+            raise self.not_found("no picture of the annotations is there.")
         self._absent |= {paths[name] for name in lost if name in paths}
         return paths
 

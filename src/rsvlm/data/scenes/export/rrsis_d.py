@@ -8,14 +8,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rsvlm.data.sample import Sample
+import numpy as np
+from PIL import Image
+
+from rsvlm.data.sample import Instance, Picture, Sample
 from rsvlm.data.scenes.export.coco import categories, record
 from rsvlm.data.scenes.export.format import Expected, Format, Splits, save
 from rsvlm.data.scenes.export.grounding import asked, refer
+from rsvlm.data.transforms import to_pil
 
 
 def write(out: Path, splits: Splits) -> Expected:
-    """Writes `rrsisd/refs(unc).p`, `rrsisd/instances.json` and `images/rrsisd/JPEGImages/`."""
+    """Writes `rrsisd/refs(unc).p`, `rrsisd/instances.json` and `images/rrsisd/JPEGImages/`.
+
+    As among the published ones, a picture of each split is a row of pixels higher than its masks.
+    """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     refs: list[dict[str, Any]] = []
@@ -27,10 +34,13 @@ def write(out: Path, splits: Splits) -> Expected:
                 continue
             image = 3 * len(images) + 1  # DIOR's numbers, of which not all are used
             file = f"{image:05d}.jpg"
-            picture = save(sample.images[0], out / "images" / "rrsisd" / "JPEGImages" / file)
-            images.append(
-                {"id": image, "file_name": file, "height": picture.height, "width": picture.width}
-            )
+            picture = to_pil(sample.images[0])
+            width, height = picture.size
+            images.append({"id": image, "file_name": file, "height": height, "width": width})
+            odd = not expected[split]
+            if odd:
+                picture = picture.resize((width, height + 1), Image.Resampling.BICUBIC)
+            save(picture, out / "images" / "rrsisd" / "JPEGImages" / file)
             for instance in phrased:
                 number = len(refs)
                 entry = record(replace(instance, id=number), image_id=image)
@@ -55,14 +65,31 @@ def write(out: Path, splits: Splits) -> Expected:
                         "sent_ids": [number],
                     }
                 )
-                meta = {"id": str(number), "image": file, "ref_id": number, "ann_id": number}
-                expected[split].append(refer(sample.images, replace(instance, id=0), meta))
+                meta: dict[str, Any] = {"id": str(number), "image": file}
+                meta |= {"ref_id": number, "ann_id": number}
+                shown = replace(instance, id=0)
+                if odd:
+                    shown = _higher(shown)
+                    meta["annotated_size"] = (height, width)
+                pictures: list[Picture] = [picture]
+                expected[split].append(refer(pictures, shown, meta))
     folder = out / "rrsisd"
     folder.mkdir()
     content = {"images": images, "annotations": annotations, "categories": categories()}
     (folder / "instances.json").write_text(json.dumps(content), encoding="utf-8")
     (folder / "refs(unc).p").write_bytes(pickle.dumps(refs))
     return expected
+
+
+def _higher(instance: Instance) -> Instance:
+    """An object over a picture that was stretched by a row."""
+    assert instance.box is not None and instance.mask is not None
+    height = len(instance.mask)
+    # The row of the old picture in which the middle of each new one lies.
+    rows = (np.arange(height + 1) * 2 + 1) * height // (2 * (height + 1))
+    x0, y0, x1, y1 = instance.box
+    scale = (height + 1) / height
+    return replace(instance, box=(x0, y0 * scale, x1, y1 * scale), mask=instance.mask[rows])
 
 
 FORMAT = Format(write, parts=("masks", "references"))
