@@ -66,6 +66,13 @@ def of_case(config, **bridge):
     )
 
 
+def same(found, expected):
+    """A large case keeps every k-th position or channel only."""
+    steps = [-(-n // m) for n, m in zip(found.shape, expected.shape, strict=True)]
+    thinned = found[tuple(slice(None, None, step) for step in steps)]
+    torch.testing.assert_close(thinned, expected, **CLOSE)
+
+
 @pytest.mark.skipif(not CASE.is_dir(), reason="RSVLM_GOLDEN is unset or lacks deltavlm")
 @pytest.mark.parametrize("variant", ["released", "bypass"])
 def test_deltavlm_equals_the_published_code(tmp_path, variant):
@@ -93,13 +100,13 @@ def test_deltavlm_equals_the_published_code(tmp_path, variant):
         changes = model.bridge.change_tokens(tokens)
         queries = model.bridge.qformer(changes, batch.instruction_ids, batch.instruction_mask)
         visual = model.see(batch)
-    torch.testing.assert_close(before, expected["vision_before"], **CLOSE)
+    same(before, expected["vision_before"])
     if variant == "released":
-        torch.testing.assert_close(changes, expected["change_tokens"], **CLOSE)
-        torch.testing.assert_close(queries, expected["query_output"], **CLOSE)
-        torch.testing.assert_close(visual, expected["llm_inputs"], **CLOSE)
+        same(changes, expected["change_tokens"])
+        same(queries, expected["query_output"])
+        same(visual, expected["llm_inputs"])
     else:
-        torch.testing.assert_close(visual, expected["llm_inputs_plain"], **CLOSE)
+        same(visual, expected["llm_inputs_plain"])
 
 
 def tiny(seed=0, vision=None, lm=None, **bridge):
