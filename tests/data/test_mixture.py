@@ -115,6 +115,9 @@ def test_evaluation_holds_all_of_every_part():
     assert ids(data, 0)[:11] == [*(f"test-a-{i}" for i in range(10)), "test-b-0"]
     renamed = mixture("test", splits={"a": "testing"})
     assert ids(renamed, 0)[0] == "testing-a-0" and ids(renamed, 0)[10] == "test-b-0"
+    by_stage = {"a": {"train": "trainval"}, "b": {"test": "test_2"}}
+    assert ids(mixture("test", splits=by_stage), 0)[10] == "test_2-b-0"
+    assert ids(mixture("train", splits=by_stage), 0)[0].startswith("trainval-a-")
     assert data.problems == ["a: a is made up", "b: b is made up", "c: c is made up"]
 
 

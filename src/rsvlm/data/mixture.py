@@ -45,7 +45,8 @@ class Mixture(Dataset[Sample]):
         stages: shares that change with time: `[{epochs: 2, weights: {...}}, {weights: {...}}]`,
             each with `weights` and maybe `temperature`; the last one has no end. A weight of 0
             leaves a part out of a stage.
-        splits: word → the split to open instead of `split`, for parts that name theirs otherwise.
+        splits: word → the split to open instead, for parts that name theirs otherwise: one for
+            all, or a mapping {train: …, test: …}.
         mixed: the splits that are mixed.
         name: the mixture's word in metric names.
         seed: seed of the parts' orders.
@@ -69,7 +70,7 @@ class Mixture(Dataset[Sample]):
         temperature: float = 1.0,
         length: int | None = None,
         stages: Sequence[Mapping[str, Any]] | None = None,
-        splits: Mapping[str, str] | None = None,
+        splits: Mapping[str, str | Mapping[str, str]] | None = None,
         mixed: Sequence[str] = ("train",),
         name: str = "mixture",
         seed: int = 0,
@@ -80,8 +81,10 @@ class Mixture(Dataset[Sample]):
             raise UserError("give weights= and temperature=, or stages= that hold them; not both.")
         _known("splits", splits or {}, parts)
         self.name, self.split, self.seed = name, split, seed
+        opened = {word: (splits or {}).get(word, split) for word in parts}
         self.parts = {
-            word: make(split=(splits or {}).get(word, split)) for word, make in parts.items()
+            word: make(split=own if isinstance(own, str) else own.get(split, split))
+            for (word, make), own in zip(parts.items(), opened.values(), strict=True)
         }
         self.sizes = {word: len(part) for word, part in self.parts.items()}
         self.published_counts: dict[str, int] = {}
