@@ -202,6 +202,12 @@ def test_own_checkpoints_and_the_towers_own_weights(tmp_path):
     expected = whole.layer3(whole.layer2(whole.layer1(stem)))
     assert expected.shape[1] == tower.dim
     torch.testing.assert_close(tower(images), expected)
+    named = ResNet((2, 2, 2), block="basic", weights=tmp_path / "resnet18.pth").eval()
+    torch.testing.assert_close(named(images), expected)
+    with torch.device("meta"):
+        assert ResNet((2, 2, 2), block="basic", weights=tmp_path / "none.pth").conv1.weight.is_meta
+    with pytest.raises(UserError, match=r"another shape|no place"):
+        ResNet((2, 2, 2), weights=tmp_path / "resnet18.pth")
     model = tiny("rsiccformer").eval()
     torch.save(model.state_dict(), tmp_path / "own.pt")
     other = tiny("rsiccformer").eval()

@@ -1,13 +1,14 @@
 """Convolutional towers of the change captioners: torchvision's ResNet by stages, and a small stem.
 
-Both give maps [N, dim, h, w] and are built from numbers, without weights. ImageNet weights come
-through `checkpoints.load(tower, source)`, from torchvision's own files or timm's copies of them
-(`hf://timm/resnet101.tv_in1k`), whose later stages and classifier are dropped.
+Both give maps [N, dim, h, w] and are built from numbers. ImageNet's weights come from torchvision's
+own files or timm's copies of them (`hf://timm/resnet101.tv_in1k@main`), whose later stages and
+classifier are dropped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -41,9 +42,11 @@ class ResNet(nn.Module):
         trained_from: the first stage that learns; 2 freezes the stem and `layer1` as the published
             captioners do, 0 trains everything, None nothing. Batch norm's running statistics follow
             the train mode, not this.
+        weights: the tower's own file (torchvision's or timm's of ImageNet), loaded at once unless
+            the tower is built on `meta`.
 
     Raises:
-        UserError: no such block or number of stages.
+        UserError: no such block or number of stages, or weights that do not fit.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class ResNet(nn.Module):
         *,
         block: str = "bottleneck",
         trained_from: int | None = 2,
+        weights: str | Path | None = None,
     ) -> None:
         from torchvision.models import resnet
 
@@ -70,6 +74,20 @@ class ResNet(nn.Module):
         for name, parameter in self.named_parameters():
             stage = int(name[5]) if name.startswith("layer") else 0
             parameter.requires_grad_(trained_from is not None and stage >= trained_from)
+        self.weights = weights
+        if not self.conv1.weight.is_meta:
+            self.load_own()
+
+    def load_own(self) -> None:
+        """Load the tower's own file, where one was named.
+
+        Raises:
+            UserError: it cannot be had, or is another tower's.
+        """
+        if self.weights is not None:
+            from rsvlm import checkpoints
+
+            checkpoints.load(self, self.weights)
 
     @property
     def dialects(self) -> tuple[Dialect, ...]:

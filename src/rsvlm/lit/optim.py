@@ -135,3 +135,24 @@ def constant(
     return torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1.0, (step + 1) / max(1, warmup_steps))
     )
+
+
+def stairs(
+    optimizer: torch.optim.Optimizer, *, total_steps: int, stairs: int = 10, factor: float = 0.5
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """A learning rate that falls by `factor` after each of equal parts of the run.
+
+    Args:
+        optimizer: what is scheduled.
+        total_steps: optimiser steps of the whole run; taken from the trainer.
+        stairs: number of parts; 10 over 50 epochs is every 5 epochs.
+        factor: rate of a part over that of the one before.
+
+    Raises:
+        UserError: no part at all.
+    """
+    if stairs < 1:
+        raise UserError(f"scheduler.stairs={stairs}: a run has one part at least.")
+    return torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: factor ** min(stairs - 1, step * stairs // max(1, total_steps))
+    )
