@@ -125,6 +125,8 @@ def test_questions_of_other_kinds_are_asked_as_vqa():
 def test_what_speaks_for_itself_stays():
     worded = (Turn("user", "[refer] the pond", (0,)), Turn("assistant", "{<1><2><3><4>}"))
     assert Wording("skyeyegpt")(item(*worded), draws()) == [list(worded)]
+    other = (Turn("user", "[grounding] the pond", (0,)), Turn("assistant", "{<1><2><3><4>}"))
+    assert Wording("skyeyegpt")(item(*other), draws()) == [list(other)]
     talk = (
         Turn("user", "what is it?", (0,)),
         Turn("assistant", "a pond"),

@@ -23,6 +23,9 @@ from rsvlm.data.sample import Instance, SampleError, Turn
 from rsvlm.data.view import Item
 from rsvlm.errors import UserError, near
 
+# A question that carries a task identifier, this system's or another's, stays as it is worded.
+_IDENTIFIER = re.compile(r"\s*\[[A-Za-z_ ]{2,40}\]\s*\S")
+
 #: Tasks that a wording makes of annotations alone.
 MADE = ("caption", "refer", "identify", "detection", "segment")
 
@@ -100,7 +103,7 @@ class Wording:
 
     A question that the data set brings is asked by the task of its kind (`refer`, `caption`, …);
     a single question of another kind is asked as `vqa`; dialogues of several questions, and texts
-    that carry an identifier of the system already, stay as they are. Answers that speak of
+    that carry an identifier in brackets already, stay as they are. Answers that speak of
     instances get their boxes or masks where the task's answer has a place for them. A sample with
     captions and no question for them gets one.
 
@@ -214,7 +217,7 @@ class Wording:
             return dialogue
         at = questions[0]
         asked = dialogue[at]
-        if any(asked.text.lstrip().startswith(word) for word in self.system.identifiers):
+        if _IDENTIFIER.match(asked.text):
             return dialogue
         word = asked.kind if asked.kind in self.system.tasks else "vqa"
         if word not in self.system.tasks:
