@@ -348,7 +348,10 @@ def test_isaid_tells_of_what_is_wrong(tmp_path):
         ISAID(root, "val")[0]
     image.putpixel((4, 3), (0, 63, 63))
     image.save(colours)
-    with pytest.raises(BrokenImage, match="object 15753155 is ship, storage_tank"):
+    mixed = ISAID(root, "val")[0]
+    assert mixed.meta["mixed"] == [15753155] and mixed.instances[1].category == "ship"
+    Image.new("RGB", (40, 30)).save(colours)
+    with pytest.raises(BrokenImage, match="object 300 lies where nothing has a class"):
         ISAID(root, "val")[0]
     image.resize((20, 15), Image.Resampling.NEAREST).save(colours)
     with pytest.raises(BrokenImage, match="is 20 x 15, its picture"):
@@ -373,6 +376,7 @@ def test_isaid_sample_has_its_306_objects():
         data = ISAID(DATA / "isaid_sample", split)
         for sample in data:
             counts[sample.meta["id"]] = len(sample.instances)
+            assert "mixed" not in sample.meta
             drawn = np.zeros(sample.instances[0].mask.shape, np.uint8)
             for instance in sample.instances:
                 drawn += instance.mask

@@ -52,8 +52,9 @@ class ISAID(Regions):
     Objects are given twice: as pictures of colours (one for the objects, one for their classes)
     and as COCO's JSON, whose polygons are the outlines of those. The pictures are read where they
     are there; then the objects' numbers are their colours (red + 256 green + 65,536 blue) and are
-    known once the pictures are read. Classes stand in the order of the devkit's ids, whose JSON
-    numbers them by first appearance.
+    known once the pictures are read. An object whose pixels are of several classes is of the one
+    that most of them are, and `meta["mixed"]` names it. Classes stand in the order of the devkit's
+    ids, whose JSON numbers them by first appearance.
 
     Args:
         root: folder of train/, val/ and test/ (without annotations).
@@ -189,7 +190,7 @@ class ISAID(Regions):
 
         Raises:
             BrokenImage: a picture of masks cannot be used: another size than the picture, a colour
-                off the palette, an object of two classes.
+                off the palette, an object without a class.
             UserError: the masks would take too much memory.
         """
         pair = self._pairs[index]
@@ -207,9 +208,15 @@ class ISAID(Regions):
                     f"is {array.shape[1]} x {array.shape[0]}, its picture {sample.meta['path']} is "
                     f"{shown[1]} x {shown[0]}. Were only the pictures cut or resized?",
                 )
-        sample.instances += self._objects(packed, classes, str(pair[1]))
+        found, mixed = self._objects(packed, classes, str(pair[1]))
+        sample.instances += found
+        if mixed:
+            sample.meta["mixed"] = mixed
 
-    def _objects(self, packed: np.ndarray, classes: np.ndarray, name: str) -> list[Instance]:
+    def _objects(
+        self, packed: np.ndarray, classes: np.ndarray, name: str
+    ) -> tuple[list[Instance], list[int]]:
+        """The objects, and the numbers of those whose pixels are not all of one class."""
         height, width = packed.shape
         rows, columns = packed.nonzero()
         ids, which = np.unique(packed[rows, columns], return_inverse=True)
@@ -221,21 +228,21 @@ class ISAID(Regions):
             )
         order = np.argsort(which, kind="stable")
         starts = np.searchsorted(which[order], np.arange(len(ids) + 1))
-        out = []
+        out: list[Instance] = []
+        mixed: list[int] = []
         for k, number in enumerate(ids.tolist()):
             at = order[starts[k] : starts[k + 1]]
             y, x = rows[at], columns[at]
-            kinds = np.unique(classes[y, x])
-            if len(kinds) != 1 or not kinds[0]:
-                said = ", ".join(list(PALETTE)[kind] for kind in kinds)
-                raise BrokenImage(
-                    name, f"object {number} is {said}; an object is of one class and labelled."
-                )
+            kinds = np.bincount(classes[y, x], minlength=len(PALETTE))
+            if kinds.max() < len(y):
+                mixed.append(number)
+            if not kinds[1:].any():
+                raise BrokenImage(name, f"object {number} lies where nothing has a class.")
             mask = None
             if self.serve_masks:
                 mask = np.zeros((height, width), bool)
                 mask[y, x] = True
             box = (float(x.min()), float(y.min()), float(x.max() + 1), float(y.max() + 1))
-            category = int(kinds[0]) - 1
+            category = int(kinds[1:].argmax())
             out.append(Instance(number, self.categories[category], category, box=box, mask=mask))
-        return out
+        return out, mixed
