@@ -1,11 +1,13 @@
 """LEVIR-CC, LEVIR-MCI, SECOND, SECOND-CC, DUBAI-CCD, change pairs: published layouts, bad ones."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from rsvlm.cli.shards import write
 from rsvlm.data.datasets import DATASETS
 from rsvlm.data.datasets.change_pairs import ChangePairs
 from rsvlm.data.datasets.dubai_ccd import DubaiCCD
@@ -18,6 +20,7 @@ from rsvlm.data.inspect import describe
 from rsvlm.data.palette import NO_CHANGE as WHITE
 from rsvlm.data.palette import SECOND, paint, read_palette
 from rsvlm.errors import UserError
+from rsvlm.lit.data import DataModule
 
 SETS = ("change_pairs", "dubai_ccd", "levir_cc", "levir_mci", "second", "second_cc")
 
@@ -143,6 +146,22 @@ def test_two_images_of_different_size(tmp_path):
     with pytest.raises(BrokenImage, match=r"B/a\.png: is 9 x 6, the first .* is 8 x 6"):
         data[0]
     assert any("a.png: is 9 x 6" in problem for problem in describe(data, read=True)["problems"])
+
+
+def test_shards_would_lose_the_second_image(tmp_path):
+    levir(tmp_path, [record("a.png", "train", CHANGED)])
+    with pytest.raises(UserError, match="levir_cc has samples of several images"):
+        write(LevirCC(tmp_path, "train"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_amiss_is_logged_when_training_opens_a_set(tmp_path, caplog):
+    names = ("a.png", "b.png")
+    levir(tmp_path, [record(name, "train", CHANGED) for name in names])
+    (tmp_path / "images" / "train" / "A" / "a.png").unlink()
+    data = DataModule(partial(LevirCC, tmp_path, missing="skip"))
+    assert len(data.dataset("train")) == 1
+    assert "levir_cc, split train: 1 of 4 images are not in" in caplog.text
 
 
 def test_ids_that_repeat_are_told(tmp_path):

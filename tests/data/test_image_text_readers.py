@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rsvlm.cli.shards import write
 from rsvlm.data.datasets import DATASETS
 from rsvlm.data.datasets.capera import CapERA
 from rsvlm.data.datasets.era_vqa import ERAVQA
 from rsvlm.data.datasets.frames import chosen
 from rsvlm.data.datasets.pickles import read_pickle
+from rsvlm.data.datasets.shards import Shards
 from rsvlm.data.datasets.skyscript import SkyScript
 from rsvlm.data.datasets.vrsbench_captions import VRSBenchCaptions
 from rsvlm.data.images import BrokenImage
@@ -40,16 +42,17 @@ PLAIN = {
     "box": (8.5, np.float64(47.3), np.float32(8.5), 47.25),
     "time": (2019, 7, np.int32(1), 10, 25),
     "center_tags": OrderedDict(landuse="Wäldchen"),
-    "surrounding_tags": [{"natural": "tree"}, {1, 2}, frozenset({"a"}), b"\xff\x00", None, True],
+    "surrounding_tags": [{"natural": "tree"}, None, True],
 }
+OTHERS = [{1, 2}, frozenset({"a"}), b"\xff\x00", (), 2**70, 1j]
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_plain_pickles_of_every_protocol(tmp_path, protocol):
     path = tmp_path / "x.pickle"
-    path.write_bytes(pickle.dumps(PLAIN, protocol))
-    read = read_pickle(path)
-    assert read == PLAIN
+    path.write_bytes(pickle.dumps([PLAIN, OTHERS], protocol))
+    read, others = read_pickle(path)
+    assert read == PLAIN and others == OTHERS
     assert type(read["box"][1]) is float and type(read["time"][2]) is int
 
 
@@ -99,6 +102,8 @@ def test_skyscript_with_its_tags(tmp_path):
     assert meta["center_tags"] == {"landuse": "Wäldchen"}
     assert meta["surrounding_tags"][0] == {"natural": "tree"}
     assert "center_tags" not in SkyScript(tmp_path, "val")[0].meta
+    write(data, tmp_path / "shards")
+    assert Shards(tmp_path / "shards", "val")[0].meta["dates"] == ["2019-07-01T10:25"]
 
 
 def test_skyscript_tags_that_are_missing_or_wrong(tmp_path):

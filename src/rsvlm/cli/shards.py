@@ -23,6 +23,11 @@ from typing import Any
 from rsvlm.errors import UserError
 
 _FACTS = ("licence", "paper", "homepage")
+_SEVERAL = "{name} has samples of several images; shards hold one each."
+_LOST = (
+    "{name} has objects, dialogues or maps, which shards would lose: they hold captions, label and "
+    "meta. Ask the data set for captions alone, or use it as it is."
+)
 
 
 @dataclass(slots=True)
@@ -58,10 +63,16 @@ def write(
             store these as JPEG of quality 95; for training only, since it changes pixels.
 
     Raises:
-        UserError: the folder holds shards of something else, or samples have several images.
+        UserError: the folder holds shards of something else, or samples have several images,
+            objects, dialogues or maps.
     """
+    from rsvlm.data.datasets.base import adds
     from rsvlm.data.datasets.shards import MANIFEST
 
+    if getattr(dataset, "sample_layout", "single") != "single":
+        raise UserError(_SEVERAL.format(name=dataset.name))
+    if adds(dataset, "annotate") or adds(dataset, "read_maps"):
+        raise UserError(_LOST.format(name=dataset.name))
     if per_shard < 1 or (size is not None and size < 1):
         raise UserError("--per-shard and --size are at least 1.")
     out = Path(out).expanduser()
@@ -162,23 +173,23 @@ def _shard(
 
 def _sample(dataset: Any, index: int, size: int | None) -> tuple[bytes, str, bytes, str]:
     """Picture, its ending, the JSON, and the name of a sample."""
+    from rsvlm.data.datasets.base import adds
     from rsvlm.data.images import BrokenImage
 
     entry = dataset.entries[index] if hasattr(dataset, "entries") else None
     if entry is None:
         sample = dataset[index]
         if sample.layout != "single":
-            raise UserError(f"{dataset.name} has samples of several images; shards hold one each.")
+            raise UserError(_SEVERAL.format(name=dataset.name))
         if sample.instances or sample.turns or sample.semantic:
-            raise UserError(
-                f"{dataset.name} has objects, dialogues or maps, which shards would lose: they "
-                "hold captions, label and meta. Ask the data set for captions alone."
-            )
+            raise UserError(_LOST.format(name=dataset.name))
         data, ext = _encode(sample.images[0], size, lossless=True)
         texts, label, meta = sample.texts, sample.label, dict(sample.meta)
         id = str(meta.pop("id", index))
     else:
         id, texts, label, meta = entry.id, list(entry.texts), entry.label, entry.meta
+        if adds(dataset, "facts"):
+            meta = dataset.facts(index)
         data, ext = _stored(dataset, index, entry)
         if size is not None and data:
             try:

@@ -10,6 +10,7 @@ from threading import Lock
 from typing import Any
 
 from rsvlm.data import census
+from rsvlm.data.datasets.base import adds
 from rsvlm.data.images import BrokenImage
 
 _CONTEXT = 77
@@ -176,7 +177,7 @@ def _unit(dataset: Any, entries: Any) -> tuple[str, int | None]:
     layout = getattr(dataset, "sample_layout", None)
     if layout is None or not len(entries) or not hasattr(entries[0], "paths"):
         return "images", None
-    if layout == "single" and not _added(dataset, "annotate"):
+    if layout == "single" and not adds(dataset, "annotate"):
         return "images", None
     files = {path for entry in entries for path in entry.paths}
     if layout == "before_after" and len(files) == 2 * len(entries):
@@ -186,17 +187,10 @@ def _unit(dataset: Any, entries: Any) -> tuple[str, int | None]:
     return "samples", len(files)
 
 
-def _added(dataset: Any, method: str) -> bool:
-    """Whether a reader has more than `FileDataset` in a method."""
-    from rsvlm.data.datasets.base import FileDataset
-
-    return getattr(type(dataset), method, None) not in (None, getattr(FileDataset, method))
-
-
 def _annotations(dataset: Any, found: census.Census) -> str:
     """Counts the annotations without decoding images; tells of those that need one."""
     flagged = len(dataset) and "changeflag" in dataset.entries[0].meta
-    if not flagged and not _added(dataset, "annotate"):
+    if not flagged and not adds(dataset, "annotate"):
         return ""
     unread = []
     for index in range(len(dataset)):
@@ -210,7 +204,7 @@ def _annotations(dataset: Any, found: census.Census) -> str:
 
 
 def _read(dataset: Any, facts: Description, found: census.Census) -> None:
-    whole = _added(dataset, "read_maps") or getattr(dataset, "sample_layout", "single") != "single"
+    whole = adds(dataset, "read_maps") or getattr(dataset, "sample_layout", "single") != "single"
 
     def one(index: int) -> Any:
         try:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from typing import Any, Literal
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
 from rsvlm.data.order import Batches
 from rsvlm.data.view import View
 from rsvlm.errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 class Loader(DataLoader):
@@ -113,14 +117,16 @@ class DataModule(L.LightningDataModule):
         self.train_collate, self.eval_collate = train_collate, eval_collate
 
     def dataset(self, stage: str) -> Any:
-        """The data set that serves a stage, opened once."""
+        """The data set that serves a stage, opened once; what was amiss with it is logged."""
         if stage not in self.datasets:
             split = self.splits[stage]
             if split is None:
                 raise UserError(
                     f"this data set has no split for {stage!r}: name one with data.splits.{stage}=."
                 )
-            self.datasets[stage] = self.make_dataset(split=split)
+            dataset = self.datasets[stage] = self.make_dataset(split=split)
+            for problem in getattr(dataset, "problems", ()):
+                rank_zero_only(log.warning)("%s, split %s: %s", dataset.name, split, problem)
         return self.datasets[stage]
 
     def use_test(self, split: str) -> None:

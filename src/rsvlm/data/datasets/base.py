@@ -111,7 +111,7 @@ class FileDataset(Dataset[Sample]):
             layout=self.sample_layout,
             texts=list(entry.texts),
             label=entry.label,
-            meta=meta | entry.meta,
+            meta=meta | self.facts(index),
         )
         self.annotate(sample, index)
         self.read_maps(sample, index)
@@ -120,6 +120,10 @@ class FileDataset(Dataset[Sample]):
     def image(self, index: int) -> Image.Image:
         """Reads the image alone, or the first of several."""
         return read_image(self.entries[index].path, self.convert)
+
+    def facts(self, index: int) -> dict[str, Any]:
+        """What the source says of a sample beside captions and class, for `Sample.meta`."""
+        return self.entries[index].meta
 
     def annotate(self, sample: Sample, index: int) -> None:
         """Adds dialogues or instances to the sample of entry `index`; here nothing.
@@ -141,6 +145,17 @@ class FileDataset(Dataset[Sample]):
             f"{self.title} is not in {str(self.root)!r}: {what} Expected:\n\n{layout}\n\nSet "
             f"data.root= to the folder that holds it.{source}"
         )
+
+
+def adds(dataset: Any, method: str) -> bool:
+    """Whether a data set's class has its own form of a method of `FileDataset`.
+
+    Args:
+        dataset: a data set of any kind.
+        method: `facts`, `annotate` or `read_maps`.
+    """
+    own = getattr(type(dataset), method, None)
+    return own is not None and own is not getattr(FileDataset, method)
 
 
 def same_size(first: Image.Image, other: Image.Image, path: str) -> None:

@@ -12,7 +12,6 @@ from rsvlm.data.datasets.missing import Missing, told
 from rsvlm.data.datasets.pairs import PairsTable, known_part
 from rsvlm.data.datasets.pickles import read_pickle
 from rsvlm.data.datasets.table_parts import Part, TableParts
-from rsvlm.data.sample import Sample
 from rsvlm.errors import UserError
 
 _PAPER = (
@@ -146,15 +145,17 @@ class SkyScript(PairsTable):
             if problem:
                 self.problems.append(problem)
 
-    def read_maps(self, sample: Sample, index: int) -> None:
-        """Adds what the image's pickle says.
+    def facts(self, index: int) -> dict[str, Any]:
+        """What the image's name says, and its pickle where that is asked for.
 
         Raises:
             UserError: the pickle is damaged, wants to run code, or is not SkyScript's.
         """
-        path = self.root / meta_name(str(sample.meta["id"]))
-        if self.tags and path.is_file():
-            sample.meta |= tag_meta(read_pickle(path), path)
+        entry = self.entries[index]
+        path = self.root / meta_name(entry.id)
+        if not self.tags or not path.is_file():
+            return entry.meta
+        return entry.meta | tag_meta(read_pickle(path), path)
 
 
 def meta_name(image: str) -> str:
