@@ -14,7 +14,7 @@ TOOLS = {
     "shards": ("rsvlm.cli.shards", "write a data set as tar shards"),
     "export": ("rsvlm.cli.export", "write a checkpoint in open_clip's or Hugging Face's layout"),
     "average": ("rsvlm.cli.average", "average the weights of two models"),
-    "metrics": ("rsvlm.cli.metrics", "caption metrics under a named protocol"),
+    "metrics": ("rsvlm.cli.metrics", "metrics under named protocols, and their comparison"),
     "table": ("rsvlm.cli.table", "a paper's numbers and ours, side by side"),
     "report": ("rsvlm.cli.report", "one page from the folders of runs"),
 }

@@ -12,6 +12,7 @@ from rsvlm.metrics.captions.records import join, read_records
 from rsvlm.metrics.names import PROTOCOLS, parse
 
 GOLDEN = os.environ.get("RSVLM_GOLDEN")
+CASES = sorted(Path(GOLDEN).glob("*/*.scores.json")) if GOLDEN else []
 ROWS = [
     {"id": "x", "prediction": "a red roof .", "references": ["a red roof .", "red roofs ."]},
     {"id": "y", "prediction": "", "references": ["two ships at sea ."]},
@@ -72,17 +73,17 @@ def test_a_vocabulary_is_part_of_the_column(folder):
         main(["compare", "metrics.json", "b.json"])
 
 
-@pytest.mark.skipif(not GOLDEN, reason="RSVLM_GOLDEN is not set")
+@pytest.mark.skipif(not CASES, reason="RSVLM_GOLDEN is unset or lacks captions")
 def test_captions_from_the_command_line_equal_pycocoevalcap(tmp_path):
-    file = Path(GOLDEN) / "captions" / "ucm.jsonl"
-    if not file.is_file():
-        pytest.skip("RSVLM_GOLDEN lacks captions/ucm.jsonl")
-    expected = json.loads(file.with_name("ucm.scores.json").read_text())
+    file = min(CASES, key=lambda case: case.stat().st_size)
+    expected = json.loads(file.read_text())
+    predictions = str(file).replace(".scores.json", ".jsonl")
+    options = ["--data", "golden", "--metrics", "bleu4,rouge_l,cider"]
     out = str(tmp_path / "m.json")
-    main(["captions", str(file), "--metrics", "bleu4,rouge_l,cider", "--out", out, "--per-image"])
+    main(["captions", predictions, *options, "--out", out, "--per-image"])
     found = results(out)
     for word, theirs in (("bleu4", "bleu4"), ("rouge_l", "rouge_l"), ("cider", "cider_d")):
-        value = found[f"test/ucm/coco/{word}"]["value"]
+        value = found[f"test/golden/coco/{word}"]["value"]
         assert value == pytest.approx(100 * expected[theirs], abs=1e-7)
 
 

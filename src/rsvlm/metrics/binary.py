@@ -18,6 +18,9 @@ _TINY = 1e-9
 class Binary(Metric):
     """F1, precision and recall, in per cent, of each class against all else; the mean over classes.
 
+    Formula: `2 P R / (P + R)` at the threshold where it is largest. Range: 0 to 100 per cent.
+    Higher is better. Protocol: binary. Used in: SkyScript's binary attributes.
+
     An image is called positive where its cosine with the class's prompt reaches a threshold; each
     class takes the threshold of its best F1, the lowest of equally good ones, as
     `test_zero_shot_classification.py` of wangzhecheng/SkyScript (c6d1891) does for its one class.

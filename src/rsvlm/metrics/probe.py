@@ -123,6 +123,10 @@ def knn_scores(
 class Probe(GatherMetric):
     """Fits on one split's features and reports accuracy on another's.
 
+    Formula: top1, the share of test samples given their own class by the fitted layer, or by their
+    neighbours' vote. Range: 0 to 100 per cent. Higher is better. Protocols: linear_probe, knn. Used
+    in: RemoteCLIP's linear probing and k-NN tables.
+
     Args:
         classes: class names, in the order of the labels.
         protocol: `linear_probe` or `knn`.

@@ -52,6 +52,10 @@ def count_prompts(caption: str, *, digits: bool = False) -> tuple[list[str], int
 class RemoteCount(Metric):
     """Top-1 to top-10 accuracy in per cent, and the confusion matrix of the ten numbers.
 
+    Formula: topk, the share of images whose true number's caption is among the k most similar of
+    ten. Range: 0 to 100 per cent. Higher is better. Protocols: remotecount, remotecount_digits.
+    Used in: RemoteCLIP's counting figure.
+
     Of equally similar captions the smaller number counts as the better.
 
     Args:

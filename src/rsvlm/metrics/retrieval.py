@@ -97,7 +97,14 @@ class Table:
 class Retrieval(GatherMetric):
     """Recall at k in both directions, in per cent.
 
-    Memory beside the features as they came is `block` squared scores and a few numbers a caption,
+    Formula: the share of queries with at least one positive among the k best, of images among
+    captions (i2t) and of captions among images (t2i); mean_recall, the mean of the six at 1, 5 and
+    10, or one mean per direction. Range: 0 to 100 per cent. Higher is better. Protocols:
+    remoteclip, skyscript. Used in: RemoteCLIP's and GeoRSCLIP's tables on RSICD, RSITMD and UCM
+    (remoteclip), SkyScript's (skyscript).
+
+    Features that are not finite, images without captions and a set of no images are errors. Memory
+    beside the features as they came is `block` squared scores and a few numbers a caption,
     whatever the size of the set; several processes gather their features first.
     Published codes: RemoteCLIP `retrieval.py` (a6a4787) over clip_benchmark's `recall_at_k`;
     SkyScript `cross_modal_retrieval.ipynb` (b16d2e7).

@@ -263,7 +263,10 @@ def _circle(polygon: np.ndarray, number: int) -> tuple[int, int, int]:
 
 
 class SeLo(Metric):
-    """Mean of the four indicators over all sentences, each in 0..1.
+    """Mean of the four indicators over all sentences.
+
+    Formula: see `indicators`. Range: 0 to 1 each. Higher is better (Ras: lower). Protocols: selo,
+    selo_jpeg. Used in: Yuan et al.'s tables on AIR-SLT and GeoRSCLIP's (selo_jpeg).
 
     Args:
         protocol: `selo` uses windows and maps as computed; `selo_jpeg` sends both through JPEG as

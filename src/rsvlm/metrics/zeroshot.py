@@ -45,7 +45,14 @@ def class_embeddings(text_features: Tensor, ensemble: Ensemble = "normalised_mea
 class Accuracy(Metric):
     """Top-1, top-5 and per-class accuracy, in per cent, and the confusion matrix.
 
-    Of classes with equal scores the earlier one counts as the better.
+    Formula: topk, the share of samples whose class is among the k with the highest scores;
+    mean_per_class, the mean over classes of the class's own top1. Range: 0 to 100 per cent. Higher
+    is better. Protocols: skyscript, georsclip, remoteclip, normalised_mean, mean (the templates and
+    their mean, see `ZeroShot`), linear_probe, knn. Used in: the zero-shot and probing tables of
+    RemoteCLIP, GeoRSCLIP and SkyScript.
+
+    Of classes with equal scores the earlier one counts as the better. Labels outside the class list
+    are errors, and so is a set of no images.
 
     Args:
         classes: class names, in the order of the labels.
@@ -149,6 +156,11 @@ class Accuracy(Metric):
 
 class ZeroShot(Accuracy):
     """Classification by the nearest class embedding; counts as `Accuracy` does.
+
+    Formula: the class with the highest cosine of image and class embedding, the class's being the
+    mean of its templates' (`class_embeddings`). Range: 0 to 100 per cent. Higher is better.
+    Protocols: skyscript, georsclip, remoteclip, normalised_mean, mean. Used in: the zero-shot
+    tables of RemoteCLIP, GeoRSCLIP and SkyScript. Features that are not finite are errors.
 
     Args:
         classes: class names, in the order of the labels.

@@ -21,11 +21,11 @@ def bleu(
     `BLEU-n = min(1, exp(1 - r/c)) * (p_1 ... p_n)^(1/n)`, where `p_k` is the share of the corpus'
     predicted k-grams that a reference has, each at most as often as the reference that has it most
     often; `c` is the predicted length and `r` the sum of the reference lengths nearest to each
-    prediction's, the shorter one of two. Higher is better, 0 to 1. Papineni et al. (ACL 2002);
-    pycocoevalcap 1.2, option `closest`.
+    prediction's, the shorter one of two. Range: 0 to 1. Higher is better. Papineni et al. (ACL
+    2002); pycocoevalcap 1.2, option `closest`.
 
-    Protocols: coco, token_ids (nltk and rs_rag have their own, in `nltk_style`). In SkyEyeGPT's
-    tables for UCM, Sydney and RSICD, and RSCaMa's table I for LEVIR-CC (token_ids).
+    Protocols: coco, token_ids (nltk and rs_rag have their own, in `nltk_style`). Used in:
+    SkyEyeGPT's tables for UCM, Sydney and RSICD, and RSCaMa's table I for LEVIR-CC (token_ids).
 
     Args:
         predictions: tokens of N sentences, separated by spaces.

@@ -21,11 +21,11 @@ def cider_d(
     at the reference's entries; the mean over references and n, times 10. `d` is the difference of
     the numbers of *bigrams*, as published, and document frequencies come from the references that
     are evaluated: a score depends on the set, and that of a single image is 0. The corpus score is
-    the mean. Higher is better, 0 to 10. Vedantam et al. (CVPR 2015); pycocoevalcap 1.2 (its
+    the mean. Range: 0 to 10. Higher is better. Vedantam et al. (CVPR 2015); pycocoevalcap 1.2 (its
     `Cider`; no stemming).
 
-    Protocols: coco, token_ids; rs_rag on raw text. In SkyEyeGPT's tables for UCM, Sydney and RSICD,
-    VRSBench's caption table, and RSCaMa's table I for LEVIR-CC (token_ids).
+    Protocols: coco, token_ids; rs_rag on raw text. Used in: SkyEyeGPT's tables for UCM, Sydney and
+    RSICD, VRSBench's caption table, and RSCaMa's table I for LEVIR-CC (token_ids).
 
     Args:
         predictions: tokens of N sentences, separated by spaces.

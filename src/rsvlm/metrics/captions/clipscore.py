@@ -19,8 +19,9 @@ PROMPT = "A photo depicts "
 def clip_score(image_features: Tensor, text_features: Tensor, *, weight: float = WEIGHT) -> Tensor:
     """CLIPScore: `w max(cos(image, caption), 0)`.
 
-    0 to `w` = 2.5, higher is better. Needs no references. Its value depends on the CLIP: those of
-    two CLIPs are not comparable. Hessel et al. (EMNLP 2021).
+    Range: 0 to `w` = 2.5. Higher is better. Needs no references. Its value depends on the CLIP:
+    those of two CLIPs are not comparable. Hessel et al. (EMNLP 2021). Protocol: clipscore. Used in:
+    no table of the papers here.
 
     Args:
         image_features: [N, D], any length.
@@ -51,7 +52,8 @@ def ref_clip_score(
 ) -> Tensor:
     """RefCLIPScore: harmonic mean of CLIPScore and the best `max(cos(caption, reference), 0)`.
 
-    0 to 1.43 (2 * 2.5 / 3.5), higher is better. Hessel et al. (EMNLP 2021).
+    Range: 0 to 1.43 (2 * 2.5 / 3.5). Higher is better. Hessel et al. (EMNLP 2021). Protocol:
+    clipscore. Used in: no table of the papers here.
 
     Args:
         image_features: [N, D].

@@ -61,9 +61,10 @@ def judge_captions(
 def clair(ask: Callable[[str], str], *, prompt: str = CLAIR, tries: int = 3) -> Judge:
     """A judge in the manner of CLAIR (Chan et al., EMNLP 2023), in wording of our own.
 
-    The language model says from 0 to 100 how likely caption and references are of one image.
-    VRSBench's caption table has a CLAIR column (GPT-4o, other wording). The
-    value depends on the model behind `ask` and on the wording: state both beside it.
+    The language model says from 0 to 100 how likely caption and references are of one image; that
+    by 100. Range: 0 to 1. Higher is better. Protocol: clair. Used in: VRSBench's caption table
+    (GPT-4o, other wording). The value depends on the model behind `ask` and on the wording: state
+    both beside it.
 
     Args:
         ask: sends a prompt to a language model and returns its reply.

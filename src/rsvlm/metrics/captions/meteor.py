@@ -54,11 +54,11 @@ class Meteor:
         `(1 - penalty) * F`, where F weighs precision against recall of the aligned words and the
         penalty grows with the number of pieces that the alignment falls into; for each image the
         best reference counts. The corpus score comes from the sums of all statistics, so it is
-        *not* the mean of the sentence scores. Higher is better, 0 to 1. Denkowski and Lavie (WMT
-        2014), parameters of `-l en -norm`; as pycocoevalcap 1.2 calls it.
+        *not* the mean of the sentence scores. Range: 0 to 1. Higher is better. Denkowski and Lavie
+        (WMT 2014), parameters of `-l en -norm`; as pycocoevalcap 1.2 calls it.
 
-        Protocols: coco, token_ids. In SkyEyeGPT's tables for UCM, Sydney and RSICD, VRSBench's
-        caption table, and RSCaMa's table I for LEVIR-CC (token_ids).
+        Protocols: coco, token_ids. Used in: SkyEyeGPT's tables for UCM, Sydney and RSICD,
+        VRSBench's caption table, and RSCaMa's table I for LEVIR-CC (token_ids).
 
         Args:
             predictions: tokens of N sentences, separated by spaces; empty ones score 0.

@@ -24,6 +24,12 @@ class Captions(RecordMetric):
     document frequencies are those of the whole set and METEOR's program runs once. An image that
     comes twice (samplers pad the last batch) counts once.
 
+    Formula: that of each metric, see `bleu`, `rouge_l`, `cider_d`, `meteor`, `spice`; SPIDEr is the
+    mean of SPICE and CIDEr-D, S*m that of BLEU-4, METEOR, ROUGE-L and CIDEr-D. Range: 0 to 100
+    (CIDEr-D to 1000, S*m to 325, SPIDEr to 550). Higher is better. Protocols: coco, nltk,
+    earthdial, rs_rag, token_ids, open_questions. Used in: the caption tables of the metrics' own
+    entries; S*m in RSCaMa's table I.
+
     What counts how: an empty prediction is an empty sentence and scores what the formula gives (0
     but for brevity of the whole corpus); one reference is enough; of zero images there is no
     value, which is an error; so are answers that are no strings (None, NaN), but for lists of

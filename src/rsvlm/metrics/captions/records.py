@@ -136,7 +136,7 @@ def read_records(
     Raises:
         UserError: files that cannot be read, or ids that do not fit together.
     """
-    rows = _rows(predictions)
+    rows = read_rows(predictions)
     if not rows:
         raise UserError(f"{predictions} holds no predictions.")
     guesses: dict[Id, Any] = {}
@@ -204,7 +204,7 @@ def join(
 
 
 def _read_references(path: Path, split: str) -> dict[Id, Any]:
-    rows = _rows(path)
+    rows = read_rows(path)
     found: dict[Id, Any] = {}
     if isinstance(rows, Mapping) and "annotations" in rows:
         for row in rows["annotations"]:
@@ -226,7 +226,12 @@ def _read_references(path: Path, split: str) -> dict[Id, Any]:
     return found
 
 
-def _rows(path: Path) -> Any:
+def read_rows(path: Path) -> Any:
+    """What a file of JSON or JSON Lines holds.
+
+    Raises:
+        UserError: it cannot be read, or is neither.
+    """
     try:
         text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

@@ -40,12 +40,12 @@ def rouge_l(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> 
 
     `(1 + b^2) P R / (R + b^2 P)` with `b` = 1.2, where `P` is the best share of the prediction's
     words in a common subsequence with any reference and `R` the best share of a reference's; the
-    two may come from different references. The corpus score is the mean. Higher is better, 0 to 1.
-    Lin (2004); pycocoevalcap 1.2, which splits at single spaces, so that an empty sentence is one
-    empty word.
+    two may come from different references. The corpus score is the mean. Range: 0 to 1. Higher is
+    better. Lin (2004); pycocoevalcap 1.2, which splits at single spaces, so that an empty sentence
+    is one empty word.
 
-    Protocols: coco, token_ids. In SkyEyeGPT's tables for UCM, Sydney and RSICD, VRSBench's caption
-    table, and RSCaMa's table I for LEVIR-CC (token_ids).
+    Protocols: coco, token_ids. Used in: SkyEyeGPT's tables for UCM, Sydney and RSICD, VRSBench's
+    caption table, and RSCaMa's table I for LEVIR-CC (token_ids).
 
     Args:
         predictions: tokens of N sentences, separated by spaces.
@@ -88,7 +88,8 @@ def rouge_words(text: str, *, stemming: bool) -> list[str]:
 def rouge_1(prediction: Sequence[str], reference: Sequence[str]) -> float:
     """ROUGE-1 of `rouge_score`: F1 of the words in common, each as often as both have it.
 
-    0 to 1, higher is better. Protocol earthdial (its paper's caption tables).
+    `2 P R / (P + R)` of the shares of words in common. Range: 0 to 1. Higher is better. Protocol:
+    earthdial. Used in: EarthDial's caption tables.
     """
     common = (Counter(prediction) & Counter(reference)).total()
     return 2 * common / (len(prediction) + len(reference)) if common else 0.0
@@ -97,8 +98,9 @@ def rouge_1(prediction: Sequence[str], reference: Sequence[str]) -> float:
 def rouge_l_f1(prediction: Sequence[str], reference: Sequence[str]) -> float:
     """ROUGE-L of `rouge_score`: F1 of the longest common subsequence.
 
-    0 to 1, higher is better. Protocols nltk, rs_rag (best reference; RS-RAG's caption and VQA
-    tables) and earthdial (mean over references; its paper's caption tables).
+    `2 P R / (P + R)` of the subsequence's shares of both. Range: 0 to 1. Higher is better.
+    Protocols: nltk, rs_rag (best reference), earthdial (mean over references). Used in: RS-RAG's
+    caption and VQA tables (rs_rag), EarthDial's caption tables (earthdial).
     """
     common = common_length(prediction, reference)
     return 2 * common / (len(prediction) + len(reference)) if common else 0.0

@@ -49,8 +49,9 @@ def spice(
     """SPICE: F1 of the objects, attributes and relations that parsed captions name.
 
     Prediction and references become scene graphs; synonyms count as equal. The corpus score is the
-    mean. Higher is better, 0 to 1. Anderson et al. (ECCV 2016), program 1.0 of pycocoevalcap 1.2,
-    run without its cache, which no Java after 15 can write. Protocol coco; RS-GPT4V reports it.
+    mean. `2 P R / (P + R)`. Range: 0 to 1. Higher is better. Anderson et al. (ECCV 2016), program
+    1.0 of pycocoevalcap 1.2, run without its cache, which no Java after 15 can write. Protocol:
+    coco. Used in: RS-GPT4V's caption tables.
 
     Args:
         predictions: tokens of N sentences, separated by spaces.

@@ -79,6 +79,11 @@ class ChangeCaptions(Captions):
         told = [None if flag is None else bool(flag) for flag in flags] if flags else None
         self._add(predictions, references, ids, told)
 
+    @property
+    def changed(self) -> list[bool]:
+        """[N] whether each pair counts as changed, in the order of `ids`, of the last `compute`."""
+        return [self._changed(one) for one in self.used]
+
     def facts(self, word: str | None = None) -> dict[str, Any]:
         """As `Captions.facts`; of a subset's word, those of the subset."""
         found = super().facts(word)

@@ -236,7 +236,7 @@ class Segmentation(RecordMetric):
         if not isinstance(given, Tensor | np.ndarray):
             raise UserError(f"{what} is a {type(given).__name__}, not a mask [H, W].")
         if isinstance(given, np.ndarray):
-            given = np.ascontiguousarray(given)
+            given = np.array(given)  # one that may be written to, in rows
         mask = torch.as_tensor(given).detach().cpu()
         if mask.is_floating_point() or mask.is_complex():
             raise UserError(

@@ -1,0 +1,80 @@
+"""Boxes of referring expressions: accuracy at IoU 0.5 to 0.9, mean and cumulative IoU.
+
+A line of predictions.jsonl:
+  {"id": 7, "prediction": [10, 20, 50, 80], "box": [12, 20, 50, 78]}
+Boxes are x0, y0, x1, y1 in pixels; null is an answer without a box. Under --protocol oriented a box
+may also be five numbers, the last one the angle in degrees (counter-clockwise as one sees it), or
+four corners [[x, y], ...]. With --codec NAME a prediction is the model's text, of which the first
+box counts, and a line needs "width" and "height" of the image:
+  {"id": 7, "prediction": "{<10><20><50><80>}", "box": [...], "width": 800, "height": 800}
+`id` may be left out (the line counts); --references FILE gives id and box on their own.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from rsvlm.cli.metrics.common import Row, add_files, column, read_items, rows, show, write
+from rsvlm.errors import UserError
+
+HELP = "boxes of referring expressions"
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Options of `metrics grounding`."""
+    add_files(parser)
+    parser.add_argument(
+        "--protocol",
+        action="append",
+        help="rsvg, minigpt or oriented; several times for several; rsvg by default",
+    )
+    parser.add_argument("--codec", help="how boxes stand in the text, as in mini0_100")
+    parser.add_argument("--data", help="the data set's name; the file's by default")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Scores a file of boxes."""
+    from rsvlm.metrics.grounding import Grounding
+
+    lines = read_items(args, empty="" if args.codec else None)
+    if args.codec:
+        told = [_read(row, args.codec) for row in lines]
+    else:
+        told = [_box(row["prediction"]) for row in lines]
+    truths = [_box(box) for box in column(lines, "box", "the true one")]
+    results = []
+    for protocol in dict.fromkeys(args.protocol or ["rsvg"]):
+        metric = Grounding(protocol)
+        metric.update(told, truths, [row["id"] for row in lines])
+        values = metric.compute()
+        results += rows(values, args.data or args.predictions.stem, protocol, metric.facts)
+        show(protocol, "grounding", values, metric.facts(), noun="expressions")
+    write(args.out, results, {"predictions": str(args.predictions)})
+
+
+def _box(given: Any) -> Any:
+    """Five numbers are a box and its angle."""
+    if isinstance(given, list) and len(given) == 5:
+        return tuple(given[:4]), given[4]
+    return given
+
+
+def _read(row: Row, codec: str) -> Any:
+    """The first box of a text, in pixels of the stored image."""
+    from rsvlm.data.boxes import bind
+
+    text, sides = row["prediction"], (row.get("height"), row.get("width"))
+    if not isinstance(text, str):
+        raise UserError(
+            f"id {row['id']!r}: with --codec a prediction is a text, not {text!r}; "
+            'write "" where the model gave no answer.'
+        )
+    if not all(type(side) is int and side > 0 for side in sides):
+        raise UserError(f"id {row['id']!r}: --codec needs 'width' and 'height' of the image.")
+    height, width = sides
+    convention, geometry = bind(codec, None, int(height or 0), int(width or 0))
+    found = convention.parse(text, geometry).boxes
+    if not found:
+        return None
+    return found[0].box if found[0].angle is None else (found[0].box, found[0].angle)
