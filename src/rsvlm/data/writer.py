@@ -40,6 +40,10 @@ def blip_text(text: str) -> str:
     return re.sub(r"\s{2,}", " ", re.sub(r'[.!"()*#:;~]', " ", text.lower())).strip()
 
 
+#: What stands in the prompt's text where it has marks.
+_GAPS = {"bos": "", "eos": " ", "image": ""}
+
+
 class Writer:
     """Writes dialogues in one format.
 
@@ -144,9 +148,11 @@ class Writer:
             said[-1] = (said[-1][0], None)
         mark = self.image_token_id
         pieces = self.format.write(said, system, inline=mark is not None)
-        text = re.sub(r"\s+", " ", "".join(p.text for p in _asked(pieces))).strip()
+        asked = _asked(pieces)
+        text = "".join(p.text if p.kind == "text" else _GAPS[p.kind] for p in asked)
+        text = re.sub(r"\s+", " ", text).strip()
         if self.format.scope == "prompt":
-            whole = self.clean("".join(p.text for p in _asked(pieces)))
+            whole = self.clean("".join(p.text for p in asked).strip())
             text, cut = self._words(whole)
             answer, shorter = self._words(self.clean(said[-1][1] or ""))
             cut |= shorter and not open_end
@@ -200,7 +206,7 @@ def without_first(pairs: Pairs) -> Pairs:
 def _asked(pieces: Sequence[Piece]) -> list[Piece]:
     # Up to the last answer, earlier answers included.
     last = max((i for i, p in enumerate(pieces) if not p.supervised), default=-1)
-    return [p for p in pieces[: last + 1] if p.kind == "text"]
+    return list(pieces[: last + 1])
 
 
 def _shorter(out: Written, limits: Sequence[int]) -> Written:
