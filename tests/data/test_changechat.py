@@ -5,9 +5,16 @@ import json
 import pytest
 from PIL import Image
 
+from rsvlm.data.datasets import levir_cc, second_cc
 from rsvlm.data.datasets.changechat import FILES, PROMPTS, ChangeChat
 from rsvlm.data.inspect import describe
+from rsvlm.data.scenes import Scenes
+from rsvlm.data.scenes.export import changechat
 from rsvlm.errors import UserError
+from rsvlm.metrics.change.counts import published_counts, robust_counts
+from rsvlm.metrics.change.flags import says_changed
+from rsvlm.metrics.change.locations import published_places, robust_places
+from rsvlm.metrics.change.templates import templates_of
 
 YES = [("Please judge whether these two images have changed. Please answer yes or no.", "Yes")]
 
@@ -141,6 +148,34 @@ def test_what_is_wrong_with_the_records(tmp_path):
     (tmp_path / "changechat_105k_test.json").write_text('[\n{"image_A": }]')
     with pytest.raises(UserError, match=r"test\.json, line 2, column"):
         ChangeChat(tmp_path, "test")
+
+
+def test_the_answers_of_the_generated_world_are_read_by_the_published_rules():
+    seen = set()
+    scenes = Scenes("train", n=30, size=48, layout="before_after", parts=changechat.FORMAT.parts)
+    for sample in scenes:
+        answers = {kind: said[-1][1] for kind, said in changechat.talk(sample).items()}
+        built = {"road": 0, "building": 0}
+        for edit in sample.meta["edits"]:
+            if edit["act"] == "built" and edit["name"] in built:
+                built[edit["name"]] += edit["count"]
+        counts = (built["road"], built["building"])
+        assert published_counts(answers["count"]) == robust_counts(answers["count"]) == counts
+        cells = sample.meta["changes"]
+        places = (frozenset(cells["road_cells"]), frozenset(cells["building_cells"]))
+        assert robust_places(answers["location"]) == places
+        if sample.meta["changeflag"]:
+            assert published_places(answers["location"]) == places
+        assert says_changed(answers["binary"]) is bool(sample.meta["changeflag"])
+        same = {text.rstrip(" .").lower() for text in (answers["caption"], answers["dialogue"])}
+        assert (same <= levir_cc.NO_CHANGE) is not bool(sample.meta["changeflag"])
+        seen.add(counts)
+    assert len(seen) >= 4 and (0, 0) in seen
+
+
+def test_readers_and_metrics_know_the_same_sentences():
+    assert templates_of("levir_cc") == levir_cc.NO_CHANGE
+    assert templates_of("second_cc") == second_cc.NO_CHANGE
 
 
 def test_pairs_that_are_not_there(tmp_path):
