@@ -23,6 +23,7 @@ from rsvlm.data.view import Item
 from rsvlm.encoders.tokenizers import words_of
 from rsvlm.errors import UserError
 from rsvlm.models.deltavlm import GENERATION, deltavlm, prompt_options
+from rsvlm.nn.feature_cache import FeatureCache
 
 GOLDEN = os.environ.get("RSVLM_GOLDEN")
 CASE = Path(GOLDEN or "") / "deltavlm"
@@ -225,6 +226,29 @@ def test_cached_features_give_the_same_loss_and_gradients():
         found.append([loss, *(p.grad for p in model.parameters() if p.grad is not None)])
     for a, b in zip(*found, strict=True):
         assert torch.equal(a, b)
+
+
+def test_a_run_with_a_feature_cache_is_the_run_without():
+    losses = []
+    for gib in (0.0, 1.0, 2e-6):
+        model = tiny()
+        model.cache = FeatureCache(gib) if gib else None
+        optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+        model.train()
+        for _ in range(3):
+            optimizer.zero_grad()
+            loss = loss_of(model(batch(model)))
+            loss.backward()
+            optimizer.step()
+        losses.append(loss.item())
+        if model.cache is not None:
+            # Three pairs, one of which shows the same picture twice.
+            asked = 3 * 6
+            assert model.cache.hits + model.cache.misses == asked
+            assert model.cache.misses == (5 if gib == 1.0 else 3 * 5 - 2 * len(model.cache.kept))
+            model.generate(batch(model, generation=True), max_new_tokens=1)
+            assert model.cache.hits + model.cache.misses == asked
+    assert losses[0] == losses[1] == losses[2]
 
 
 def test_maps_show_where_the_dates_differ():

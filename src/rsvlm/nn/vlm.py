@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from rsvlm.data.sample import Answer
 from rsvlm.errors import UserError
+from rsvlm.nn.feature_cache import FeatureCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,8 @@ class VisionLanguage(nn.Module):
         image_token_id: the placeholder in `input_ids`, once for each vector of an image; None puts
             the vectors before the text.
         generation: options of `generate` where they differ from the language model's defaults.
+        cache_gib: memory in which training keeps the frozen features of each picture, GiB; 0 keeps
+            none.
     """
 
     def __init__(
@@ -60,8 +63,10 @@ class VisionLanguage(nn.Module):
         *,
         image_token_id: int | None = None,
         generation: Mapping[str, Any] | None = None,
+        cache_gib: float = 0.0,
     ) -> None:
         super().__init__()
+        self.cache = FeatureCache(cache_gib) if cache_gib else None
         self.vision: Any = vision
         built = isinstance(bridge, nn.Module)
         self.bridge: Any = bridge if built else bridge(dim_in=vision.dim, dim_out=lm.dim)
@@ -115,6 +120,8 @@ class VisionLanguage(nn.Module):
             batch: see above.
             features: see `see`.
         """
+        if features is None and self.cache is not None and self.training:
+            features = self.cache(batch.images, self.frozen_features)
         if features is None:
             return self.vision(batch.images)
         return self.vision.from_features(features, self.vision.frozen_blocks)
