@@ -94,7 +94,8 @@ class DataModule(L.LightningDataModule):
         self.splits |= splits or {}
         self.splits.setdefault("fit", self.splits["train"])
         test = self.splits["test"]
-        self.test_splits = list(test) if isinstance(test, list | tuple) else [test]
+        # Hydra gives lists of its own kind.
+        self.test_splits = [test] if test is None or isinstance(test, str) else list(test)
         self.splits["test"] = self.test_splits[0] if self.test_splits else None
         self.suite = suite
         self.order, self.block = order, block

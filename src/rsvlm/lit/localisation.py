@@ -9,11 +9,25 @@ from typing import Any
 import torch
 from PIL import Image
 
-from rsvlm.data.transforms import Preprocess, to_tensor
+from rsvlm.data.geometry import Geometry, identity
+from rsvlm.data.sample import Picture
+from rsvlm.data.transforms import Preprocess, sides, to_tensor
 from rsvlm.data.view import Item, Skipped
 from rsvlm.encoders.clip import tokenizer
 from rsvlm.lit.evaluation import Evaluation
 from rsvlm.metrics.selo import SeLo
+
+
+class Whole:
+    """The transform that changes no pixel."""
+
+    def __call__(self, image: Picture) -> torch.Tensor:
+        """The image as uint8 [3, H, W]."""
+        return to_tensor(image)
+
+    def see(self, images: Sequence[Picture]) -> tuple[list[torch.Tensor], list[Geometry]]:
+        """All images of a sample; their pixels stay where they are."""
+        return [to_tensor(image) for image in images], [identity(*sides(i)) for i in images]
 
 
 @dataclass(slots=True)
@@ -25,6 +39,11 @@ class WholeImages:
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def to(self, device: torch.device | str) -> WholeImages:
+        """Itself: an image stays where it is, and its windows go to the device as they are cut."""
+        del device
+        return self
 
 
 def collate_whole(items: Sequence[Item | Skipped]) -> WholeImages:
@@ -47,7 +66,7 @@ class LocalisationEvaluation(Evaluation):
 
     def transform(self) -> Any:
         """The whole picture, unscaled."""
-        return to_tensor
+        return Whole()
 
     def collate(self) -> Any:
         """No stacking: sizes differ."""
