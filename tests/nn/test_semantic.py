@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from rsvlm.encoders.resnet import ConvStem
 from rsvlm.errors import UserError
-from rsvlm.nn.semantic import HuggingFaceSegmenter, Segmenter, TimmTower, map_ids, segment
+from rsvlm.nn.semantic import HuggingFaceSegmenter, Segmenter, TimmTower, map_ids
 
 SEGFORMER = {
     "model_type": "segformer",
@@ -40,7 +40,7 @@ def test_logits_have_the_images_size_and_learn(kind):
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     for _ in range(30):
         optimizer.zero_grad()
-        logits = segment(model, images)
+        logits = model(images)
         F.cross_entropy(logits.flatten(0, 1), maps.flatten(0, 1)).backward()
         optimizer.step()
     assert logits.shape == (2, 2, 5, 32, 32) and model.classes == 5
@@ -50,11 +50,22 @@ def test_logits_have_the_images_size_and_learn(kind):
     assert torch.equal(found[..., 22:], maps[..., 22:])
 
 
+def test_only_a_paired_head_sees_the_other_date():
+    images = torch.randn(2, 2, 3, 16, 16)
+    other = images.clone()
+    other[:, 1] = 0
+    for paired in (True, False):
+        torch.manual_seed(0)
+        model = Segmenter(ConvStem((8, 16)), 5, width=16, paired=paired).eval()
+        same = torch.equal(model(images)[:, 0], model(other)[:, 0])
+        assert same is not paired
+
+
 def test_a_folder_of_transformers_is_read(tmp_path):
     first = build("transformers").eval()
     first.body.save_pretrained(tmp_path / "segformer")
     second = HuggingFaceSegmenter(tmp_path / "segformer").eval()
-    images = torch.randn(1, 3, 32, 32)
+    images = torch.randn(1, 2, 3, 32, 32)
     torch.testing.assert_close(second(images), first(images))
 
 

@@ -51,7 +51,7 @@ from rsvlm.errors import UserError, near
 from rsvlm.nn.change_captioner import ChangeCaptioner, vocabulary_size
 from rsvlm.nn.change_decoder import CaptionDecoder
 from rsvlm.nn.change_modal import ModalEncoder
-from rsvlm.nn.semantic import map_ids, segment
+from rsvlm.nn.semantic import map_ids
 
 VARIANTS = ("stacked", "parallel")
 SOURCES = ("dataset", "model")
@@ -96,8 +96,8 @@ class MModalCC(ChangeCaptioner):
         palette: colours of the semantic classes by id: `second`, `scenes`, or a list of RGB.
         semantic_from: where the semantic maps come from: the `dataset`, or the `model`, which then
             has a `segmenter`, in training and generation alike.
-        segmenter: images normalised with ImageNet's numbers, [N, 3, H, W], to logits
-            [N, classes, H, W]; see `nn.semantic`.
+        segmenter: pairs normalised with ImageNet's numbers, [B, 2, 3, H, W], to logits
+            [B, 2, classes, H, W]; see `nn.semantic`.
         **options: see `ChangeCaptioner`.
 
     Raises:
@@ -222,7 +222,7 @@ class MModalCC(ChangeCaptioner):
 
     def _segmented(self, batch: Any) -> Tensor:
         assert self.segmenter is not None
-        return segment(self.segmenter, prepare(batch.images, IMAGENET_MEAN, IMAGENET_STD))
+        return self.segmenter(prepare(batch.images, IMAGENET_MEAN, IMAGENET_STD))
 
     def _memories(self, batch: Any, maps: Tensor | None) -> list[Tensor]:
         images = self.dates(self.rgb, batch.images)

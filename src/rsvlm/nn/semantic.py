@@ -2,8 +2,8 @@
 
 MModalCC reads maps of both dates. Where a user has none, a segmentation model gives them: a tower
 of this house or of timm with a small head, trained with the captioner, or one of transformers with
-its weights. Each takes images [N, 3, H, W], normalised with ImageNet's mean and deviation, and
-gives logits [N, classes, H, W].
+its weights. Each takes pairs [B, 2, 3, H, W], normalised with ImageNet's mean and deviation, and
+gives logits [B, 2, classes, H, W].
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -51,31 +52,37 @@ class TimmTower(nn.Module):
 
 
 class Segmenter(nn.Module):
-    """A tower and a head of two convolutions, resized to the image.
+    """A tower, run on each date, and a head of two convolutions, resized to the image.
 
     Args:
         encoder: [N, 3, H, W] to [N, dim, h, w].
         classes: number of classes.
         width: channels of the head.
+        paired: the head of a date sees the other date's features too. Data sets that leave what
+            did not change unlabelled (SECOND) can be learnt in no other way.
     """
 
-    def __init__(self, encoder: nn.Module, classes: int, *, width: int = 64) -> None:
+    def __init__(
+        self, encoder: nn.Module, classes: int, *, width: int = 64, paired: bool = True
+    ) -> None:
         super().__init__()
         if classes < 2:
             raise UserError(f"classes={classes}: a segmentation model needs two at least.")
-        self.encoder, self.classes = encoder, classes
+        self.encoder, self.classes, self.paired = encoder, classes, paired
+        into = int(encoder.dim) * (2 if paired else 1)  # type: ignore[arg-type]
         self.head = nn.Sequential(
-            nn.Conv2d(int(encoder.dim), width, 3, padding=1, bias=False),  # type: ignore[arg-type]
+            nn.Conv2d(into, width, 3, padding=1, bias=False),
             nn.BatchNorm2d(width),
             nn.ReLU(),
             nn.Conv2d(width, classes, 1),
         )
 
-    def forward(self, images: Tensor) -> Tensor:
-        """[N, 3, H, W] to logits [N, classes, H, W]."""
-        logits = self.head(self.encoder(images))
-        size = list(images.shape[-2:])
-        return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+    def forward(self, pairs: Tensor) -> Tensor:
+        """[B, 2, 3, H, W] to logits [B, 2, classes, H, W]."""
+        features = self.encoder(pairs.flatten(0, 1)).unflatten(0, pairs.shape[:2])
+        if self.paired:
+            features = torch.cat([features, features.flip(1)], dim=2)
+        return _resized(self.head(features.flatten(0, 1)), pairs)
 
 
 class HuggingFaceSegmenter(nn.Module):
@@ -109,16 +116,16 @@ class HuggingFaceSegmenter(nn.Module):
             self.body = AutoModelForSemanticSegmentation.from_config(made)
         self.classes = int(self.body.config.num_labels)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """[N, 3, H, W] to logits [N, classes, H, W]."""
-        logits = self.body(pixel_values=images).logits
-        size = list(images.shape[-2:])
-        return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+    def forward(self, pairs: Tensor) -> Tensor:
+        """[B, 2, 3, H, W] to logits [B, 2, classes, H, W]; each date by itself."""
+        return _resized(self.body(pixel_values=pairs.flatten(0, 1)).logits, pairs)
 
 
-def segment(segmenter: nn.Module, images: Tensor) -> Tensor:
-    """Logits of both dates: normalised [B, 2, 3, H, W] to [B, 2, classes, H, W]."""
-    return segmenter(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+def _resized(logits: Tensor, pairs: Tensor) -> Tensor:
+    """[B * 2, C, h, w] at the size of the images, [B, 2, C, H, W]."""
+    size = list(pairs.shape[-2:])
+    logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+    return logits.unflatten(0, pairs.shape[:2])
 
 
 def map_ids(logits: Tensor) -> Tensor:
