@@ -26,6 +26,9 @@ _SALIENT = (
 )  # fmt: skip
 _SALIENCE = {n: k for k, n in enumerate(_SALIENT)} | {"vehicle": 60, "road": 58, "tree": 59}
 _VOWELS = tuple("aeiou")
+# How much more often the first of `_SALIENT` is spoken of. Captions of one picture must agree on
+# what matters, or knowing its class alone would score as well as seeing it (benchmarks/scenes.py).
+_FIRST = 2.5
 
 
 class Caption(NamedTuple):
@@ -67,7 +70,7 @@ class Speaker:
         one, many = self.dice.lean(options)
         return (many, True) if plural and many else (one, False)
 
-    def colour(self, name: str, chance: float = 0.85) -> tuple[str, ...]:
+    def colour(self, name: str, chance: float = 0.95) -> tuple[str, ...]:
         """Return the colours worth saying of a name: one or two, or none."""
         if name in ("tree", "vehicle", "solar panel", "swimming pool", "soccer field"):
             return ()
@@ -90,12 +93,12 @@ class Speaker:
             exact = article in ("one", "a single")
             claim = Claim("count" if exact else "least", (name, colours or None, 1))
             return Phrase(f"{article} {text}", False, (claim,))
-        exact_limit = 10 if name not in ("tree", "vehicle", "field", "bunker", "fairway") else 3
-        if n <= exact_limit and (n < 4 or d.chance(0.9)):
+        exact_limit = 12 if name not in ("tree", "vehicle", "field", "bunker", "fairway") else 3
+        if n <= exact_limit and (n < 4 or d.chance(0.95)):
             claim = Claim("count", (name, colours or None, n))
             return Phrase(f"{lexicon.NUMBERS[n]} {adjective}{word}", True, (claim,))
         fitting = [(w, low) for w, low, high in lexicon.AMOUNTS if low <= n <= high]
-        amount, low = d.pick(fitting) if fitting else ("some", 2)
+        amount, low = d.lean(fitting[::-1]) if fitting else ("some", 2)  # the narrowest first
         claim = Claim("least", (name, colours or None, low))
         return Phrase(f"{amount} {adjective}{word}", True, (claim,))
 
@@ -174,9 +177,10 @@ class Speaker:
     def single(self) -> tuple[str, str, Claim] | None:
         """Return a noun phrase for a thing alone in its kind (and colour), and its place."""
         options = []
+        own = lexicon.SELF.get(self.facts.scene.label, ())
         for kind, colours in self.facts.colours.items():
             total = sum(colours.values())
-            if kind in ("tree", "vehicle", "container", "umbrella"):
+            if kind in ("tree", "vehicle", "container", "umbrella", *own):
                 continue
             for colour, n in colours.items():
                 if n == 1 and (total == 1 or total <= 12):
@@ -209,7 +213,7 @@ class Speaker:
             left = list(self.sayable)
             chosen: list[str] = []
             for _ in range(wanted):
-                chosen.append(d.lean(left))
+                chosen.append(d.lean(left, _FIRST))
                 left.remove(chosen[-1])
             for slot, name in zip(("things", "things2", "things3"), chosen, strict=False):
                 phrase = self.counted(name)

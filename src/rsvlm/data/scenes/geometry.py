@@ -39,9 +39,9 @@ class Dice(random.Random):
         """Return one of the options, all equally likely."""
         return options[int(self.random() * len(options))]
 
-    def lean(self, options: Sequence[T]) -> T:
-        """Return one of the options, the first most often: weights 1, 1/2^1.5, 1/3^1.5, ..."""
-        weights = [(k + 1) ** -1.5 for k in range(len(options))]
+    def lean(self, options: Sequence[T], power: float = 1.5) -> T:
+        """Return one of the options, the first most often: weights 1, 1/2^power, 1/3^power, ..."""
+        weights = [(k + 1) ** -power for k in range(len(options))]
         left = self.random() * sum(weights)
         for option, weight in zip(options, weights, strict=True):
             left -= weight

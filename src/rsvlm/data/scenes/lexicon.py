@@ -298,6 +298,11 @@ PLANS: tuple[str, ...] = (
     "{things} and {things2}, with {only} {place}",
     "{things}, {things2}, {ground}",
     "part of {scene}: {things}, {things2} and {things3}",
+    "{things} {is} visible {in} {scene}",
+    "{things} and {things2} {in} {scene}",
+    "{scene}: {things}, {things2}",
+    "{things} can be made out, together with {things2}",
+    "{only} {is_only} {place}; one also sees {things}",
 )
 
 HELD_OUT_PLANS: tuple[str, ...] = (
