@@ -8,6 +8,7 @@ import torch
 
 from rsvlm.data.chat import ChatBatch, ChatCollate
 from rsvlm.data.formats import dialogues, formats, prompt_format
+from rsvlm.data.geometry import identity
 from rsvlm.data.sample import Instance, Sample, SampleError, Turn
 from rsvlm.data.scenes import Scenes
 from rsvlm.data.tokens import Encoder
@@ -394,6 +395,21 @@ def test_answers_are_found_in_every_kind_of_tokenizer(kind):
 def test_unusable_dialogues_say_why(tokenizer, turns, words):
     with pytest.raises(SampleError, match=words):
         ChatCollate(tokenizer, image_token_id=4)([item(*turns)])
+
+
+def test_places_of_mirrored_images_are_refused(tokenizer):
+    made = item(ask("where ?", kind="location"), say("in the image"))
+    start = identity(4, 4)
+    for moved in (start.hflip(), start.vflip(), start.turn(1), start.rotate(3.0)):
+        made.geometry = (moved,)
+        with pytest.raises(UserError, match="hflip=false"):
+            ChatCollate(tokenizer)([made])
+        assert len(ChatCollate(tokenizer, generation=True)([made])) == 1
+    made.geometry = (start.crop(1, 1, 2, 2).resize(4, 4),)
+    assert len(ChatCollate(tokenizer)([made])) == 1
+    other = item(*TALK)
+    other.geometry = (start.hflip(),)
+    assert len(ChatCollate(tokenizer)([other])) == 1
 
 
 def test_captions_without_a_wording_say_so(tokenizer):

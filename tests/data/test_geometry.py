@@ -149,6 +149,23 @@ def test_what_leaves_the_view_is_lost_and_said_so():
     assert cached.sample.instances[0].box == pytest.approx((20, 10, 30, 30))
 
 
+def test_without_augmentation_boxes_move_as_well():
+    from rsvlm.lit.data import Plain
+
+    class One:
+        def __getitem__(self, index):
+            return Sample(
+                [Image.new("RGB", (100, 50))], instances=[Instance(1, "tank", box=(0, 0, 50, 25))]
+            )
+
+        def __len__(self):
+            return 1
+
+    item = View(One(), Plain(Squash(50)), training=True)[0, 0]
+    assert item.sample.instances[0].box == (0.0, 0.0, 25.0, 25.0)
+    assert item.geometry[0].upright and not item.geometry[0].hflip().upright
+
+
 def pairs(**options):
     return Scenes(n=4, size=64, parts=("captions", "semantic", "masks"), layout="before_after")
 

@@ -182,9 +182,13 @@ def test_scenes_can_be_asked_by_every_system(name):
     tokenizer = word_tokenizer(["a", "the", "is", "in", "image", "where", "how", "many"])
     tokenizer.add_tokens(["[SEG]", "<image>"])
     layout = "before_after" if name == "deltavlm" else "single"
-    parts = ("captions", "turns", "references", "masks")
+    # Questions on places and mirrored images do not go together.
+    flips = name in ("geopix", "skyeyegpt", "geochat")
+    parts = ("captions", "references", "masks") if flips else ("captions", "turns", "masks")
+    parts = parts if flips or layout == "before_after" else (*parts, "references")
     data = Scenes(n=2, size=64, parts=parts, layout=layout)
-    augment = Augment(56, scale=(0.6, 1), hflip=True, rotation="quarter")
+    turns = {"hflip": True, "rotation": "quarter"} if flips else {"hflip": False}
+    augment = Augment(56, scale=(0.6, 1), **turns)
     view = View(data, augment, seed=1, training=True)
     made = [word for word in MADE if word in system(name).tasks]
     collate = PixelCollate if "segment" in made else ChatCollate
@@ -196,7 +200,7 @@ def test_scenes_can_be_asked_by_every_system(name):
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
         image_tokens=1,
     )([view[0, i] for i in range(2)])
-    assert len(batch) >= 10
+    assert len(batch) >= 6
     form = codec(system(name).boxes) if system(name).boxes else None
     referred = 0
     for kind, answer, geometry in zip(batch.kinds, batch.answers, batch.geometry, strict=True):

@@ -17,7 +17,10 @@ from rsvlm.data.view import Item, Skipped
 from rsvlm.data.writer import Writer, Written
 from rsvlm.errors import UserError, near
 
-__all__ = ["ChatBatch", "ChatCollate", "Row"]
+__all__ = ["PLACES", "ChatBatch", "ChatCollate", "Row"]
+
+#: Kinds whose questions or answers say left, right, top or bottom.
+PLACES = frozenset({"location", "place"})
 
 
 @dataclass(slots=True)
@@ -133,6 +136,7 @@ class ChatCollate:
 
         Raises:
             SampleError: images of several sizes, or nothing left of a training batch.
+            UserError: a mirrored or turned image of a question on places (`PLACES`).
         """
         return ChatBatch(**self.fields(*self.rows(items)))
 
@@ -192,6 +196,14 @@ class ChatCollate:
         if not any(asked.text.strip() for asked, _ in pairs[-1:]) and self.format.name != "plain":
             raise SampleError("its question is empty.")
         shown = {i for asked, _ in pairs for i in asked.image_ids}
+        turned = any(not item.geometry[i].upright for i in shown if item.geometry)
+        if turned and not self.generation and _kind(dialogue) in PLACES:
+            raise UserError(
+                f"data.augment mirrors or turns images, and {_who(item)} asks for places "
+                f"({_kind(dialogue)}): its answer would be wrong. Set data.augment.hflip=false "
+                "data.augment.vflip=false data.augment.rotation=none, or leave these kinds out "
+                "with kinds=."
+            )
         images = {i: self._places(item.sample.images[i]) for i in shown}
         written = self.writer.write(
             pairs,

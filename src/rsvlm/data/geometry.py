@@ -99,6 +99,12 @@ class Geometry:
         p, q, s, t = e / det, -b / det, -d / det, a / det
         return Geometry(self.size, self.source, (p, q, -p * c - q * f, s, t, -s * c - t * f))
 
+    @property
+    def upright(self) -> bool:
+        """Whether left stays left and top stays top: nothing is mirrored or turned."""
+        a, b, _, d, e, _ = self.matrix
+        return a > 0 and e > 0 and not b and not d
+
     # Using it -------------------------------------------------------------------------------
 
     def points(self, xy: np.ndarray) -> np.ndarray:
