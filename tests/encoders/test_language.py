@@ -213,6 +213,20 @@ def test_a_known_word_is_one_token():
         word_tokenizer([])
 
 
+def test_instructblips_marks_and_those_of_a_tokenizer_without_them():
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = as_instructblip(word_tokenizer(WORDS))
+    marks = (tokenizer.bos_token, tokenizer.eos_token, tokenizer.unk_token, tokenizer.pad_token)
+    assert marks == ("</s>", "</s>", "</s>", "[PAD]") and tokenizer.bos_token_id == 2
+    inner = Tokenizer(models.WordLevel({"a": 0, "<|end|>": 1}, unk_token="a"))
+    with pytest.raises(UserError, match="neither </s> nor an end token"):
+        as_instructblip(PreTrainedTokenizerFast(tokenizer_object=inner))
+    own = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<|end|>")
+    assert as_instructblip(own).bos_token_id == own.eos_token_id == 1
+
+
 def test_prompts_keep_their_end_and_answers_their_start():
     tokenizer = as_instructblip(word_tokenizer(WORDS))
     text = "a road is built near the houses"

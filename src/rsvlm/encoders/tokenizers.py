@@ -138,21 +138,23 @@ def pretrained(source: str | Path) -> tuple[str, dict[str, Any]]:
 def as_instructblip(tokenizer: Any) -> Any:
     """The language model's tokenizer as InstructBLIP sets it: a [PAD] of its own, the rest `</s>`.
 
-    Every prompt then starts with `</s>`, not with `<s>`; weights that were trained so need it.
+    Every prompt then starts with `</s>`, not with `<s>`; weights that were trained so need it. A
+    tokenizer without `</s>`, as Llama 3's, gets its own end token in that place.
 
     Args:
-        tokenizer: of LLaMA or Vicuna; changed in place.
+        tokenizer: changed in place.
 
     Raises:
-        UserError: it has no `</s>`.
+        UserError: it has no end token at all.
     """
-    if END not in tokenizer.get_vocab():
+    end = END if END in tokenizer.get_vocab() else tokenizer.eos_token
+    if end is None:
         raise UserError(
-            f"the tokenizer has no {END}, which InstructBLIP's prompts start with: it is not a "
-            "LLaMA or Vicuna tokenizer. Use model.lm.special=own for others."
+            f"the tokenizer has neither {END} nor an end token of its own, which InstructBLIP's "
+            "prompts start with. Give the tokenizer of a language model."
         )
     tokenizer.add_special_tokens(
-        {"pad_token": "[PAD]", "bos_token": END, "eos_token": END, "unk_token": END}
+        {"pad_token": "[PAD]", "bos_token": end, "eos_token": end, "unk_token": end}
     )
     return tokenizer
 
