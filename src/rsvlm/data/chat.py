@@ -176,7 +176,7 @@ class ChatCollate:
             hint = (
                 "a wording makes questions of its captions and boxes"
                 if item.sample.texts
-                else ("is this a data set of dialogues?")
+                else "is this a data set of dialogues?"
             )
             raise SampleError(f"it has no turns; {hint}.")
         # A model is asked all the same, and measured on the image as stored.
@@ -193,7 +193,7 @@ class ChatCollate:
         system, pairs = paired(dialogue, _who(item))
         if not self.generation and pairs[-1][1] is None:
             raise SampleError("its last question has no answer, so nothing can be learnt from it.")
-        if not any(asked.text.strip() for asked, _ in pairs[-1:]) and self.format.name != "plain":
+        if not pairs[-1][0].text.strip() and self.format.name != "plain":
             raise SampleError("its question is empty.")
         shown = {i for asked, _ in pairs for i in asked.image_ids}
         turned = any(not item.geometry[i].upright for i in shown if item.geometry)
@@ -246,7 +246,7 @@ class ChatCollate:
             "answers": answers,
             "references": [
                 list(row.item.sample.texts)
-                if row.item.sample.texts and _is_caption(asked.kind)
+                if row.item.sample.texts and asked.kind == "caption"
                 else ([answer] if answer else [])
                 for row, (asked, _), answer in zip(rows, ends, answers, strict=True)
             ],
@@ -321,10 +321,6 @@ def _spoken_of(row: Row) -> list[Instance]:
 
 def _kind(dialogue: Dialogue) -> str | None:
     return next((turn.kind for turn in dialogue if turn.role == "user"), None)
-
-
-def _is_caption(kind: str | None) -> bool:
-    return kind == "caption"
 
 
 def _who(item: Item) -> str:
