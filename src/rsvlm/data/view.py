@@ -34,8 +34,9 @@ class Item:
     Attributes:
         index: its position in the data set.
         sample: images as uint8 [3, S, S] tensors, texts as chosen; instances, semantic maps and
-            `meta["change_mask"]` moved along with the images. The rest of `meta` speaks of the
-            images as stored.
+            `meta["change_mask"]` moved along with the images; what a rotation turns in from
+            outside is class 0 of a map, as it is black in an image. The rest of `meta` speaks of
+            the images as stored.
         skipped: one sentence for each unreadable image in whose place this one stands.
         geometry: where the pixels of each image went; empty where the transform does not say.
         stored: the instances as stored, for measuring in pixels of the original image.
