@@ -53,7 +53,9 @@ def table(folder: Path) -> str:
         for name, value in row["metrics"].items():
             paper, tol = value["paper"], value.get("tol")
             ours, commit = got.get((row["recipe"], row["model"], name), (None, "-"))
-            shown = "-" if ours is None else f"{ours:.2f}"
+            # As many decimals as the paper prints, so that both can be compared.
+            digits = max(2, len(str(paper).partition(".")[2]))
+            shown = "-" if ours is None else f"{ours:.{digits}f}"
             if None not in (ours, paper, tol) and abs(ours - paper) > tol:
                 shown += " !"
             cells = (row["recipe"], row["model"], name, paper, tol, shown, commit, row["source"])
