@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from rsvlm.errors import UserError, near
@@ -32,21 +33,25 @@ class Generated:
         ids: its tokens, without padding and without the end token.
         score: sum of the tokens' log-probabilities, as processed by the options, over their number
             to the power of `length_penalty`; the end token counts.
-        ended: whether it came to its end token.
+        ended: whether it came to an end token.
+        end: which one; None where it was cut.
     """
 
     ids: list[int]
     score: float
     ended: bool
+    end: int | None = None
 
 
 def generate(
     model: Any,
     inputs_embeds: Tensor,
     attention_mask: Tensor,
-    end: int,
+    end: int | Sequence[int],
     pad: int,
     options: Mapping[str, Any],
+    *,
+    processors: Sequence[Any] = (),
 ) -> list[list[Generated]]:
     """Texts that go on from the embeddings.
 
@@ -54,9 +59,10 @@ def generate(
         model: a causal language model of transformers.
         inputs_embeds: [B, L, dim], in the model's dtype.
         attention_mask: [B, L], 1 where a token is; padding on the left.
-        end: id of the end token.
+        end: id of the end token, or several that each end a text.
         pad: id of the padding.
         options: see `OPTIONS`. The repetition penalty sees generated tokens only.
+        processors: further ones of transformers' `LogitsProcessor`s, before the penalty.
 
     Returns:
         For each row, `num_return_sequences` texts, best first.
@@ -92,14 +98,15 @@ def generate(
         chosen.pop("top_p")
     # transformers' own way to the penalty skips as many generated tokens of a row as the row
     # has padding, which it takes for the prompt's; embeddings leave no prompt to skip.
-    processors = LogitsProcessorList()
+    changes = LogitsProcessorList(processors)
     if chosen["repetition_penalty"] != 1:
         penalty = float(chosen["repetition_penalty"])
-        processors.append(RepetitionPenaltyLogitsProcessor(penalty, prompt_ignore_length=0))
+        changes.append(RepetitionPenaltyLogitsProcessor(penalty, prompt_ignore_length=0))
+    ends = [end] if isinstance(end, int) else list(end)
     # Said outright, as a folder's generation_config.json fills in what is not.
     config = GenerationConfig(
         **{**chosen, "repetition_penalty": 1.0},
-        eos_token_id=end,
+        eos_token_id=ends,
         pad_token_id=pad,
         return_dict_in_generate=True,
         output_scores=True,
@@ -108,11 +115,11 @@ def generate(
         inputs_embeds=inputs_embeds,
         attention_mask=attention_mask,
         generation_config=config,
-        logits_processor=processors,
+        logits_processor=changes,
     )
-    scores = _scores(model, found, end, chosen["length_penalty"])
+    scores = _scores(model, found, ends, chosen["length_penalty"])
     rows = [
-        _trimmed(ids, score, end)
+        _trimmed(ids, score, ends)
         for ids, score in zip(found.sequences.tolist(), scores, strict=True)
     ]
     return [
@@ -121,18 +128,21 @@ def generate(
     ]
 
 
-def _scores(model: Any, found: Any, end: int, penalty: float) -> list[float]:
+def _scores(model: Any, found: Any, ends: Collection[int], penalty: float) -> list[float]:
     if getattr(found, "sequences_scores", None) is not None:
         return found.sequences_scores.float().tolist()
     steps = model.compute_transition_scores(
         found.sequences, found.scores, normalize_logits=True
     ).float()
-    over = (found.sequences == end).long().cumsum(-1)
-    counted = (over == 0) | ((over == 1) & (found.sequences == end))
+    ended = torch.isin(found.sequences, torch.tensor(list(ends), device=found.sequences.device))
+    over = ended.long().cumsum(-1)
+    counted = (over == 0) | ((over == 1) & ended)
     total = steps.masked_fill(~counted, 0.0).sum(-1)
     return (total / counted.sum(-1).clamp(min=1).float() ** penalty).tolist()
 
 
-def _trimmed(ids: list[int], score: float, end: int) -> Generated:
-    ended = end in ids
-    return Generated(ids[: ids.index(end)] if ended else ids, score, ended)
+def _trimmed(ids: list[int], score: float, ends: Collection[int]) -> Generated:
+    for place, token in enumerate(ids):
+        if token in ends:
+            return Generated(ids[:place], score, True, token)
+    return Generated(ids, score, False)

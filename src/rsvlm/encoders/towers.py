@@ -94,6 +94,7 @@ class VisionTransformer(nn.Module):
         heads: int,
         embed_dim: int,
         stem: str = "patch",
+        mlp_ratio: float = 4.0,
         activation: str | None = None,
         dropout: float = 0.0,
         drop_path: float = 0.0,
@@ -121,6 +122,7 @@ class VisionTransformer(nn.Module):
             width,
             layers,
             heads=heads,
+            mlp_ratio=mlp_ratio,
             drop_path=drop_path,
             activation=activation,
             dropout=dropout,
@@ -203,11 +205,15 @@ class VisionTransformer(nn.Module):
             x = self.blocks.run(index, x, False, None, extras[index])
         return x
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Normalised images [B, 3, S, S] to features [B, embed_dim], not of unit norm."""
+    def pooled(self, images: Tensor) -> Tensor:
+        """Normalised images [B, 3, S, S] to their class tokens [B, width] before the projection."""
         x = self._embed(images)
         extras = self.peft(x) if self.peft is not None else None
-        return self.ln_post(self.blocks(x, 0, False, extras)) @ self.proj
+        return self.ln_post(self.blocks(x, 0, False, extras))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images [B, 3, S, S] to features [B, embed_dim], not of unit norm."""
+        return self.pooled(images) @ self.proj
 
 
 class ResNetTower(nn.Module):
