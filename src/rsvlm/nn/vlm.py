@@ -177,12 +177,12 @@ class VisionLanguage(nn.Module):
             )
         return embedded
 
-    def words(self, input_ids: Tensor) -> Tensor:
+    def embed_words(self, input_ids: Tensor) -> Tensor:
         """Embeddings [B, L, dim] of ids [B, L] without places of images."""
         return self.lm.embed(input_ids)
 
     def _prefix(self, batch: Any, visual: list[Tensor] | Tensor) -> Embedded:
-        text = self.words(batch.input_ids)
+        text = self.embed_words(batch.input_ids)
         longest = max(len(row) for row in visual)
         front = text.new_zeros(len(text), longest, text.shape[2])
         mask = batch.attention_mask.new_zeros(len(text), longest)
@@ -206,7 +206,7 @@ class VisionLanguage(nn.Module):
                 f"dialogue {i} has {counts[i]} image places in its text and {given[i]} visual "
                 "embeddings: the collate's image_tokens must be what the bridge gives an image."
             )
-        text = self.words(batch.input_ids.masked_fill(places, 0))
+        text = self.embed_words(batch.input_ids.masked_fill(places, 0))
         rows = torch.cat(list(visual)).to(text.dtype)
         return Embedded(
             text.masked_scatter(places[..., None], rows), batch.attention_mask, batch.labels
