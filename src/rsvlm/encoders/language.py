@@ -6,6 +6,7 @@ where asked) or from a folder as published. What is frozen stays in eval mode an
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -243,6 +244,28 @@ class LanguageModel(nn.Module):
                 )
         return table(input_ids)
 
+    def hidden(self, inputs_embeds: Tensor, attention_mask: Tensor, cache: Any = None) -> Tensor:
+        """Last hidden states [B, L, dim], as the head takes them.
+
+        Args:
+            inputs_embeds: [B, L, dim].
+            attention_mask: [B, C + L], 1 where a token is; padding on either side.
+            cache: transformers' cache with C positions, which takes up the L new ones.
+        """
+        self.settle()
+        positions = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
+        options: dict[str, Any] = {"use_cache": cache is not None}
+        if cache is not None:
+            # Transformers 5.24 renamed it.
+            words = inspect.signature(self.model.base_model.forward).parameters
+            options["cache" if "cache" in words else "past_key_values"] = cache
+        return self.model.base_model(
+            inputs_embeds=inputs_embeds.to(self.dtype),
+            attention_mask=attention_mask,
+            position_ids=positions[:, -inputs_embeds.shape[1] :],
+            **options,
+        ).last_hidden_state
+
     def forward(
         self, inputs_embeds: Tensor, attention_mask: Tensor, labels: Tensor
     ) -> dict[str, Tensor]:
@@ -259,13 +282,7 @@ class LanguageModel(nn.Module):
         Returns:
             `logits` [N, vocabulary] and `targets` [N] of the N supervised positions, row by row.
         """
-        self.settle()
-        hidden = self.model.base_model(
-            inputs_embeds=inputs_embeds.to(self.dtype),
-            attention_mask=attention_mask,
-            position_ids=(attention_mask.long().cumsum(-1) - 1).clamp(min=0),
-            use_cache=False,
-        ).last_hidden_state
+        hidden = self.hidden(inputs_embeds, attention_mask)
         supervised = labels[:, 1:] != -100
         logits = self.model.get_output_embeddings()(hidden[:, :-1][supervised])
         return {"logits": logits, "targets": labels[:, 1:][supervised]}
