@@ -2,11 +2,8 @@
 
 import math
 import random
-import time
 
 import pytest
-import torch
-import torch.distributed as dist
 
 from rsvlm.errors import UserError
 from rsvlm.metrics.captions import Captions, score
@@ -162,59 +159,3 @@ def test_any_name_and_any_text_survives_the_gathering(id):
     metric.update(["\x00 a\nb \ud800 北京"], [["\x00 a\nb \ud800 北京"]], [id])
     assert values(metric) == {"rouge_l": pytest.approx(100.0)}
     assert metric.ids == [id]
-
-
-# Processes --------------------------------------------------------------------------------------
-
-# Per protocol and rank: copies of the padding, fewer batches, other sizes; once nothing at all.
-SHARDS = {
-    "coco": ([*range(0, 23, 2), 1], [3, *range(1, 15, 2), *range(15, 23, 2)]),
-    "earthdial": (list(range(23)), []),
-}
-WANTED = {"coco": METRICS_HERE, "earthdial": ("rouge_1", "rouge_l")}
-
-
-def worker(rank, file, out):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method="file://" + file, rank=rank, world_size=2)
-    found = {}
-    try:
-        for protocol, shards in SHARDS.items():
-            metric = filled(
-                shards[rank], protocol=protocol, size=3 + rank, metrics=WANTED[protocol]
-            )
-            found[protocol] = values(metric), metric.facts(), metric.ids, metric.per_image
-        # An error of the rank that scores reaches all of them.
-        try:
-            Captions(metrics=["bleu1"]).compute()
-        except UserError as error:
-            found["error"] = str(error)
-        try:
-            Captions().update(["a"], [["a"]])
-        except UserError as error:
-            found["ids"] = str(error)
-        torch.save(found, f"{out}.{rank}")
-    finally:
-        dist.destroy_process_group()
-
-
-def test_two_ranks_with_uneven_shards_equal_one_process(tmp_path):
-    file, out = str(tmp_path / "meet"), str(tmp_path / "found")
-    context = torch.multiprocessing.spawn(worker, args=(file, out), nprocs=2, join=False)
-    deadline = time.monotonic() + 120
-    while not context.join(timeout=5):
-        if time.monotonic() > deadline:
-            for process in context.processes:
-                process.kill()
-            pytest.fail("ranks wait for each other")
-    for rank in range(2):
-        found = torch.load(f"{out}.{rank}", weights_only=True)
-        for protocol, metrics in WANTED.items():
-            alone = filled(list(range(23)), protocol=protocol, metrics=metrics)
-            got, facts, ids, per_image = found[protocol]
-            assert got == values(alone)
-            assert facts == alone.facts() and ids == alone.ids
-            for word, each in alone.per_image.items():
-                assert torch.equal(each, per_image[word])
-        assert "no images" in found["error"]
-        assert "give ids" in found["ids"]

@@ -1,10 +1,5 @@
 """Both retrieval protocols against a plain reimplementation, ties and duplicates included."""
 
-import subprocess
-import sys
-import textwrap
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -281,52 +276,3 @@ def test_images_without_captions_and_empty_metrics_are_errors():
         metric.compute()
     with pytest.raises(ValueError, match="choose one of"):
         Retrieval("coco")
-
-
-RANK = textwrap.dedent(
-    """
-    import sys
-    sys.path[:0] = sys.argv[4:]
-    import torch, torch.distributed as dist
-    from test_retrieval import feed, world
-    from rsvlm.metrics import Retrieval
-    rank, file, out = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-    dist.init_process_group("gloo", init_method="file://" + file, rank=rank, world_size=2)
-    data = world(11, coarse=True)
-    # Uneven shards: rank 1 has one batch more and image 0 a second time; then rank 0 has none.
-    uneven = [[list(range(0, 20, 2))], [list(range(1, 20, 2)), list(range(20, 37)) + [0]]]
-    one_sided = [[], [list(range(37))]]
-    found = []
-    for shards in (uneven, one_sided):
-        for protocol in ("remoteclip", "skyscript"):
-            metric = Retrieval(protocol, block=8)
-            values = feed(metric, data, shards[rank])
-            found.append(values | metric.counts() | metric.chance())
-    torch.save(found, f"{out}.{rank}")
-    dist.destroy_process_group()
-    """
-)
-
-
-@pytest.mark.filterwarnings("ignore:The ``compute`` method")
-def test_two_ranks_with_uneven_shards_equal_one(tmp_path):
-    here = Path(__file__).parent
-    paths = [
-        str(tmp_path / "store"),
-        str(tmp_path / "out"),
-        str(here),
-        str(here.parents[1] / "src"),
-    ]
-    ranks = [
-        subprocess.Popen([sys.executable, "-W", "ignore", "-c", RANK, str(rank), *paths])
-        for rank in range(2)
-    ]
-    assert [rank.wait(timeout=100) for rank in ranks] == [0, 0]
-    data = world(11, coarse=True)
-    expected = []
-    for protocol in ("remoteclip", "skyscript"):
-        metric = Retrieval(protocol)
-        found = feed(metric, data, in_batches(37, 37))
-        expected.append(found | metric.counts() | metric.chance())
-    for rank in range(2):
-        assert torch.load(tmp_path / f"out.{rank}") == expected * 2
