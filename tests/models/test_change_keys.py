@@ -9,11 +9,11 @@ import pytest
 import torch
 import yaml
 from golden_case import read_case
+from hydra.utils import instantiate
 
 from rsvlm.checkpoints.load import dialects_of, load_contents
 from rsvlm.checkpoints.read import unwrap
 from rsvlm.checkpoints.resolve import Source
-from rsvlm.encoders import resnet
 from rsvlm.errors import UserError
 from rsvlm.models import builder
 from rsvlm.models.chg2cap import chg2cap
@@ -129,22 +129,20 @@ def test_a_published_checkpoint_for_another_variant_is_refused(tmp_path):
         load_contents(small, contents, Source("a.pt", None), dialects=dialects_of(small))
 
 
-@pytest.mark.parametrize("name", sorted(BUILD))
-def test_options_build_what_their_configurations_say(name):
-    for option in (name, f"{name}_tiny"):
-        node = yaml.safe_load((CONF / f"{option}.yaml").read_text(encoding="utf-8"))
-        built = builder(option)(vocab_size=50, device="meta")
-        plain = {k: v for k, v in node.items() if not isinstance(v, dict) and k != "_target_"}
-        towers = {
-            key: getattr(resnet, value.pop("_target_").rpartition(".")[2])(**value)
-            for key, value in node.items()
-            if isinstance(value, dict) and key != "words"
-        }
-        with torch.device("meta"):
-            composed = type(built)(**towers, vocab_size=50, **plain)
-        shapes = {k: v.shape for k, v in built.state_dict().items()}
-        assert shapes == {k: v.shape for k, v in composed.state_dict().items()}
-        for word in ("normalize", "batch_norm", "image_size", "steps", "variant", "palette"):
-            assert getattr(built, word, None) == getattr(composed, word, None), word
-        learns = {k: p.requires_grad for k, p in built.named_parameters()}
-        assert learns == {k: p.requires_grad for k, p in composed.named_parameters()}
+OPTIONS = [f"{name}{size}" for name in (*BUILD, "mmodalcc_maps") for size in ("", "_tiny")]
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_options_build_what_their_configurations_say(option):
+    node = yaml.safe_load((CONF / f"{option}.yaml").read_text(encoding="utf-8"))
+    assert node.pop("words")["path"] == "data"
+    with torch.device("meta"):
+        composed = instantiate(node, vocab_size=50)
+    built = builder(option)(vocab_size=50, device="meta")
+    shapes = {k: v.shape for k, v in built.state_dict().items()}
+    assert shapes == {k: v.shape for k, v in composed.state_dict().items()}
+    words = ("normalize", "batch_norm", "image_size", "steps", "variant", "palette")
+    for word in words:
+        assert getattr(built, word, None) == getattr(composed, word, None), word
+    learns = {k: p.requires_grad for k, p in built.named_parameters()}
+    assert learns == {k: p.requires_grad for k, p in composed.named_parameters()}

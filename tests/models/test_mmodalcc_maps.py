@@ -55,6 +55,8 @@ def test_bad_input():
         tiny(semantic_from="model")
     with pytest.raises(UserError, match="segmenter=null"):
         tiny(segmenter=Segmenter(ConvStem((8,)), 6))
+    with pytest.raises(UserError, match=r"has 9 classes and model\.palette colours for 7"):
+        tiny(semantic_from="model", segmenter=Segmenter(ConvStem((8,)), 9))
     with pytest.raises(UserError, match="Did you mean dataset"):
         tiny(semantic_from="datset")
     with pytest.raises(UserError, match="semantic_from=model"):

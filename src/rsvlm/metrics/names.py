@@ -22,6 +22,7 @@ SCALARS: dict[str, str] = {
     "contrastive": "symmetric InfoNCE",
     "siglip": "pairwise sigmoid loss",
     "caption": "cross entropy of a caption's words",
+    "semantic": "cross entropy of the pixels of semantic maps",
     "answer": "cross entropy of an answer's tokens",
     "change_mask": "binary cross entropy of a change mask's pixels",
     "logit_scale": "the temperature's inverse, after exp",

@@ -51,7 +51,7 @@ from rsvlm.errors import UserError, near
 from rsvlm.nn.change_captioner import ChangeCaptioner, vocabulary_size
 from rsvlm.nn.change_decoder import CaptionDecoder
 from rsvlm.nn.change_modal import ModalEncoder
-from rsvlm.nn.semantic import map_ids
+from rsvlm.nn.semantic import Segmenter, map_ids
 
 VARIANTS = ("stacked", "parallel")
 SOURCES = ("dataset", "model")
@@ -160,6 +160,11 @@ class MModalCC(ChangeCaptioner):
         self.share_cross_weights, self.share_conv_block = share_cross_weights, share_conv_block
         colours = PALETTES[palette] if isinstance(palette, str) else palette
         self.palette = tuple(tuple(int(x) for x in colour) for colour in colours)
+        if segmenter is not None and int(segmenter.classes) > len(self.palette):  # type: ignore[arg-type]
+            raise UserError(
+                f"the segmentation model has {segmenter.classes} classes and model.palette colours "
+                f"for {len(self.palette)}."
+            )
         self.rgb, self.semantic, self.segmenter = rgb, semantic, segmenter
         self.encoder = ModalEncoder(
             int(rgb.dim),  # type: ignore[arg-type]
@@ -193,6 +198,9 @@ class MModalCC(ChangeCaptioner):
                 f"colours for 0 to {len(self.palette) - 1}: give model.palette the colours of the "
                 "data set's classes, in the order of their ids."
             )
+        return self._paint(maps)
+
+    def _paint(self, maps: Tensor) -> Tensor:
         table = torch.tensor(self.palette, dtype=torch.uint8, device=maps.device)
         return table[maps.long()].movedim(-1, 2)
 
@@ -202,7 +210,7 @@ class MModalCC(ChangeCaptioner):
             return super().forward(batch)
         seen = self._segmented(batch)
         length = int(batch.caption_lengths.max()) - 1
-        memories = self._memories(batch, map_ids(seen))
+        memories = self._memories(batch, self._paint(map_ids(seen)))
         logits = self.decoder(memories, batch.input_ids[:, :length])
         return {"logits": logits, "semantic_logits": seen}
 
@@ -217,7 +225,7 @@ class MModalCC(ChangeCaptioner):
             UserError: the model reads semantic maps and the batch has none.
         """
         if self.segmenter is not None:
-            return self._memories(batch, map_ids(self._segmented(batch)))
+            return self._memories(batch, self._paint(map_ids(self._segmented(batch))))
         return self._memories(batch, None if self.semantic is None else batch.semantic)
 
     def _segmented(self, batch: Any) -> Tensor:
@@ -275,6 +283,22 @@ def mmodalcc_tiny(
         return MModalCC(*towers, vocab_size, **(sizes | rates | options))
 
 
+def mmodalcc_maps(vocab_size: int | None = None, **options: Any) -> MModalCC:
+    """MModalCC with a segmentation model that makes its maps; see `mmodalcc`."""
+    with torch.device(options.get("device") or torch.get_default_device()):
+        segmenter = Segmenter(ResNet((3, 4), block="basic", trained_from=0), 7, width=128)
+    own: dict[str, Any] = {"semantic_from": "model", "segmenter": segmenter}
+    return mmodalcc(vocab_size, **(own | options))
+
+
+def mmodalcc_maps_tiny(vocab_size: int | None = None, **options: Any) -> MModalCC:
+    """A small MModalCC with a segmentation model that makes its maps; see `mmodalcc_tiny`."""
+    with torch.device(options.get("device") or torch.get_default_device()):
+        segmenter = Segmenter(ConvStem((24, 48)), len(SCENES_COLOURS), width=48)
+    own: dict[str, Any] = {"semantic_from": "model", "segmenter": segmenter}
+    return mmodalcc_tiny(vocab_size, **(own | options))
+
+
 _LAYER = "encoder_feat.transformer.{}."
 _TABLE: dict[str, Target] = {
     **resnet_tower("encoder_image.net.", "rgb."),
@@ -309,5 +333,10 @@ MMODALCC = Dialect(
     pickled=True,
 )
 
-BUILDERS = {"mmodalcc": partial(mmodalcc), "mmodalcc_tiny": partial(mmodalcc_tiny)}
+BUILDERS = {
+    "mmodalcc": partial(mmodalcc),
+    "mmodalcc_tiny": partial(mmodalcc_tiny),
+    "mmodalcc_maps": partial(mmodalcc_maps),
+    "mmodalcc_maps_tiny": partial(mmodalcc_maps_tiny),
+}
 ROWS: tuple[Row, ...] = ()
