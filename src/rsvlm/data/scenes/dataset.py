@@ -13,10 +13,13 @@ from rsvlm.data.scenes.annotate import CATEGORIES, instances, oriented_box
 from rsvlm.data.scenes.caption import captions, description
 from rsvlm.data.scenes.dates import NUISANCES, Pair, maps, pair, pictures
 from rsvlm.data.scenes.describe import describe
+from rsvlm.data.scenes.dialogue import TASKS, conversation
 from rsvlm.data.scenes.draw import Picture, draw
+from rsvlm.data.scenes.landmarks import Landmark, landmark
 from rsvlm.data.scenes.questions import questions
 from rsvlm.data.scenes.refer import references
 from rsvlm.data.scenes.world import CLASSES, SEMANTIC, Scene
+from rsvlm.data.wording import system as prompts
 from rsvlm.errors import UserError, near
 
 RANGES: dict[str, tuple[int, int]] = {
@@ -27,9 +30,11 @@ RANGES: dict[str, tuple[int, int]] = {
 }
 """The scene numbers of each split; they never meet, whatever `n` is."""
 
-PARTS: tuple[str, ...] = ("captions", "instances", "masks", "semantic", "references", "turns")
-"""What may be asked for beside the picture and its label; `masks` and `references` bring the
-instances along."""
+PARTS: tuple[str, ...] = (
+    "captions", "instances", "masks", "semantic", "references", "turns", "dialogue", "landmark",
+)  # fmt: skip
+"""What may be asked for beside the picture and its label; `masks`, `references` and `dialogue`
+bring the instances along. `references` and `dialogue` are of single scenes."""
 
 LENGTHS: dict[str, int] = {"train": 2000, "val": 500, "test": 500, "holdout": 500}
 
@@ -47,6 +52,12 @@ class Scenes:
     date, and `meta` holds `changeflag`, `edits`, `changes` (counts and cells of roads and
     buildings), `change_mask` (with `semantic`) and the strength of each nuisance. All annotations
     are in the frame of the first picture.
+
+    The part `dialogue` adds a conversation of several questions in the words of `system`, with its
+    task identifiers and boxes as text (see dialogue.py); `turns` are single questions. The part
+    `landmark` adds what is known of the place (landmarks.py): questions of kind `landmark` that
+    the picture does not answer, on two dates about the second picture, and `meta["landmark"]`,
+    the name.
     """
 
     name = "scenes"
@@ -71,6 +82,7 @@ class Scenes:
         oriented: bool = False,
         change: float = 0.5,
         nuisance: float | Mapping[str, float] = 0.3,
+        system: str = "skyeyegpt",
     ) -> None:
         """Choose the split and what each sample carries.
 
@@ -87,6 +99,7 @@ class Scenes:
             change: share of pairs that have changed.
             nuisance: greatest strength (0 to 1) of what differs without being a change, for all
                 of `dates.NUISANCES` or by name.
+            system: whose words the part `dialogue` is in, of `rsvlm.data.wording`.
 
         Raises:
             UserError: an option has no such value.
@@ -119,6 +132,9 @@ class Scenes:
                     raise UserError(f"no nuisance {word!r}. {near(word, NUISANCES)}")
         if not 0 <= change <= 1:
             raise UserError(f"change={change} is a share: 0 to 1.")
+        self.system = prompts(system)
+        if "dialogue" in self.parts and not set(TASKS) & set(self.system.tasks):
+            raise UserError(f"system={system!r} has no words for a dialogue: take skyeyegpt.")
         self.split, self.size, self.seed, self.layout = split, size, seed, layout
         self.held_out = wording == "held_out"
         self.oriented, self.change, self.nuisance = oriented, change, nuisance
@@ -148,6 +164,25 @@ class Scenes:
         number = self._number(index)
         return describe(self.seed, number, label=self._label(number), novel=self._novel)
 
+    def landmark(self, index: int) -> Landmark:
+        """Return what is known of a sample's place; its id is that of the sample."""
+        return self._landmark(self.scene(index))
+
+    def _landmark(self, scene: Scene) -> Landmark:
+        return landmark(scene, id=self._meta(scene)["id"])
+
+    def _know(self, sample: Sample, scene: Scene) -> None:
+        """Ask what only a knowledge base can answer, about the last picture."""
+        place = self._landmark(scene)
+        sample.meta["landmark"] = place.name
+        last = len(sample.images) - 1
+        for asked in place.asked:
+            if not asked.seen:
+                sample.turns += [
+                    Turn("user", asked.question, (last,), kind="landmark"),
+                    Turn("assistant", asked.answer, kind="landmark"),
+                ]
+
     @property
     def _novel(self) -> bool:
         return self.split == "holdout"
@@ -175,7 +210,12 @@ class Scenes:
 
     @property
     def _with_instances(self) -> bool:
-        return bool({"instances", "masks", "references"} & set(self.parts))
+        return bool({"instances", "masks", "references", "dialogue"} & set(self.parts))
+
+    @property
+    def _with_masks(self) -> bool:
+        drawn = "dialogue" in self.parts and "segment" in self.system.tasks
+        return drawn or "masks" in self.parts
 
     def _single(self, scene: Scene) -> Sample:
         parts = self.parts
@@ -193,13 +233,19 @@ class Scenes:
             self._references(sample, scene)
         if "turns" in parts:
             sample.turns += self._turns(scene)
+        if "dialogue" in parts:
+            sample.turns += conversation(
+                scene, sample.instances, self.size, self.system, held_out=self.held_out
+            )
+        if "landmark" in parts:
+            self._know(sample, scene)
         return sample
 
     def _instances(self, sample: Sample, scene: Scene, picture: Picture, image_id: int) -> None:
         found = instances(
             scene,
             picture,
-            masks="masks" in self.parts,
+            masks=self._with_masks,
             oriented=self.oriented,
             image_id=image_id,
         )
@@ -279,6 +325,8 @@ class Scenes:
             for image_id, date in enumerate((both.before, both.after)):
                 shown = draw(date, self.size, with_ids=True)
                 self._instances(sample, date, shown, image_id)
+        if "landmark" in parts:
+            self._know(sample, both.before)
         return sample
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from copy import copy
 
 from rsvlm.data.scenes.edits import MOBILE, Edit, Editor, contains
-from rsvlm.data.scenes.geometry import Dice, Polygon, band, blob, centre, rectangle
+from rsvlm.data.scenes.geometry import Dice, Point, Polygon, band, blob, centre, rectangle
 from rsvlm.data.scenes.nature import CROPS, WATERS
 from rsvlm.data.scenes.world import COLOURS, GROUNDS, HELD_OUT, Scene, Thing, Way
 
@@ -73,13 +73,11 @@ def build_buildings(editor: Editor) -> bool:
 
 def remove_buildings(editor: Editor) -> bool:
     """Pull down some buildings."""
-    d, scene = editor.dice, editor.scene
+    scene = editor.scene
     old = [t for t in scene.things if t.kind == "building"]
     if not old:
         return False
-    first = d.pick(old)
-    near = sorted(old, key=lambda t: (t.x - first.x) ** 2 + (t.y - first.y) ** 2)
-    gone = near[: d.whole(1, min(5, len(near)))]
+    gone = _together(editor, old, 5)
     ids = {t.id for t in gone}
     scene.things = [t for t in scene.things if t.id not in ids]
     outline: Polygon = []
@@ -89,8 +87,26 @@ def remove_buildings(editor: Editor) -> bool:
         outline += scar
     colours = {t.colour for t in gone}
     colour = colours.pop() if len(colours) == 1 else None
-    editor.note("removed", "building", outline, count=len(gone), colour=colour, instead="bare plot")
+    editor.note("removed", "building", outline, count=len(gone), colour=colour,
+                instead="bare plot", at=_heart(gone))  # fmt: skip
     return True
+
+
+def _together(editor: Editor, things: list[Thing], most: int) -> list[Thing]:
+    """Choose some things that stand together, so that one place can be said of them."""
+    d = editor.dice
+    first = d.pick(things)
+    near = sorted(things, key=lambda t: (t.x - first.x) ** 2 + (t.y - first.y) ** 2)
+    reach = 0.3 * editor.scene.extent
+    near = [t for t in near if math.hypot(t.x - first.x, t.y - first.y) < reach]
+    return near[: d.whole(1, min(most, len(near)))]
+
+
+def _heart(things: list[Thing]) -> Point:
+    """Return where the thing stands that is nearest to the middle of all."""
+    x, y = centre([(t.x, t.y) for t in things])
+    middle = min(things, key=lambda t: (t.x - x) ** 2 + (t.y - y) ** 2)
+    return middle.x, middle.y
 
 
 def build_road(editor: Editor) -> bool:
@@ -253,7 +269,7 @@ def remove_special(editor: Editor) -> bool:
         return False
     kind = d.pick(kinds)
     some = [t for t in scene.things if t.kind == kind]
-    gone = d.some(some, d.whole(1, min(3, len(some))))
+    gone = _together(editor, some, 3)
     ids = {t.id for t in gone}
     scene.things = [t for t in scene.things if t.id not in ids]
     outline: Polygon = []
@@ -261,7 +277,7 @@ def remove_special(editor: Editor) -> bool:
         outline += rectangle(thing.x, thing.y, thing.length, thing.width, thing.turn)
     colours = {t.colour for t in gone}
     colour = colours.pop() if len(colours) == 1 and kind != "swimming pool" else None
-    editor.note("removed", kind, outline, count=len(gone), colour=colour)
+    editor.note("removed", kind, outline, count=len(gone), colour=colour, at=_heart(gone))
     return True
 
 
