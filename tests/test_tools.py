@@ -78,7 +78,7 @@ def test_the_table_shows_what_was_measured_as_finely_as_the_paper(tmp_path):
     (tmp_path / "results").mkdir()
     (tmp_path / "expected.yaml").write_text(
         "paper: x\nrecipes: []\nrows:\n- recipe: selo_airslt\n  model: georsclip_vitb32\n"
-        "  source: released\n  metrics:\n"
+        "  ckpt: zoo:georsclip_vitb32.rs5m\n  source: released\n  metrics:\n"
         "    test/airslt/selo_jpeg/rmi: {paper: 0.744670, tol: 0.0005}\n"
         "    test/airslt/selo_jpeg/rsu: {paper: 0.755636, tol: 0.0005}\n"
         "    test/rsicd/remoteclip/mean_recall: {paper: 26.06, tol: 0.01}\n"
@@ -92,10 +92,16 @@ def test_the_table_shows_what_was_measured_as_finely_as_the_paper(tmp_path):
     results = {
         "recipe": "selo_airslt",
         "model": "georsclip_vitb32",
+        "checkpoint": "/data/RS5M_ViT-B-32.pt",
         "git_commit": "0123456789abcdef",
         "results": [{"name": name, "value": value} for name, value in values.items()],
     }
     (tmp_path / "results" / "a.json").write_text(json.dumps(results))
+    # Another checkpoint of the same model is another row.
+    other = dict.fromkeys(values, 0.1) | {"test/rsitmd/remoteclip/mean_recall": 51.81}
+    rows = [{"name": name, "value": value} for name, value in other.items()]
+    tuned = results | {"checkpoint": "zoo:georsclip_vitb32.ret2", "results": rows}
+    (tmp_path / "results" / "b.json").write_text(json.dumps(tuned))
     lines = table(tmp_path).splitlines()[2:]
     cells = {line.split(" | ")[2]: line.split(" | ")[5] for line in lines}
     assert cells == {

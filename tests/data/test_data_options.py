@@ -65,6 +65,13 @@ def nwpu(root):
     put(root, "dataset_nwpu.json", json.dumps({"airplane": rows}))
 
 
+def georsclip_scenes(root):
+    for folder in ("AID/Bare Land", "AID/beach", "RESISC45/golf course", "RESISC45/lake"):
+        put(root, f"{folder}/1.jpg", picture())
+    for folder in ("AnnualCrop", "SeaLake"):
+        put(root, f"eurosat-rgb/2750/{folder}/{folder}_1.jpg", picture())
+
+
 def precomp(root):
     for split in ("train", "test"):
         names = [f"{split}_{i}.tif" for i in range(4)]
@@ -162,6 +169,7 @@ MAKERS = {
     "georsclip_eval": lambda root: table(
         root, "rsicd/rsicd_test.csv", ["a.jpg", "b.jpg"], "filename,title", "rsicd/RSICD_images/"
     ),
+    "georsclip_scenes": georsclip_scenes,
     "nwpu_captions": nwpu,
     "pairs": pairs,
     "precomp": precomp,

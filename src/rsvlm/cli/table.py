@@ -1,14 +1,15 @@
 """`python -m rsvlm table experiments/georsclip`: paper, tolerance and measured, side by side.
 
 `expected.yaml` of the folder lists what papers give; `results/*.json` are metrics.json files of
-our runs. A value is matched by its full name (data set, protocol, metric), recipe and model.
+our runs. A value is matched by its full name (data set, protocol, metric), recipe, model, and the
+released checkpoint where a row is one's.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from rsvlm.errors import UserError
@@ -33,15 +34,27 @@ def read_expected(folder: Path) -> dict[str, Any]:
     return expected
 
 
-def measured(folder: Path) -> dict[tuple[str, str, str], tuple[float, str]]:
-    """(recipe, model, metric) → (value, commit) of the folder's results."""
+def measured(folder: Path) -> dict[tuple[str, str, str | None, str], tuple[float, str]]:
+    """(recipe, model, zoo row or None, metric) → (value, commit) of the folder's results."""
     found = {}
     for path in sorted((folder / "results").glob("*.json")):
         run = json.loads(path.read_text(encoding="utf-8"))
+        released = _released(str(run.get("checkpoint") or ""))
         for row in run["results"]:
-            key = (run["recipe"], run["model"], row["name"])
+            key = (run["recipe"], run["model"], released, row["name"])
             found[key] = (row["value"], (run.get("git_commit") or "?")[:9])
     return found
+
+
+def _released(checkpoint: str) -> str | None:
+    """The zoo row that a checkpoint is; None for one of our own."""
+    from rsvlm.checkpoints import hub, zoo
+
+    if checkpoint.startswith("zoo:"):
+        return checkpoint.removeprefix("zoo:")
+    place = hub.parse(checkpoint)
+    row = zoo.row_of_hub(place) if place else zoo.row_of_file(PurePath(checkpoint))
+    return row.name if row else None
 
 
 def table(folder: Path) -> str:
@@ -50,9 +63,10 @@ def table(folder: Path) -> str:
     lines = ["| recipe | model | metric | paper | tolerance | measured | commit | source |"]
     lines.append("|---|---|---|---|---|---|---|---|")
     for row in read_expected(folder).get("rows") or []:
+        released = _released(row.get("ckpt") or "")
         for name, value in row["metrics"].items():
             paper, tol = value["paper"], value.get("tol")
-            ours, commit = got.get((row["recipe"], row["model"], name), (None, "-"))
+            ours, commit = got.get((row["recipe"], row["model"], released, name), (None, "-"))
             # As many decimals as the paper prints, so that both can be compared.
             digits = max(2, len(str(paper).partition(".")[2]))
             shown = "-" if ours is None else f"{ours:.{digits}f}"

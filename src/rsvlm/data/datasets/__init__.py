@@ -19,6 +19,7 @@ from rsvlm.data.datasets.gaia import GAIA, GAIAShards
 from rsvlm.data.datasets.geochat_instruct import GeoChatInstruct
 from rsvlm.data.datasets.geopixinstruct import GeoPixInstruct
 from rsvlm.data.datasets.georsclip_eval import GeoRSCLIPEval
+from rsvlm.data.datasets.georsclip_scenes import GeoRSCLIPScenes
 from rsvlm.data.datasets.isaid import ISAID
 from rsvlm.data.datasets.karpathy import Karpathy
 from rsvlm.data.datasets.levir_cc import LevirCC
@@ -69,6 +70,7 @@ DATASETS: dict[str, type[FileDataset]] = {
     "geochat_instruct": GeoChatInstruct,
     "geopixinstruct": GeoPixInstruct,
     "georsclip_eval": GeoRSCLIPEval,
+    "georsclip_scenes": GeoRSCLIPScenes,
     "isaid": ISAID,
     "karpathy": Karpathy,
     "levir_cc": LevirCC,
@@ -137,6 +139,7 @@ __all__ = [
     "GeoChatInstruct",
     "GeoPixInstruct",
     "GeoRSCLIPEval",
+    "GeoRSCLIPScenes",
     "Karpathy",
     "NWPUCaptions",
     "PairsTable",
