@@ -193,7 +193,7 @@ class ChatCollate:
         system, pairs = paired(dialogue, _who(item))
         if not self.generation and pairs[-1][1] is None:
             raise SampleError("its last question has no answer, so nothing can be learnt from it.")
-        if not pairs[-1][0].text.strip() and self.format.name != "plain":
+        if not pairs[-1][0].text.strip() and self.format.name not in ("plain", "fromage"):
             raise SampleError("its question is empty.")
         shown = {i for asked, _ in pairs for i in asked.image_ids}
         turned = any(not item.geometry[i].upright for i in shown if item.geometry)
