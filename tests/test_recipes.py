@@ -73,6 +73,21 @@ def test_full_size_takes_a_step_on_meta(compose, recipe):
     assert 0 < rate <= cfg.optimizer.lr
 
 
+@pytest.mark.parametrize("kind", ["lora", "pfeiffer", "prefix", "unipelt"])
+def test_stage_1_with_adapters_takes_a_step_on_meta(compose, kind):
+    """`python train.py -m experiment=georsclip_vitb32_rs5m model.peft=...`, at full size."""
+    words = ["experiment=georsclip_vitb32_rs5m", f"model.peft={kind}", "optimizer.fused=false"]
+    cfg = compose("train", words)
+    with torch.device("meta"):
+        model = instantiate(cfg.model)
+    loss = instantiate(cfg.loss)
+    step(cfg, model, loss, batch(cfg.data.batch_size, model.image_size, "meta"))
+    trained = [name for name, p in model.named_parameters() if p.requires_grad]
+    assert trained and all("peft" in name.split(".") for name in trained)
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+    assert all(p.grad is None for p in model.parameters() if not p.requires_grad)
+
+
 @pytest.mark.parametrize(
     "recipe",
     [r if r in QUICK else pytest.param(r, marks=pytest.mark.slow) for r in RECIPES],
