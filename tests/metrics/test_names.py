@@ -11,7 +11,15 @@ def test_the_words_that_users_may_rely_on():
     assert recalls | {"mean_recall", "i2t_mean_recall", "t2i_mean_recall"} <= set(METRICS)
     assert {"top1", "top5", "mean_per_class", "rsu", "ras", "rda", "rmi"} <= set(METRICS)
     assert {"remoteclip", "skyscript"} <= set(PROTOCOLS["retrieval"])
+    assert {"change_cider", "no_change_s_m", "change_f1", "road_mae", "road_loc_jaccard"} <= set(
+        METRICS
+    )
+    assert {"oa", "aa", "acc_presence", "acc50", "box_ciou", "miou", "oiou", "giou"} <= set(METRICS)
     assert {word.task for word in METRICS.values()} == set(PROTOCOLS)
+    assert len(PROTOCOLS) >= 12 and len(METRICS) >= 110
+    for name, word in METRICS.items():
+        errors = ("_mae", "_rmse", "hamming", "unparsable", "ras")
+        assert word.higher != name.endswith(errors), name
 
 
 def test_every_name_is_read_back():

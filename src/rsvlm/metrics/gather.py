@@ -160,6 +160,20 @@ def with_unit(word: str | None) -> dict[str, Any]:
     return {} if word is None else {"unit": METRICS[word].unit}
 
 
+def text_of(answer: Any, what: str) -> str:
+    """The answer, if it is a string.
+
+    Raises:
+        UserError: it is something else.
+    """
+    if isinstance(answer, str):
+        return answer
+    raise UserError(
+        f"{what}: the answer is {answer!r} ({type(answer).__name__}), not a string. "
+        'Write "" where the model gave none.'
+    )
+
+
 def digest(truths: Iterable[Any]) -> str:
     """Tells whether two results rest on the same truths, whatever the ids and the order."""
     each = sorted(hashlib.sha256(json.dumps(truth).encode()).digest() for truth in truths)

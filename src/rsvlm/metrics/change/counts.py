@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from rsvlm.errors import UserError, near
-from rsvlm.metrics.change.flags import text_of
-from rsvlm.metrics.gather import Id, RecordMetric
+from rsvlm.metrics.gather import Id, RecordMetric, text_of
 
 THINGS = ("road", "building")
 Counts = tuple[int, int]

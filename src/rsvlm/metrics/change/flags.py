@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rsvlm.errors import UserError, near
 from rsvlm.metrics.change.templates import plain, templates_of
-from rsvlm.metrics.gather import Id, RecordMetric, digest
+from rsvlm.metrics.gather import Id, RecordMetric, digest, text_of
 from rsvlm.metrics.names import PROTOCOLS
 
 _YES_NO = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
@@ -154,20 +154,6 @@ def f_score(precision: Tensor, recall: Tensor, beta: float) -> Tensor:
     """F_beta; 0 where both are 0."""
     square = beta * beta
     return ratio((1 + square) * precision * recall, square * precision + recall)
-
-
-def text_of(answer: Any, what: str) -> str:
-    """The answer, if it is a string.
-
-    Raises:
-        UserError: it is something else.
-    """
-    if isinstance(answer, str):
-        return answer
-    raise UserError(
-        f"{what}: the answer is {answer!r} ({type(answer).__name__}), not a string. "
-        'Write "" where the model gave none.'
-    )
 
 
 def flag_of(flag: Any, what: str) -> bool:

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from rsvlm.errors import UserError, near
 from rsvlm.metrics.change.counts import THINGS
-from rsvlm.metrics.change.flags import f_score, ratio, text_of
-from rsvlm.metrics.gather import Id, RecordMetric
+from rsvlm.metrics.change.flags import f_score, ratio
+from rsvlm.metrics.gather import Id, RecordMetric, text_of
 
 CELLS = tuple(
     f"{row}-{column}"

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from rsvlm.errors import UserError, near
-from rsvlm.metrics.change.flags import text_of
-from rsvlm.metrics.gather import Id, RecordMetric
+from rsvlm.metrics.gather import Id, RecordMetric, text_of
 from rsvlm.metrics.names import METRICS, PROTOCOLS
 from rsvlm.metrics.vqa.normalise import NORMALISE, PUBLISHED, is_number, right
 
