@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw
 
 from rsvlm.data.scenes import PARTS, Scenes, change_words
 from rsvlm.data.scenes.dates import NUISANCES, maps, pair
+from rsvlm.data.scenes.facts import CELLS
 from rsvlm.data.scenes.world import SEMANTIC
 
 PAIRS = [pair(0, number, change=0.8) for number in range(60)]
@@ -48,6 +49,41 @@ def test_changes_are_where_the_edits_are():
                 lost = ((before == index) & (after != index)).any()
                 assert gained if e.act == "built" else lost
     assert len(acts) >= 8
+
+
+def test_a_change_lies_in_the_cell_that_is_said():
+    hidden = 0
+    for p in PAIRS:
+        before, after = maps(p, 192)
+        mask = np.asarray(before != after)
+        for e in p.edits:
+            row, column = divmod(CELLS.index(e.cell), 3)
+            top, left = max(0, row * 64 - 6), max(0, column * 64 - 6)
+            hidden += not mask[top : row * 64 + 70, left : column * 64 + 70].any()
+    # trees laid into trees, and what stands under them
+    assert hidden == 0
+
+
+def test_changes_can_be_seen_in_small_pictures():
+    """What a tiny model is given: 96 px, at least eight pixels changed, and not by a shade."""
+    dataset = Scenes(n=60, size=96, layout="before_after", parts=("semantic",), change=1.0,
+                     nuisance=0.0)  # fmt: skip
+    changed = [s for s in dataset if s.meta["changeflag"]]
+    assert len(changed) >= 57
+    for sample in changed:
+        mask = sample.meta["change_mask"]
+        first, second = (np.asarray(i).astype(float) for i in sample.images)
+        difference = np.abs(first - second).mean(2)
+        assert mask.sum() >= 8
+        assert difference[mask].mean() > 2 * difference[~mask].mean()
+
+
+def test_unchanged_pairs_repeat_each_other():
+    same = [change_words.change_captions(p) for p in PAIRS if not p.edits]
+    texts = [c.text for said in same for c in said]
+    assert all(len(said) == 5 for said in same)
+    assert any(len({c.text for c in said}) < 5 for said in same)
+    assert len(set(texts)) > 6
 
 
 def test_change_captions_and_counts_are_true():

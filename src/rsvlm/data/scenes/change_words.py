@@ -227,6 +227,9 @@ class _Speaker:
 def change_captions(both: Pair, count: int = 5, *, held_out: bool = False) -> list[Caption]:
     """Return captions of a pair; the first speaks of every change.
 
+    Those of a changed pair differ. Of an unchanged one they may repeat each other, as people's do:
+    were they all different, no answer could be as good as the references are for each other.
+
     Args:
         both: the pair.
         count: how many.
@@ -237,7 +240,8 @@ def change_captions(both: Pair, count: int = 5, *, held_out: bool = False) -> li
     out: list[Caption] = []
     for attempt in range(8 * count):
         caption = speaker.caption(whole=not out)
-        if caption.text not in {c.text for c in out} or attempt >= 6 * count:
+        new = not both.edits or caption.text not in {c.text for c in out}
+        if new or attempt >= 6 * count:
             out.append(caption)
         if len(out) == count:
             break
