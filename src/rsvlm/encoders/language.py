@@ -7,6 +7,7 @@ where asked) or from a folder as published. What is frozen stays in eval mode an
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from rsvlm.encoders.tokenizers import (
     word_tokenizer,
 )
 from rsvlm.errors import UserError, near
+from rsvlm.nn.moe_lora import add_experts, balance, collected
 
 if TYPE_CHECKING:
     from rsvlm.checkpoints.dialects import Dialect
@@ -46,8 +48,10 @@ class LanguageModel(nn.Module):
         special: `instructblip` makes start, end and unknown token `</s>` and adds a [PAD]; `own`
             leaves the tokenizer as it is.
         dtype: float32, bfloat16 or float16, of the frozen weights too.
-        tuning: `frozen`, `full`, or `lora` (peft; the rest is frozen).
+        tuning: `frozen`, `full`, `lora` (peft; the rest is frozen), or `moe_lora` (see
+            `nn.moe_lora`).
         lora: `r`, `alpha`, `dropout`, `targets` where they differ from `LORA`.
+        moe: settings of `moe_lora` where they differ from `nn.moe_lora.MOE`.
         device: where to build; `meta` makes no weights.
 
     Attributes:
@@ -69,13 +73,14 @@ class LanguageModel(nn.Module):
         dtype: str = "float32",
         tuning: str = "frozen",
         lora: Mapping[str, Any] | None = None,
+        moe: Mapping[str, Any] | None = None,
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
         from transformers import AutoConfig, AutoModelForCausalLM
 
         _one_of("dtype", dtype, DTYPES)
-        _one_of("tuning", tuning, ("frozen", "full", "lora"))
+        _one_of("tuning", tuning, ("frozen", "full", "lora", "moe_lora"))
         _one_of("special", special, ("own", "instructblip"))
         if size is None and weights is None:
             raise UserError(f"a language model needs size= or weights=. Sizes: {', '.join(SIZES)}.")
@@ -100,6 +105,8 @@ class LanguageModel(nn.Module):
             self.requires_grad_(False)
         if tuning == "lora":
             self._add_lora({**LORA, **(lora or {})})
+        elif tuning == "moe_lora":
+            add_experts(self.model, moe)
         self.train(self.training)
 
     # Building -----------------------------------------------------------------------------
@@ -181,6 +188,12 @@ class LanguageModel(nn.Module):
         return self._tokenizer
 
     @property
+    def tuned(self) -> list[str]:
+        """Names of the layers within `model` that LoRA or experts tune; numbers stand as {}."""
+        names = [name for name, layer in self.model.named_modules() if hasattr(layer, "base_layer")]
+        return list(dict.fromkeys(re.sub(r"(?<=\.)\d+(?=\.)", "{}", name) for name in names))
+
+    @property
     def window(self) -> int:
         """Most positions of a row."""
         return self.model.config.max_position_embeddings
@@ -195,12 +208,13 @@ class LanguageModel(nn.Module):
     # State --------------------------------------------------------------------------------
 
     def train(self, mode: bool = True) -> LanguageModel:
-        """A frozen model stays in eval mode; LoRA's dropout follows `mode`."""
+        """A frozen model stays in eval mode; the dropout of what tunes it follows `mode`."""
         super().train(mode)
         if self.tuning != "full":
             self.model.eval()
             for name, module in self.model.named_modules():
-                if name.rpartition(".")[2].startswith("lora_"):
+                leaf = name.rpartition(".")[2]
+                if leaf.startswith("lora_") or leaf == "moe":
                     module.train(mode)
         return self
 
@@ -280,12 +294,15 @@ class LanguageModel(nn.Module):
                 position before it predicts it.
 
         Returns:
-            `logits` [N, vocabulary] and `targets` [N] of the N supervised positions, row by row.
+            `logits` [N, vocabulary] and `targets` [N] of the N supervised positions, row by row;
+            with experts, `balance` (a scalar), see `nn.moe_lora.balance`.
         """
-        hidden = self.hidden(inputs_embeds, attention_mask)
+        with collected(self.model) as sent:
+            hidden = self.hidden(inputs_embeds, attention_mask)
         supervised = labels[:, 1:] != -100
         logits = self.model.get_output_embeddings()(hidden[:, :-1][supervised])
-        return {"logits": logits, "targets": labels[:, 1:][supervised]}
+        outputs = {"logits": logits, "targets": labels[:, 1:][supervised]}
+        return outputs | ({"balance": balance(sent, attention_mask)} if sent else {})
 
     @torch.no_grad()
     def generate(

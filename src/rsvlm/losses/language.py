@@ -79,24 +79,31 @@ class AnswerLoss(nn.Module):
 
     Args:
         smoothing: label smoothing.
+        balance: weight of the load-balancing term that a mixture of experts gives (see
+            `nn.moe_lora`); 0.01 as in Switch Transformers.
     """
 
-    def __init__(self, *, smoothing: float = 0.0) -> None:
+    def __init__(self, *, smoothing: float = 0.0, balance: float = 0.01) -> None:
         super().__init__()
         if not 0 <= smoothing < 1:
             raise UserError(f"loss.smoothing={smoothing}: it must lie in [0, 1).")
-        self.smoothing = smoothing
+        if balance < 0:
+            raise UserError(f"loss.balance={balance}: it must be 0 or more.")
+        self.smoothing, self.balance = smoothing, balance
 
     def forward(self, outputs: Mapping[str, Tensor], batch: Any) -> dict[str, Tensor]:
         """The loss of one batch.
 
         Args:
-            outputs: `logits` [N, V] and `targets` [N] of the supervised positions.
+            outputs: `logits` [N, V] and `targets` [N] of the supervised positions; `balance`, a
+                scalar, of a model with experts.
             batch: not read.
 
         Returns:
-            `answer`, a scalar.
+            `answer`, a scalar, and `balance`, weighted, of a model with experts.
         """
         del batch
         loss = word_cross_entropy(outputs["logits"], outputs["targets"], smoothing=self.smoothing)
-        return {"answer": loss}
+        if "balance" not in outputs:
+            return {"answer": loss}
+        return {"answer": loss, "balance": self.balance * outputs["balance"]}

@@ -24,6 +24,7 @@ SCALARS: dict[str, str] = {
     "caption": "cross entropy of a caption's words",
     "semantic": "cross entropy of the pixels of semantic maps",
     "answer": "cross entropy of an answer's tokens",
+    "balance": "load-balancing term of a mixture of experts",
     "change_mask": "binary cross entropy of a change mask's pixels",
     "logit_scale": "the temperature's inverse, after exp",
     "logit_bias": "bias of the pairwise sigmoid loss",
