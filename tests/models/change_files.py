@@ -3,8 +3,10 @@
 import sys
 import types
 
+import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 PACKAGE = "models_Encoder"
 
@@ -48,12 +50,13 @@ def save_pickled(path, state):
     sys.modules[PACKAGE] = module
     try:
         parts = sorted({name.partition(".")[0] for name in state})
-        content = {"epoch": 3, "epochs_since_improvement": 0, "bleu-4": 0.4}
+        content = {"epoch": 3, "epochs_since_improvement": 0, "bleu-4": np.float64(0.4)}
         for part in parts:
             own = {k.partition(".")[2]: v for k, v in state.items() if k.startswith(f"{part}.")}
             content[part] = grow(Part, own)
             first = next(content[part].parameters())
             content[f"{part}_optimizer"] = torch.optim.Adam([first], lr=1e-4)
+            content[part].device, content[part].activation = torch.device("cpu"), F.relu
         torch.save(content, path)
     finally:
         del sys.modules[PACKAGE]
