@@ -1,0 +1,49 @@
+"""The loss of a model that captions images and finds them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from rsvlm.losses.contrastive import ClipLoss
+from rsvlm.losses.language import word_cross_entropy
+
+
+class CaptionRetrievalLoss(nn.Module):
+    """FROMAGe's loss (Koh et al., 2023, arXiv 2301.13823, section 3.2), which RS-CapRet takes over.
+
+    Cross entropy of captions behind their image, cross entropy of the same texts alone up to their
+    [RET], and symmetric InfoNCE between images and [RET]s of the global batch.
+
+    Args:
+        caption: weight of the first.
+        retrieval: weight of the other two.
+        **contrastive: see `losses.contrastive.ClipLoss`.
+    """
+
+    def __init__(self, *, caption: float = 1.0, retrieval: float = 1.0, **contrastive: Any) -> None:
+        super().__init__()
+        self.caption, self.retrieval = caption, retrieval
+        self.contrastive = ClipLoss(**contrastive)
+
+    def forward(self, outputs: Mapping[str, Tensor], batch: Any = None) -> dict[str, Tensor]:
+        """The loss of one batch.
+
+        Args:
+            outputs: `logits`, `targets` of captions; `text_logits`, `text_targets` of texts alone;
+                `image_features`, `text_features`, `logit_scale`, see `ClipLoss`.
+            batch: see `ClipLoss`.
+
+        Returns:
+            `caption`, `text` and `contrastive`, weighted scalars.
+        """
+        caption = word_cross_entropy(outputs["logits"], outputs["targets"])
+        text = word_cross_entropy(outputs["text_logits"], outputs["text_targets"])
+        found = self.contrastive(outputs, batch)["contrastive"]
+        return {
+            "caption": self.caption * caption,
+            "text": self.retrieval * text,
+            "contrastive": self.retrieval * found,
+        }
