@@ -6,9 +6,9 @@ import json
 import numpy as np
 import pytest
 import torch
+from largest_tensor import Largest
 from PIL import Image
 from safetensors.torch import load_file
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from rsvlm.errors import UserError
 from rsvlm.metrics.names import METRICS, metric_name
@@ -176,20 +176,6 @@ def test_assignment_equals_trying_all():
 
 
 # Blocks --------------------------------------------------------------------------------------
-
-
-class Largest(TorchDispatchMode):
-    """The most floating-point numbers that any tensor made on the way holds."""
-
-    def __init__(self):
-        super().__init__()
-        self.found = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        if isinstance(out, torch.Tensor) and out.is_floating_point():
-            self.found = max(self.found, out.numel())
-        return out
 
 
 def test_overlap_is_exact_in_blocks_of_any_size_and_its_memory_is_flat():

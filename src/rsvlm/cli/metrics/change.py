@@ -83,10 +83,9 @@ def run(args: argparse.Namespace) -> None:
             for metric, noun in _measure(kind, kinds[kind], args):
                 values = metric.compute()
                 results += rows(values, args.data, metric.protocol, metric.facts)
-                task = "captions" if kind in ("caption", "open") else _task(values)
                 print(f"\n{kind}")
                 skipped = getattr(metric, "skipped", None)
-                show(metric.protocol, _task(values) or task, values, metric.facts(), skipped, noun)
+                show(metric.protocol, _task(values), values, metric.facts(), skipped, noun)
     write(args.out, results, {"predictions": str(args.predictions)})
 
 
