@@ -20,13 +20,25 @@ class CaptionRetrievalLoss(nn.Module):
     Args:
         caption: weight of the first.
         retrieval: weight of the other two.
-        **contrastive: see `losses.contrastive.ClipLoss`.
+        local_loss, chunk, label_smoothing, duplicates: of the InfoNCE, see
+            `losses.contrastive.ClipLoss`.
     """
 
-    def __init__(self, *, caption: float = 1.0, retrieval: float = 1.0, **contrastive: Any) -> None:
+    def __init__(
+        self,
+        *,
+        caption: float = 1.0,
+        retrieval: float = 1.0,
+        local_loss: bool = True,
+        chunk: int | None = None,
+        label_smoothing: float = 0.0,
+        duplicates: str = "negatives",
+    ) -> None:
         super().__init__()
         self.caption, self.retrieval = caption, retrieval
-        self.contrastive = ClipLoss(**contrastive)
+        self.contrastive = ClipLoss(
+            local_loss, chunk=chunk, label_smoothing=label_smoothing, duplicates=duplicates
+        )
 
     def forward(self, outputs: Mapping[str, Tensor], batch: Any = None) -> dict[str, Tensor]:
         """The loss of one batch.

@@ -22,6 +22,7 @@ SCALARS: dict[str, str] = {
     "contrastive": "symmetric InfoNCE",
     "siglip": "pairwise sigmoid loss",
     "caption": "cross entropy of a caption's words",
+    "text": "cross entropy of a text alone, up to its [RET]",
     "semantic": "cross entropy of the pixels of semantic maps",
     "answer": "cross entropy of an answer's tokens",
     "balance": "load-balancing term of a mixture of experts",

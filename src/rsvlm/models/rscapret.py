@@ -319,7 +319,7 @@ fromage = partial(rscapret, lm={"size": "opt_6_7b"}, ret_id=50266, max_text=24, 
 rscapret_tiny = partial(
     rscapret,
     vision={"arch": "tiny", "activation": "gelu"},
-    lm={"size": "tiny", "words": "world"},
+    lm={"size": "tiny", "words": "world", "tuning": "full"},
     shared_dim=64,
     generation={"max_new_tokens": 40},
 )
@@ -336,7 +336,6 @@ ROWS = tuple(
         model="fromage",
         tag=tag,
         uri=f"{_FROMAGE}{folder}/pretrained_ckpt.pth.tar",
-        activation="quick_gelu",
         licence="Apache-2.0",
         paper="2301.13823",
         homepage="https://github.com/kohjingyu/fromage",
