@@ -51,6 +51,7 @@ def check(
     theirs: Callable[[str], str | None] = lambda _: None,
     image_size: int | None = None,
     interpolate: bool = False,
+    corners: bool = False,
     hint: Callable[[], str] = lambda: "",
 ) -> Plan:
     """Decide what to load.
@@ -67,6 +68,7 @@ def check(
         theirs: what the file calls one of our names.
         image_size: side of the model's images, pixels.
         interpolate: resize position embeddings of another image size.
+        corners: of `resize_positions`.
         hint: says what the file looks like, for an error.
 
     Raises:
@@ -96,7 +98,7 @@ def check(
         elif _is_grid(name, tensor, want):
             if not interpolate:
                 raise UserError(hint() + _other_size(where, name, tensor, want, image_size))
-            plan.load[name] = _resized(name, tensor, want)
+            plan.load[name] = _resized(name, tensor, want, corners)
             plan.notes.append(
                 f"{name} resized from {tensor.shape[-2]} to {want.shape[-2]} positions"
             )
@@ -209,11 +211,12 @@ def _is_grid(name: str, tensor: Tensor, want: Tensor) -> bool:
     return same_width and None not in (_side(tensor.shape[-2]), _side(want.shape[-2]))
 
 
-def _resized(name: str, tensor: Tensor, want: Tensor) -> Tensor:
+def _resized(name: str, tensor: Tensor, want: Tensor, corners: bool) -> Tensor:
     """CLIP's positions are resized with antialiasing as in open_clip, EVA's without as in LAVIS."""
     flat = tensor.reshape(tensor.shape[-2:])
-    antialias = not name.endswith("pos_embed")
-    return resize_positions(flat, want.shape[-2], antialias=antialias).reshape(want.shape)
+    antialias = not (corners or name.endswith("pos_embed"))
+    positions = resize_positions(flat, want.shape[-2], antialias=antialias, corners=corners)
+    return positions.reshape(want.shape)
 
 
 def _other_size(where: str, name: str, tensor: Tensor, want: Tensor, size: int | None) -> str:
@@ -223,7 +226,8 @@ def _other_size(where: str, name: str, tensor: Tensor, want: Tensor, size: int |
         f"{size * there // here} px ({there} x {there} patches)" if size else f"{there} patches"
     )
     own = f"{size} px ({here} x {here})" if size else f"{here} patches"
-    asked = f"model.image_size={size * there // here}" if size else "the model's image_size"
+    word = "model.vision.image_size" if name.startswith("vision.") else "model.image_size"
+    asked = f"{word}={size * there // here}" if size else "the model's image_size"
     return (
         f"{where}: {name} is made for images of {pixels}, the model takes {own}. Build the model "
         f"with {asked}, or ask for interpolated positions with interpolate=True "
@@ -231,13 +235,16 @@ def _other_size(where: str, name: str, tensor: Tensor, want: Tensor, size: int |
     )
 
 
-def resize_positions(positions: Tensor, count: int, *, antialias: bool = True) -> Tensor:
+def resize_positions(
+    positions: Tensor, count: int, *, antialias: bool = True, corners: bool = False
+) -> Tensor:
     """Position embeddings of a square grid for a grid of another size, bicubic.
 
     Args:
         positions: [1 + H * H, D], the class token first.
         count: 1 + H' * H' of the result.
         antialias: as open_clip does; LAVIS and MiniGPT-4 do without.
+        corners: keep the corners in their places, as GeoChat does; without antialiasing.
 
     Returns:
         [count, D].
@@ -246,6 +253,10 @@ def resize_positions(positions: Tensor, count: int, *, antialias: bool = True) -
     if old is None or new is None:
         raise ValueError(f"{len(positions)} or {count} positions are no class token and a square.")
     grid = positions[1:].float().reshape(1, old, old, -1).permute(0, 3, 1, 2)
-    grid = F.interpolate(grid, size=(new, new), mode="bicubic", antialias=antialias)
+    size = (new, new)
+    if corners:
+        grid = F.interpolate(grid, size=size, mode="bicubic", align_corners=True)
+    else:
+        grid = F.interpolate(grid, size=size, mode="bicubic", antialias=antialias)
     grid = grid.permute(0, 2, 3, 1).reshape(new * new, -1)
     return torch.cat([positions[:1].float(), grid]).to(positions.dtype)

@@ -7,6 +7,8 @@ releases are in open_clip's layout.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rsvlm.checkpoints.dialects import Dialect, Target, Transposed
 
 #: open_clip's text tower and temperature.
@@ -184,3 +186,13 @@ CLIP_DIALECTS = (
     OPEN_CLIP,
     HF_CLIP,
 )
+
+
+def tower_table(dialect: Dialect) -> dict[str, Target]:
+    """A layout's lines for an image tower without its projection, which carries nothing there."""
+    projections = ("visual.proj", Transposed("visual.proj"))
+    return {n: None if target in projections else target for n, target in dialect.table.items()}
+
+
+#: The same for an image tower whose patches are read, which has no projection.
+TOWER_DIALECTS = tuple(replace(dialect, table=tower_table(dialect)) for dialect in CLIP_DIALECTS)

@@ -5,6 +5,7 @@ A dialect is a literal table from published names to ours:
 - `{}` stands for a number and is carried over; `*` at the end stands for any rest;
 - a tuple of names takes equal slices along dimension 0 (`in_proj_weight` to q, k, v);
 - `Transposed(name)` marks a matrix that is stored the other way round;
+- `Rows(name, count)` takes the first rows of a table that was filled up for speed;
 - None means known and dropped.
 
 A name that no line matches is an error, so nothing is lost in silence, and a table can be read
@@ -32,7 +33,15 @@ class Transposed:
     name: str
 
 
-Target = str | tuple[str, ...] | Transposed | None
+@dataclass(frozen=True)
+class Rows:
+    """A target that takes the first `count` rows; the others carry nothing."""
+
+    name: str
+    count: int
+
+
+Target = str | tuple[str, ...] | Transposed | Rows | None
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,7 @@ FOREIGN: tuple[tuple[str, str], ...] = (
     (r"encoder_image2\.net\.", "MModalCC"),
     (r"encoder_feat\.transformer\.", "RSICCformer or a relative of it"),
     (r"encoder_trans_dict\.", "Chg2Cap"),
+    (r"llama_proj\.|llama_model\.base_model\.", "MiniGPT-v2 (SkyEyeGPT)"),
     (r"(image_encoder|mask_decoder|prompt_encoder)\.", "Segment Anything (SAM)"),
     (r"base_model\.model\..*lora_", "a PEFT adapter without its base model"),
     (r"model\.(mm_projector|vision_tower)\.|multi_modal_projector\.", "LLaVA"),
@@ -119,7 +129,7 @@ def targets(target: Target) -> tuple[str, ...]:
     """Our names that one line of a table fills."""
     if target is None:
         return ()
-    if isinstance(target, Transposed):
+    if isinstance(target, Transposed | Rows):
         return (target.name,)
     return (target,) if isinstance(target, str) else target
 
@@ -209,6 +219,9 @@ def convert(tensors: Mapping[str, Tensor], dialect: Dialect, where: str) -> Conv
         values = tensor.chunk(len(ours)) if len(ours) > 1 else (tensor,)
         if isinstance(target, Transposed):
             values = (tensor.t(),)
+        elif isinstance(target, Rows) and len(tensor) > target.count:
+            values = (tensor[: target.count],)
+            done.dropped.append(f"{name}[{target.count}:]")
         done.state.update(zip(ours, values, strict=True))
         done.origin.update(dict.fromkeys(ours, name))
     if unknown:

@@ -41,11 +41,25 @@ class Published(Protocol):
 class Checks(Protocol):
     """A model that looks at weights when they have been loaded.
 
-    A model may have `required` too: parts that a published file must hold, and what they are.
+    A model may have `required` too: parts that a published file must hold, and what they are; and
+    `misfit(state)`: a sentence on a state dict, in our names, that is of another one of its kind.
     """
 
     def loaded(self, names: Collection[str]) -> list[str]:
         """Sees to what follows from the named tensors; gives notes for the user."""
+        ...
+
+
+@runtime_checkable
+class Judges(Protocol):
+    """A model that looks at a published file before its names are converted.
+
+    It may have `initial` too: names that a published file may lack because its training left them
+    as they were made; and `positions`, see `encoders.clip_patches.ClipPatches`.
+    """
+
+    def judge(self, contents: Contents, where: str) -> None:
+        """Raises a UserError that says what to do if the file is of another architecture."""
         ...
 
 
@@ -166,6 +180,8 @@ def load_contents(
         towers = (*towers, *left_out(packed))
     own = model.state_dict()
     full = {f"{part}.{name}": value for name, value in own.items()} if part else own
+    if not packed and part is None and isinstance(model, Judges):
+        model.judge(contents, where)
     dialect = None if packed else detect(contents.tensors, dialects, full, where)
     if dialect is not None:
         check_facts(model, dialect, where)
@@ -184,6 +200,7 @@ def load_contents(
     def theirs(name: str) -> str | None:
         return published(f"{part}.{name}" if part else name, dialect) if dialect else None
 
+    positions = getattr(model, "positions", "exact")
     plan = check(
         own,
         state,
@@ -192,10 +209,12 @@ def load_contents(
         towers=towers,
         # Our own checkpoints say themselves what they leave out.
         required=None if packed else getattr(model, "required", None),
+        elsewhere=() if packed else getattr(model, "initial", ()),
         theirs=theirs,
         image_size=getattr(model, "image_size", None),
-        interpolate=interpolate,
-        hint=lambda: hint(state, model.arch) if isinstance(model, CLIP) else "",
+        interpolate=interpolate or positions != "exact",
+        corners=positions == "geochat",
+        hint=lambda: _misfit(model, state),
     )
     empty = [name for name in plan.fresh if own[name].is_meta]
     if empty:
@@ -226,6 +245,14 @@ def load_contents(
         activation=activation,
         notes=tuple(plan.notes),
     )
+
+
+def _misfit(model: nn.Module, state: Mapping[str, Tensor]) -> str:
+    """What a state dict that does not fit is a checkpoint of, in a sentence; else empty."""
+    if isinstance(model, CLIP):
+        return hint(state, model.arch)
+    told = getattr(model, "misfit", None)
+    return told(state) + " " if told is not None else ""
 
 
 def _load_towers(model: nn.Module, contents: Contents, where: str, given: Sequence[str]) -> None:

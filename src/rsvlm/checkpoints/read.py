@@ -41,12 +41,14 @@ class Contents:
         tensors: by name, wrappers' prefixes taken off.
         packed: the `rsvlm` entry of our own checkpoints, else None.
         configs: the known JSON files beside it, by name.
+        recipe: the configuration that a training script put beside the weights, or nothing.
     """
 
     path: Path
     tensors: dict[str, Tensor]
     packed: dict[str, Any] | None = None
     configs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
 
 
 def read(path: Path, *, pickled: bool = False) -> Contents:
@@ -267,7 +269,10 @@ def unwrap(content: Mapping[str, Any], path: Path) -> Contents:
     if not tensors:
         names = ", ".join(map(str, list(content)[:8]))
         raise UserError(f"{path} holds no tensors where a state dict would be; its keys: {names}.")
-    return Contents(path, strip(tensors))
+    recipe = content.get("config")
+    return Contents(
+        path, strip(tensors), recipe=dict(recipe) if isinstance(recipe, Mapping) else {}
+    )
 
 
 def _has_tensors(node: Mapping[str, Any]) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -70,6 +71,10 @@ class ChatCollate:
         system: instead of the format's system text.
         qformer: a Q-Former's tokenizer (truncated left, with its own marks).
         max_instruction: longest instruction in the Q-Former's tokens.
+        identifiers: all task identifiers that the model knows, as `[refer]`; a question that begins
+            with another one cannot be asked. None takes any.
+        placeholders: words that stand for images in other programs' prompts and that no text may
+            hold.
         pad_id, bos_id, eos_id: where the tokenizer does not know them.
 
     Raises:
@@ -96,6 +101,8 @@ class ChatCollate:
         system: str | None = None,
         qformer: Any = None,
         max_instruction: int = 128,
+        identifiers: Collection[str] | None = None,
+        placeholders: Sequence[str] = (),
         pad_id: int | None = None,
         bos_id: int | None = None,
         eos_id: int | None = None,
@@ -128,6 +135,8 @@ class ChatCollate:
         self.wording, self.system = wording, system
         self.qformer = None if qformer is None else Encoder(qformer)
         self.max_instruction = max_instruction
+        self.identifiers = None if identifiers is None else sorted(identifiers)
+        self.placeholders = tuple(placeholders)
 
     def __call__(self, items: Sequence[Item | Skipped]) -> ChatBatch:
         """Collates what a `View` gives.
@@ -195,6 +204,9 @@ class ChatCollate:
             raise SampleError("its last question has no answer, so nothing can be learnt from it.")
         if not pairs[-1][0].text.strip() and self.format.name not in ("plain", "fromage"):
             raise SampleError("its question is empty.")
+        for asked, answer in pairs:
+            self._allow(asked.text)
+            self._allow(answer.text if answer else "", identifier=False)
         shown = {i for asked, _ in pairs for i in asked.image_ids}
         turned = any(not item.geometry[i].upright for i in shown if item.geometry)
         if turned and not self.generation and _kind(dialogue) in PLACES:
@@ -215,6 +227,20 @@ class ChatCollate:
             i for _, said in written.pairs if said is not None for i in said.instance_ids
         )
         return Row(item, written, instances)
+
+    def _allow(self, text: str, *, identifier: bool = True) -> None:
+        held = [word for word in self.placeholders if word in text]
+        if held:
+            raise SampleError(
+                f"its text holds the image placeholder {held[0]} itself; where images stand "
+                f"follows from Turn.image_ids: {text[:80]!r}."
+            )
+        found = re.match(r"\s*(\[[A-Za-z_ ]{2,40}\])", text) if identifier else None
+        if found and self.identifiers is not None and found[1] not in self.identifiers:
+            raise SampleError(
+                f"the model knows no task {found[1]}. {near(found[1], self.identifiers)} It knows "
+                f"{', '.join(self.identifiers)}."
+            )
 
     def _places(self, image: Any) -> int:
         return self.image_tokens if isinstance(self.image_tokens, int) else self.image_tokens(image)

@@ -102,8 +102,9 @@ class Wording:
     """Makes the dialogues of a sample in a system's words; give it to a `ChatCollate`.
 
     A question that the data set brings is asked by the task of its kind (`refer`, `caption`, …);
-    a single question of another kind is asked as `vqa`; dialogues of several questions, and texts
-    that carry an identifier in brackets already, stay as they are. Answers that speak of
+    a single question of another kind is asked as `vqa`; one of no kind at all, as users type them,
+    dialogues of several questions, and texts that carry an identifier in brackets already, stay as
+    they are. Answers that speak of
     instances get their boxes or masks where the task's answer has a place for them. A sample with
     captions and no question for them gets one.
 
@@ -217,7 +218,7 @@ class Wording:
             return dialogue
         at = questions[0]
         asked = dialogue[at]
-        if _IDENTIFIER.match(asked.text):
+        if asked.kind is None or _IDENTIFIER.match(asked.text):
             return dialogue
         word = asked.kind if asked.kind in self.system.tasks else "vqa"
         if word not in self.system.tasks:

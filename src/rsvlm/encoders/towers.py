@@ -92,7 +92,7 @@ class VisionTransformer(nn.Module):
         width: int,
         layers: int,
         heads: int,
-        embed_dim: int,
+        embed_dim: int | None,
         stem: str = "patch",
         mlp_ratio: float = 4.0,
         activation: str | None = None,
@@ -128,7 +128,8 @@ class VisionTransformer(nn.Module):
             dropout=dropout,
         )
         self.ln_post = LayerNorm(width)
-        self.proj = nn.Parameter(torch.empty(width, embed_dim))
+        # Models that read patches have no use for it.
+        self.proj = None if embed_dim is None else nn.Parameter(torch.empty(width, embed_dim))
         self.peft: nn.Module | None = None
         self._init_own()
 
@@ -149,7 +150,8 @@ class VisionTransformer(nn.Module):
     def _init_own(self) -> None:
         scale = self.dim**-0.5
         for parameter in (self.class_embedding, self.positional_embedding, self.proj):
-            nn.init.normal_(parameter, std=scale)
+            if parameter is not None:
+                nn.init.normal_(parameter, std=scale)
         # open_clip has one [3 D, D] matrix here, with Xavier's bound for that shape.
         bound = math.sqrt(1.5 / self.dim)
         for block in _blocks_of(self):
@@ -166,7 +168,7 @@ class VisionTransformer(nn.Module):
     def _embed(self, images: Tensor) -> Tensor:
         """[B, 3, S, S] float to [B, 1 + patches, width]."""
         _check_side(images, self.image_size)
-        images = images.to(_compute_dtype(self.proj))
+        images = images.to(_compute_dtype(self.class_embedding))
         if self.stem is not None:
             x = self.stem(images).flatten(2).transpose(1, 2)
         else:
@@ -213,7 +215,8 @@ class VisionTransformer(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images [B, 3, S, S] to features [B, embed_dim], not of unit norm."""
-        return self.pooled(images) @ self.proj
+        pooled = self.pooled(images)
+        return pooled if self.proj is None else pooled @ self.proj
 
 
 class ResNetTower(nn.Module):
