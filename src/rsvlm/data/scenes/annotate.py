@@ -7,7 +7,6 @@ import math
 import numpy as np
 
 from rsvlm.data.sample import Instance
-from rsvlm.data.scenes.draw import Picture
 from rsvlm.data.scenes.sprites import SPRITES
 from rsvlm.data.scenes.world import Scene, Thing
 
@@ -19,7 +18,7 @@ Box = tuple[float, float, float, float]
 
 def instances(
     scene: Scene,
-    picture: Picture,
+    ids: np.ndarray,
     *,
     masks: bool = False,
     oriented: bool = False,
@@ -32,17 +31,12 @@ def instances(
 
     Args:
         scene: the description.
-        picture: its drawing, made with ids.
+        ids: [S, S] which thing shows where, as `Picture.ids` or `draw.ids_of` give it.
         masks: add the visible pixels of each thing.
         oriented: give oriented boxes (`angle` set) instead of upright ones.
         image_id: for `Instance.image_id`.
-
-    Raises:
-        ValueError: the picture was drawn without ids.
     """
-    if picture.ids is None:
-        raise ValueError("instances need a picture drawn with_ids=True.")
-    size = picture.ids.shape[0]
+    size = ids.shape[0]
     scale = size / scene.extent
     out = []
     for thing in scene.things:
@@ -50,7 +44,7 @@ def instances(
         left, top = max(0, int((thing.x - reach) * scale)), max(0, int((thing.y - reach) * scale))
         right = min(size, int((thing.x + reach) * scale) + 2)
         bottom = min(size, int((thing.y + reach) * scale) + 2)
-        seen = picture.ids[top:bottom, left:right] == thing.id + 1
+        seen = ids[top:bottom, left:right] == thing.id + 1
         rows, columns = seen.any(1).nonzero()[0], seen.any(0).nonzero()[0]
         if not len(rows):
             continue

@@ -14,7 +14,7 @@ from rsvlm.data.scenes.caption import captions, description
 from rsvlm.data.scenes.dates import NUISANCES, Pair, maps, pair, pictures
 from rsvlm.data.scenes.describe import describe
 from rsvlm.data.scenes.dialogue import TASKS, conversation
-from rsvlm.data.scenes.draw import Picture, draw
+from rsvlm.data.scenes.draw import draw, ids_of
 from rsvlm.data.scenes.landmarks import Landmark, landmark
 from rsvlm.data.scenes.questions import questions
 from rsvlm.data.scenes.refer import references
@@ -228,7 +228,8 @@ class Scenes:
         if "semantic" in parts:
             sample.semantic = [picture.semantic]
         if self._with_instances:
-            self._instances(sample, scene, picture, 0)
+            assert picture.ids is not None
+            self._instances(sample, scene, picture.ids, 0)
         if "references" in parts:
             self._references(sample, scene)
         if "turns" in parts:
@@ -241,10 +242,10 @@ class Scenes:
             self._know(sample, scene)
         return sample
 
-    def _instances(self, sample: Sample, scene: Scene, picture: Picture, image_id: int) -> None:
+    def _instances(self, sample: Sample, scene: Scene, ids: np.ndarray, image_id: int) -> None:
         found = instances(
             scene,
-            picture,
+            ids,
             masks=self._with_masks,
             oriented=self.oriented,
             image_id=image_id,
@@ -322,9 +323,10 @@ class Scenes:
             if "turns" in parts:
                 sample.turns += change_words.change_turns(both, summary, said)
         if self._with_instances:
-            for image_id, date in enumerate((both.before, both.after)):
-                shown = draw(date, self.size, with_ids=True)
-                self._instances(sample, date, shown, image_id)
+            ids = ids_of(scene, self.size)
+            self._instances(sample, scene, ids, 0)
+            later = ids_of(both.after, self.size) if both.edits else ids
+            self._instances(sample, both.after, later, 1)
         if "landmark" in parts:
             self._know(sample, both.before)
         return sample

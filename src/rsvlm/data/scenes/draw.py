@@ -67,6 +67,15 @@ def draw(
     return _develop(painter, size, view.shift, exposure)
 
 
+def ids_of(scene: Scene, size: int) -> np.ndarray:
+    """Return the [size, size] ids of a drawing (`Picture.ids`) without making the picture."""
+    painter = _paint(scene, size, True, NADIR)
+    assert painter.ids is not None
+    fine = fineness(size)
+    at = fine // 2
+    return np.asarray(painter.ids)[at::fine, at::fine]
+
+
 def semantic_map(scene: Scene, size: int, *, without: Collection[str] = ()) -> np.ndarray:
     """Return the [size, size] map of `SEMANTIC` classes, leaving out some kinds of things."""
     if without:
