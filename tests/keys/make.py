@@ -345,6 +345,35 @@ def deltavlm() -> Lines:
         yield f"llm_model.model.layers.{layer}.self_attn.rotary_emb.inv_freq", [64]
 
 
+def fromage() -> Lines:
+    """What FROMAGe's pruning keeps, RS-CapRet's layout as far as it is known.
+
+    kohjingyu/fromage, b36a188: `prune_model_ckpt.py` takes out what belongs to `lm` and
+    `visual_model`; the alias of the embedding table stays, cut to the tokenizer's 50,267 words.
+    """
+    width, vision, shared = 4096, 1024, 256
+    yield "model.logit_scale", []
+    yield "model.input_embeddings.weight", [50267, width]
+    yield from linear("model.text_hidden_fcs.0.0", shared, width)
+    yield from linear("model.visual_embeddings", width, vision)
+    yield from linear("model.visual_fc", shared, vision)
+    yield "ret_input_embeddings.weight", [1, width]
+
+
+def skyeyegpt() -> Lines:
+    """What MiniGPT-v2's training saves: parameters that it trains.
+
+    Vision-CAIR/MiniGPT-4, d94738a; LLaMA-2-7B-chat, LoRA of rank 64. Names of LoRA as peft 0.3 and
+    later have them; those of 0.2 lack `default`.
+    """
+    yield from linear("llama_proj", 4096, 4 * 1408)
+    for layer in range(32):
+        for letter in "qv":
+            name = f"llama_model.base_model.model.model.layers.{layer}.self_attn.{letter}_proj"
+            yield f"{name}.lora_A.default.weight", [64, 4096]
+            yield f"{name}.lora_B.default.weight", [4096, 64]
+
+
 def write(folder: Path, name: str, lines: Lines, prefix: str = "") -> None:
     text = "".join(f"{prefix}{key} {json.dumps(shape)}\n" for key, shape in lines)
     (folder / f"{name}.txt").write_text(text, encoding="utf-8")
@@ -358,6 +387,8 @@ def main(folder: Path) -> None:
     for name, vocab in CHANGE_MANIFESTS.items():
         write(folder, name, globals()[name](vocab))
     write(folder, "deltavlm", deltavlm())
+    write(folder, "skyeyegpt", skyeyegpt())
+    write(folder, "fromage", fromage())
 
 
 if __name__ == "__main__":
