@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
 
 def write(path: Path, text: str) -> None:
-    """Writes a text file in one step, so that a killed run leaves none cut short."""
-    part = path.with_name(path.name + ".part")
+    """Writes a text file in one step, so that a killed run leaves none cut short.
+
+    Ranks of a run that were started side by side write the same file, each from a part of its own.
+    """
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     part.write_text(text, encoding="utf-8")
     part.replace(path)
 
@@ -22,7 +26,12 @@ def run_state(out: Path) -> dict[str, Any]:
 
 
 def write_results(out: Path, task: Any, checkpoint: str, model: str | None) -> None:
-    """metrics.json: each value with its protocol, split, count, checkpoint and commit."""
+    """metrics.json: each value with its protocol, split, count, checkpoint and commit.
+
+    A robustness suite (`data/corruptions.py`) also leaves its table, robustness.md.
+    """
+    from rsvlm.data.corruptions import robustness_table
+
     results: dict[str, Any] = {
         "run": str(out),
         "recipe": task.config.get("name"),
@@ -35,6 +44,10 @@ def write_results(out: Path, task: Any, checkpoint: str, model: str | None) -> N
         "results": [row for row in task.results if row["name"].startswith("test/")],
     }
     write(out / "metrics.json", json.dumps(results, indent=1))
+    suite = robustness_table(results["results"])
+    if suite:
+        write(out / "robustness.md", suite)
+        print(suite)
     for row in results["results"]:
         chance = f"  (chance {row['chance']:.2f})" if "chance" in row else ""
         print(f"{row['name']:52s} {row['value']:8.2f}{chance}")

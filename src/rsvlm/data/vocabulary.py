@@ -119,7 +119,11 @@ class Vocabulary:
 
     def write(self, path: str | Path) -> None:
         """Writes the word map as JSON."""
-        Path(path).write_text(json.dumps(self.ids, ensure_ascii=False, indent=0), encoding="utf-8")
+        Path(path).write_text(self.dumps(), encoding="utf-8")
+
+    def dumps(self) -> str:
+        """The word map as JSON."""
+        return json.dumps(self.ids, ensure_ascii=False, indent=0)
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -10,6 +10,7 @@ from typing import Any
 import lightning as L
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from rsvlm import checkpoints
 from rsvlm.errors import UserError
@@ -288,7 +289,16 @@ class LitBase(L.LightningModule, abc.ABC):
         return not self.towers
 
     def configure_model(self) -> None:
-        """Shards the model where the trainer's strategy asks for it."""
+        """Shards the model where the trainer's strategy asks for it.
+
+        Parameters that a part calls `idle` get no gradient, for which data parallel would wait.
+        """
+        idle = [
+            f"model.{path}.{name}" if path else f"model.{name}"
+            for path, part in self.model.named_modules()
+            for name in getattr(part, "idle", ())
+        ]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, idle)
         mesh = self.device_mesh
         if mesh is not None and not self._sharded:
             shard(self.model, mesh["data_parallel"])

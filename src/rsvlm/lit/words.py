@@ -13,6 +13,7 @@ from rsvlm.checkpoints.read import read
 from rsvlm.checkpoints.resolve import resolve
 from rsvlm.data.vocabulary import Vocabulary
 from rsvlm.errors import UserError
+from rsvlm.folder import write
 
 
 def settle(cfg: DictConfig, out: Path) -> None:
@@ -48,7 +49,7 @@ def settle(cfg: DictConfig, out: Path) -> None:
         )
     out.mkdir(parents=True, exist_ok=True)
     path = out / "words.json"
-    vocabulary.write(path)
+    write(path, vocabulary.dumps())
     cfg.model.words.path = str(path)
 
 

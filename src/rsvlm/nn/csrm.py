@@ -120,6 +120,11 @@ class CSRM(nn.Module):
             pair = (before, after)
         return torch.cat(pair, dim=1)
 
+    @property
+    def idle(self) -> list[str]:
+        """Names of parameters that training does not reach: all of them in the mismatch."""
+        return [name for name, _ in self.named_parameters()] if self.legacy_mismatch else []
+
     @torch.no_grad()
     def looks_untrained(self) -> bool:
         """Whether the weights still are what PyTorch draws for a new linear layer.

@@ -219,6 +219,14 @@ class QFormer(nn.Module):
             x = layer(x, count, mask, image, False)
         return torch.stack(found).mean(0)
 
+    @property
+    def idle(self) -> list[str]:
+        """Names of parameters that no output depends on: the text's block of the last layer."""
+        names = [name for name, _ in self.named_parameters()]
+        return [
+            name for name in names if name.startswith(f"layers.{len(self.layers) - 1}.mlp_text.")
+        ]
+
     def _layers(self) -> list[Layer]:
         return [layer for layer in self.layers if isinstance(layer, Layer)]
 
