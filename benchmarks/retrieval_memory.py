@@ -12,6 +12,7 @@ all 5e10 scores are computed.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import platform
 import resource
 import sys
@@ -23,6 +24,13 @@ import torch.nn.functional as F
 from rsvlm.metrics.retrieval import Retrieval
 
 GIB = 2**30
+
+
+def return_freed_memory() -> None:
+    """Makes glibc give freed tensors back at once; left alone, it keeps 0.3 GiB of them here."""
+    if sys.platform == "linux":
+        m_mmap_threshold = -3
+        ctypes.CDLL(None).mallopt(m_mmap_threshold, 128 * 1024)
 
 
 def peak() -> float:
@@ -55,6 +63,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--limit", type=float, default=2.0, help="GiB; above it the script fails")
     args = parser.parse_args()
+    return_freed_memory()
     torch.set_num_threads(args.threads)
     print(f"{platform.machine()}, torch {torch.__version__}, {args.threads} threads", flush=True)
     print(f"libraries: {peak():.2f} GiB", flush=True)

@@ -15,6 +15,7 @@ from rsvlm.metrics.captions.nltk_style import nltk_meteor, sentence_counts, weig
 from rsvlm.metrics.captions.protocols import MEANS, WORDS
 from rsvlm.metrics.captions.rouge import common_length, rouge_1, rouge_l_f1, rouge_words
 from rsvlm.metrics.captions.stem import stem
+from rsvlm.metrics.change.captions import PARTS, SPLIT
 from rsvlm.metrics.names import METRICS, PROTOCOLS
 
 GOLDEN = os.environ.get("RSVLM_GOLDEN")
@@ -197,10 +198,14 @@ REFERENCES = [
 
 
 def test_every_protocol_names_its_words_and_itself():
-    assert set(WORDS) == set(PROTOCOLS["captions"]) >= {"coco", "nltk", "earthdial", "rs_rag"}
+    named = PROTOCOLS["captions"]
+    assert set(WORDS) >= {"coco", "nltk", "earthdial", "rs_rag", "token_ids", "open_questions"}
+    # A dialogue's protocol says how the answers came about; they are scored as token_ids.
+    assert {name for name in named if not name.startswith("dialogue_")} == set(WORDS)
     listed = {word for words in WORDS.values() for word in words}
+    listed |= {f"{part}_{word}" for part in PARTS for word in SPLIT}
     assert listed == {word for word, row in METRICS.items() if row.task == "captions"}
-    assert len(set(PROTOCOLS["captions"].values())) == len(WORDS) == 5
+    assert len(set(named.values())) == len(named)
     for word, parts in MEANS.items():
         assert all(set(parts) <= set(words) for words in WORDS.values() if word in words)
 

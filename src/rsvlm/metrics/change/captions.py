@@ -13,7 +13,7 @@ from rsvlm.metrics.change.templates import templates_of, unchanged
 
 PARTS = {"change": True, "no_change": False}
 #: Words that a subset has too.
-_SPLIT = ("bleu1", "bleu2", "bleu3", "bleu4", "meteor", "rouge_l", "cider", "s_m")
+SPLIT = ("bleu1", "bleu2", "bleu3", "bleu4", "meteor", "rouge_l", "cider", "s_m")
 
 
 class ChangeCaptions(Captions):
@@ -100,7 +100,7 @@ class ChangeCaptions(Captions):
 
     def _score(self) -> Scores:
         found = super()._score()
-        shared = set(WORDS[self.protocol]).intersection(_SPLIT)
+        shared = set(WORDS[self.protocol]).intersection(SPLIT)
         for part, changed in PARTS.items():
             used = [one for one in self._used if self._changed(one) == changed]
             words = [word for word in found.corpus if word in shared]
