@@ -277,5 +277,7 @@ def revert(state: Mapping[str, Tensor], dialect: Dialect) -> dict[str, Tensor]:
                 values = [state[_fill(each, groups)] for each in ours]
                 value = torch.cat(values) if len(values) > 1 else values[0]
                 theirs = _fill(line, groups)
+                if published(name, dialect) != theirs:  # an earlier, more special line has it
+                    continue
                 done[theirs] = value.t() if isinstance(target, Transposed) else value
     return done

@@ -203,7 +203,7 @@ class LanguageModel(nn.Module):
         """Transformers' own layout."""
         from rsvlm.checkpoints.language_keys import language_dialects
 
-        return language_dialects()
+        return language_dialects(self.tuned)
 
     # State --------------------------------------------------------------------------------
 
