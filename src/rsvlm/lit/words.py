@@ -42,7 +42,7 @@ def settle(cfg: DictConfig, out: Path) -> None:
             )
         vocabulary = Vocabulary(held["words"])
     else:
-        split = (cfg.data.get("splits") or {}).get("train", "train")
+        split = (cfg.data.get("splits") or {}).get("train") or "train"
         dataset = instantiate(cfg.data.dataset)(split=split)
         vocabulary = Vocabulary.build(
             captions(dataset), more_than=node.more_than, manner=node.manner
