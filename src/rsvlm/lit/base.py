@@ -45,7 +45,8 @@ class LitBase(L.LightningModule, abc.ABC):
         max_broken: int = 20,
     ) -> None:
         super().__init__()
-        self.model: Any = model
+        # Lightning leaves modes as they are; a model knows which of its parts stay in eval mode.
+        self.model: Any = model.train()
         self.loss, self.evaluation = loss, evaluation
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.config, self.seed, self.max_broken = config or {}, seed, max_broken
