@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from rsvlm.errors import UserError
 from rsvlm.lit.base import LitBase
+from rsvlm.lit.evaluation import RetrievalEvaluation
 
 
 class Generative(LitBase):
@@ -24,11 +26,28 @@ class Generative(LitBase):
         own = self.evaluation.collate() if self.evaluation is not None else None
         if own is not None:
             return own
+        if isinstance(self.evaluation, RetrievalEvaluation):
+            return self._pairs(self.evaluation)
         collate = self.model.collate(training=False)
         kinds = self.evaluation.kinds if self.evaluation is not None else None
         if kinds is not None and hasattr(collate, "kinds"):
             collate.kinds = frozenset(kinds)
         return collate
+
+    def _pairs(self, evaluation: RetrievalEvaluation) -> Callable[..., Any]:
+        """Images with all of their captions, for a model that finds images."""
+        if not hasattr(self.model, "pairs"):
+            raise UserError(
+                f"a {type(self.model).__name__} writes and finds no images: choose "
+                "evaluation=captions, or a model with a space of features (a CLIP, rscapret)."
+            )
+        return self.model.pairs(all_texts=True, prompt=evaluation.prompt)
+
+    def after_step(self) -> None:
+        """What the model does to its parameters, where it does anything."""
+        own = getattr(self.model, "after_step", None)
+        if own is not None:
+            own()
 
     def preprocess(self) -> Callable[..., Any]:
         """The model's evaluation transform."""
