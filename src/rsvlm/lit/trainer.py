@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import io
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,8 @@ class Trainer(L.Trainer):
             **kwargs,
         )
         self.save_every = save_every
+        # What a model keeps in eval mode, by its own `train`, is meant to stay there.
+        warnings.filterwarnings("ignore", message=".*in eval mode at the start of training")
 
 
 # `run.check` holds a trainer node to this: all that Lightning takes, and our one word.
