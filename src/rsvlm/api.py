@@ -21,6 +21,7 @@ from rsvlm.data.sample import Answer, Picture, SampleError, Turn
 from rsvlm.data.transforms import Preprocess
 from rsvlm.encoders.clip import CLIP, clip, tokenizer
 from rsvlm.errors import UserError, near
+from rsvlm.finding import Finds, dialogue, find
 from rsvlm.models import builder, builders
 
 AnyPicture = Picture | str | Path
@@ -149,27 +150,41 @@ def predict(
 
 
 def search(
-    model: torch.nn.Module, gallery: str | Path, text: str, *, batch_size: int = 64
+    model: torch.nn.Module,
+    gallery: str | Path,
+    text: str | None,
+    pictures: Sequence[AnyPicture] = (),
+    *,
+    batch_size: int = 64,
 ) -> Answer:
     """Look through a folder of pictures for a text.
 
     Args:
-        model: a CLIP.
-        gallery: folder; sub-folders are looked through as well.
-        text: what to look for.
+        model: a CLIP, or a model that writes and finds pictures (`rscapret`).
+        gallery: folder; sub-folders are looked through as well. The latter takes an index too, see
+            `gallery.Gallery`.
+        text: what to look for. Without one, and without pictures, the latter holds a dialogue on
+            standard input.
+        pictures: what stands before the text, for the latter.
         batch_size: pictures encoded at a time.
 
     Returns:
         `retrieved`: (path within the folder, cosine) of every picture that could be read, best
-        first; `sources`: why each of the others could not.
+        first (of the latter, the best ten); `sources`: why each of the others could not.
 
     Raises:
-        UserError: no text, not a CLIP, no such folder, or nothing in it that can be read.
+        UserError: no text, another model, no such folder, or nothing in it that can be read.
     """
     from rsvlm.data.images import EXTENSIONS
 
+    if isinstance(model, Finds):
+        if text is None and not pictures:
+            return dialogue(model, gallery) or Answer()
+        return find(model, gallery, text or "", [_picture(picture) for picture in pictures])
     if not isinstance(model, CLIP):
-        raise UserError(f"search needs a CLIP, not a {type(model).__name__}.")
+        raise UserError(f"search needs a CLIP or an rscapret, not a {type(model).__name__}.")
+    if pictures:
+        raise UserError("a CLIP looks for a text; leave the pictures out.")
     if not text or not text.strip():
         raise UserError("there is no text to look for: give text='two runways'.")
     root = Path(gallery)
@@ -181,15 +196,15 @@ def search(
     features: list[Tensor] = []
     with _evaluating(model):
         for start in range(0, len(paths), batch_size):
-            pictures: list[AnyPicture] = []
+            read: list[AnyPicture] = []
             for path in paths[start : start + batch_size]:
                 try:
-                    pictures.append(_picture(path))
+                    read.append(_picture(path))
                     names.append(path.relative_to(root).as_posix())
                 except SampleError as error:
                     broken.append(str(error))
-            if pictures:
-                features.append(encode_images(model, pictures))
+            if read:
+                features.append(encode_images(model, read))
         if not features:
             raise UserError(f"gallery={gallery}: no picture can be read; the first: {broken[0]}")
         scores = (torch.cat(features) @ encode_texts(model, [text.strip()]).T)[:, 0]

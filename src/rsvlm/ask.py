@@ -38,7 +38,7 @@ def ask(
     Args:
         model: a model of the zoo that writes.
         pictures: what is shown; before and after for a model of two dates.
-        prompt: the question; a captioner takes none.
+        prompt: the question; a captioner takes none, and a model that `describes` needs none.
         history: earlier turns, the pictures shown with the first question.
 
     Raises:
@@ -58,7 +58,7 @@ def ask(
                 f"a {type(model).__name__} compares two dates, before= and after=; "
                 f"{len(pictures)} picture(s) were given."
             )
-    elif not prompt.strip():
+    elif not prompt.strip() and not getattr(model, "describes", False):
         raise UserError('the question is empty: give prompt="What has changed?".')
     layout: Layout = "before_after" if len(pictures) == 2 else "single"
     if len(pictures) > 2:

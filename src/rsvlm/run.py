@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -295,12 +294,12 @@ def predict(cfg: DictConfig, out: Path | None = None) -> Any:
     check(cfg)
     settle_words(cfg, out or Path(HydraConfig.get().runtime.output_dir))
     model = build_model(cfg).eval()
+    pictures = [p for p in (cfg.image, cfg.before, cfg.after) if p]
     if cfg.gallery:
-        answer = search(model, cfg.gallery, cfg.text or cfg.prompt)
+        answer = search(model, cfg.gallery, cfg.text or cfg.prompt, pictures)
         for name, score in answer.retrieved[:10]:
             print(f"{score:8.4f}  {name}")
         return answer
-    pictures = [p for p in (cfg.image, cfg.before, cfg.after) if p]
     prompt = cfg.prompt or cfg.text or ""
     writes = isinstance(model, Writes)
     if not pictures or not (prompt or writes):
@@ -309,7 +308,7 @@ def predict(cfg: DictConfig, out: Path | None = None) -> Any:
             "after= for two dates), or a folder and a text, gallery=<folder> "
             'text="two runways".'
         )
-    if writes and not prompt and hasattr(model, "lm"):
+    if writes and not prompt and hasattr(model, "lm") and not getattr(model, "describes", False):
         return dialogue(model, pictures)
     answer = ask(model, pictures, prompt)
     for text, score in answer.candidates:

@@ -11,7 +11,9 @@ from golden_case import noise
 from PIL import Image
 from torch.nn import functional as F
 
+import rsvlm
 from rsvlm import checkpoints
+from rsvlm.api import search
 from rsvlm.checkpoints.load import load_contents
 from rsvlm.checkpoints.read import unwrap
 from rsvlm.checkpoints.resolve import Source
@@ -21,6 +23,7 @@ from rsvlm.encoders.clip import clip
 from rsvlm.encoders.clip_pooled import ClipPooled
 from rsvlm.encoders.tokenizers import word_tokenizer, words_of
 from rsvlm.errors import UserError
+from rsvlm.finding import Talk
 from rsvlm.gallery import Gallery, encoded
 from rsvlm.losses.caption_retrieval import CaptionRetrievalLoss
 from rsvlm.models import builder
@@ -395,6 +398,48 @@ def test_a_gallery_of_a_folder_and_its_index(learnt, tmp_path):
         Gallery.of(learnt, folder / "0.png")
     with pytest.raises(UserError, match=r"query='promt'.*prompt"):
         query(learnt, "a river", gallery=found, query="promt")
+
+
+# As the user asks -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for n in range(4):
+        Image.fromarray(picture(n).permute(1, 2, 0).numpy()).save(tmp_path / f"{n}.png")
+    return tmp_path
+
+
+def test_a_user_looks_through_a_folder(learnt, folder):
+    assert rsvlm.predict(learnt, folder / "1.png", "").text == TEXTS[1]
+    found = search(learnt, folder, TEXTS[3])
+    assert found.retrieved[0][0] == "3.png" and len(found.retrieved) == 4
+    assert found.text == "" and found.sources == []
+    behind = search(learnt, folder, TEXTS[3], [folder / "0.png"])
+    assert dict(behind.retrieved) != dict(found.retrieved)
+    with pytest.raises(UserError, match="nothing to look for"):
+        search(learnt, folder, " ")
+
+
+def test_a_dialogue_shows_what_it_found(learnt, folder):
+    talk = Talk(learnt, Gallery.of(learnt, folder), folder)
+    assert talk.ask(TEXTS[0]).retrieved[0][0] == "0.png"
+    second = talk.ask(TEXTS[1])
+    assert "0.png" not in dict(second.retrieved)
+    # The first picture stood before the second question.
+    assert [turn.image_ids for turn in talk.turns] == [(), (), (0,), ()]
+    assert len(talk.pictures) == 1 and talk.seen == ["0.png", second.retrieved[0][0]]
+    third = talk.ask(TEXTS[2], query="answer")
+    assert len(talk.pictures) == 2 and talk.turns[-1].text == third.text
+
+
+def test_a_dialogue_on_standard_input(learnt, folder, monkeypatch, capsys):
+    lines = iter([TEXTS[2], TEXTS[3], ""])
+    monkeypatch.setattr("builtins.input", lambda _: next(lines))
+    answer = search(learnt, folder, None)
+    told = capsys.readouterr().out.splitlines()
+    assert told[1].endswith("2.png") and len(told) == 1 + 3 + 3
+    assert len(answer.retrieved) == 3
 
 
 # The tower ------------------------------------------------------------------------------------

@@ -84,6 +84,9 @@ class RSCapRet(Finder):
         UserError: an unknown word.
     """
 
+    #: It writes a caption where nothing is asked.
+    describes = True
+
     def __init__(
         self,
         vision: ClipPooled,
