@@ -251,3 +251,35 @@ def test_bad_input():
         ConvStem(())
     with pytest.raises(UserError, match="even width"):
         tiny("rsiccformer", dim=15, heads=1, decoder_heads=1)
+
+
+@pytest.mark.parametrize("name", ["mmodalcc_stacked", "rsiccformer", "chg2cap"])
+def test_maps_lie_where_the_picture_has_changed(name):
+    model = build(name).eval()
+    batch = batch_for(model, 2)
+    batch.images[:, 1] = batch.images[:, 0]
+    side = batch.images.shape[-1]
+    # The top right corner of the second pair's second date.
+    batch.images[1, 1, :, : side // 4, -side // 4 :] += 1
+    maps = model.maps(batch)
+    wanted = {"difference", "attention"} | ({"attention_maps"} if "mmodalcc" in name else set())
+    assert set(maps) == wanted
+    found = maps["difference"][1]
+    assert maps["difference"][0].max() == 0 and found.max() > 0
+    height, width = found.shape
+    row, column = divmod(int(found.argmax()), width)
+    assert row < height / 2 and column >= width / 2
+    for word in wanted - {"difference"}:
+        torch.testing.assert_close(maps[word].sum((1, 2)), torch.ones(2))
+
+
+def test_chg2caps_attention_stands_upright(monkeypatch):
+    """Its places run down the columns, as published; a picture's map does not."""
+    model = build("chg2cap").eval()
+    batch = batch_for(model, 1)
+    (best,), *_ = model.hypotheses(batch, beam_size=1)
+    side = model.maps(batch)["attention"].shape[-1]
+    looks = torch.zeros(1, len(best.ids) + 1, side * side)
+    looks[..., 1] = 1  # the second place: one below the first
+    monkeypatch.setattr(model, "attention", lambda batch, best: [looks])
+    assert model.maps(batch)["attention"][0, 1, 0] == 1

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
+from rsvlm.data.view import Item, View
 from rsvlm.data.vocabulary import Vocabulary
-from rsvlm.lit.evaluation import Evaluation
+from rsvlm.lit.evaluation import Evaluation, can_run_alone
 from rsvlm.metrics.captions.metric import Captions
 from rsvlm.metrics.captions.protocols import NUMBERED
 from rsvlm.metrics.change import ChangeCaptions, ChangeFlags
@@ -174,3 +175,36 @@ class ChangeEvaluation(CaptionEvaluation):
         if word in self.flag_words:
             return self.flags.facts(word) | {"protocol": self.flag_protocol}
         return super().facts(word)
+
+    def draw(self, model: Any, dataset: Any, preprocess: Any, folder: Path) -> None:
+        """As above, and attention.png: maps of what some of the captions rest on."""
+        super().draw(model, dataset, preprocess, folder)
+        if hasattr(model, "maps") and can_run_alone(model):
+            self.draw_maps(model, dataset, preprocess, folder)
+
+    def draw_maps(
+        self, model: Any, dataset: Any, preprocess: Any, folder: Path, *, count: int = 2
+    ) -> None:
+        """Draws the model's maps of the best, middling and worst captions, `count` of each."""
+        from rsvlm.report.answers import spread_of
+        from rsvlm.report.examples import as_picture
+        from rsvlm.report.maps import Rested, map_sheet
+
+        _, _, places = spread_of(self.metric, count)
+        used = [self.metric.used[place] for place in places]
+        view = View(dataset, preprocess, training=False, caption="all")
+        items = [view[(0, int(record.id))] for record in used]
+        collate = model.collate(training=False)
+        if hasattr(collate, "kinds"):
+            collate.kinds = frozenset(self.kinds or ())
+        rows = []
+        for item, record in zip(items, used, strict=True):
+            if not isinstance(item, Item):
+                continue  # it was read a moment ago
+            batch = collate([item]).to(next(model.parameters()).device)
+            maps = {name: grid[0].float().cpu().numpy() for name, grid in model.maps(batch).items()}
+            stored = [as_picture(image) for image in dataset[int(record.id)].images]
+            rows.append(Rested(stored, maps, record.prediction))
+        if rows:
+            title = f"{dataset.name}: what captions rest on, from the best to the worst"
+            map_sheet(rows, folder / "attention.png", title=title)

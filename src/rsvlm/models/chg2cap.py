@@ -196,6 +196,8 @@ class Chg2Cap(ChangeCaptioner):
 
     dialects: tuple[Dialect, ...]
 
+    transposed = True
+
     def __init__(
         self,
         rgb: nn.Module,

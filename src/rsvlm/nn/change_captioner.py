@@ -6,6 +6,7 @@ A model file gives `memories(batch)`, what the decoder reads; this class does th
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -56,6 +57,8 @@ class ChangeCaptioner(nn.Module):
     """
 
     dialects: Any = ()
+    #: Whether the memories' places run down the columns.
+    transposed = False
 
     def __init__(
         self,
@@ -252,6 +255,30 @@ class ChangeCaptioner(nn.Module):
                 ids[row, : len(h.ids) + 1] = torch.tensor((self.start, *h.ids))
             weights = self.decoder.attention(memory, ids.to(memory[0].device))
         return [weights[:, row, : len(h.ids) + 1] for row, h in enumerate(hypotheses)]
+
+    @torch.no_grad()
+    def maps(self, batch: Any) -> dict[str, Tensor]:
+        """What a caption rests on, [B, G, G] each; for pictures.
+
+        Args:
+            batch: as for `forward`; its captions are not read.
+
+        Returns:
+            `difference`, the length of the difference of the dates' image features; `attention`
+            for each memory the decoder reads (`attention_maps` for that of semantic maps), its mean
+            over the words of the greedy caption.
+        """
+        with evaluating(self):
+            tower: Any = self.get_submodule("rgb")
+            before, after = self.dates(tower, batch.images).unbind(1)
+            best = [each[0] for each in self.hypotheses(batch, beam_size=1)]
+            looks = torch.stack([each.mean(1) for each in self.attention(batch, best)], dim=1)
+        side = math.isqrt(looks.shape[2])
+        found = {"difference": (after - before).float().norm(dim=1)}
+        for name, grid in zip(("attention", "attention_maps"), looks, strict=False):
+            square = grid.unflatten(1, (side, side))
+            found[name] = square.transpose(1, 2) if self.transposed else square
+        return found
 
 
 def vocabulary_size(size: int | None, words: Words | None) -> int:

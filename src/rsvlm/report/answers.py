@@ -50,10 +50,27 @@ def write_answers(records: Sequence[Any], dataset: Any, path: Path) -> Path:
     return path
 
 
-def draw_answers(metric: Any, dataset: Any, folder: Path, *, count: int = 5) -> list[Path]:
-    """answers.png: the best, the worst and evenly spread answers between them.
+def spread_of(metric: Any, count: int) -> tuple[str, list[float], list[int]]:
+    """The best, evenly spread and worst answers of a caption metric, `count` of each.
 
     They are ordered by CIDEr-D of the single image, or by the first score that there is.
+
+    Returns:
+        The score's word, its values, and places in `metric.used`.
+    """
+    scores = metric.per_image
+    if not scores:
+        return "", [], []
+    word = "cider" if "cider" in scores else next(iter(scores))
+    values = scores[word].tolist()
+    order = sorted(range(len(values)), key=lambda i: (-values[i], i))
+    step = max(1, len(order) // (count + 1))
+    chosen = [*order[:count], *order[step::step][:count], *order[-count:]]
+    return word, values, list(dict.fromkeys(chosen))
+
+
+def draw_answers(metric: Any, dataset: Any, folder: Path, *, count: int = 5) -> list[Path]:
+    """answers.png: the best, the worst and evenly spread answers between them.
 
     Args:
         metric: a caption metric after `compute`.
@@ -61,16 +78,11 @@ def draw_answers(metric: Any, dataset: Any, folder: Path, *, count: int = 5) -> 
         folder: the run's `pictures`.
         count: of each of the three kinds.
     """
-    scores = metric.per_image
-    if not scores:
+    word, values, chosen = spread_of(metric, count)
+    if not chosen:
         return []
-    word = "cider" if "cider" in scores else next(iter(scores))
-    values = scores[word].tolist()
-    order = sorted(range(len(values)), key=lambda i: (-values[i], i))
-    step = max(1, len(order) // (count + 1))
-    chosen = [*order[:count], *order[step::step][:count], *order[-count:]]
     rows = []
-    for place in dict.fromkeys(chosen):
+    for place in chosen:
         record = metric.used[place]
         sample = dataset[int(record.id)]
         rows.append(
