@@ -27,8 +27,10 @@ CLIPS = [row for row in ROWS if row.arch]
 def test_the_published_files_are_all_there():
     names = {row.name for row in ROWS}
     assert len(names) >= 24
-    count = {o: sum(row.model.startswith(o) for row in ROWS) for o in ("geo", "skyclip", "remote")}
-    assert count == {"geo": 6, "skyclip": 6, "remote": 3}
+    count = {
+        o: sum(row.model.startswith(o) for row in ROWS) for o in ("georsclip", "skyclip", "remote")
+    }
+    assert count == {"georsclip": 6, "skyclip": 6, "remote": 3}
     assert not any(row.model.startswith("gaia") for row in ROWS)  # none are released
 
 

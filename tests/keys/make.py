@@ -374,6 +374,50 @@ def skyeyegpt() -> Lines:
             yield f"{name}.lora_B.default.weight", [4096, 64]
 
 
+def clip_tower(prefix: str) -> Lines:
+    """transformers' CLIPVisionModel of ViT-L/14 at 336 px."""
+    _, image, patch, width, layers, _, _ = VITS["L-14-336"]
+    yield f"{prefix}.embeddings.class_embedding", [width]
+    yield f"{prefix}.embeddings.patch_embedding.weight", [width, 3, patch, patch]
+    yield f"{prefix}.embeddings.position_embedding.weight", [(image // patch) ** 2 + 1, width]
+    yield from norm(f"{prefix}.pre_layrnorm", width)
+    yield from hf_tower(prefix, width, layers)
+    yield from norm(f"{prefix}.post_layernorm", width)
+
+
+def llama(prefix: str, head: str, vocab: int) -> Lines:
+    """LLaMA-7B and Vicuna-7B in transformers' names."""
+    width, feed = 4096, 11008
+    yield f"{prefix}.embed_tokens.weight", [vocab, width]
+    for i in range(32):
+        layer = f"{prefix}.layers.{i}"
+        for letter in "qkvo":
+            yield f"{layer}.self_attn.{letter}_proj.weight", [width, width]
+        for name in ("gate", "up"):
+            yield f"{layer}.mlp.{name}_proj.weight", [feed, width]
+        yield f"{layer}.mlp.down_proj.weight", [width, feed]
+        yield f"{layer}.input_layernorm.weight", [width]
+        yield f"{layer}.post_attention_layernorm.weight", [width]
+    yield f"{prefix}.norm.weight", [width]
+    yield f"{head}.weight", [vocab, width]
+
+
+def llava() -> Lines:
+    """haotian-liu/LLaVA, c121f04: LLaVA-1.5-7B with its image tower."""
+    yield from llama("model", "lm_head", 32000)
+    yield from clip_tower("model.vision_tower.vision_tower.vision_model")
+    yield from linear("model.mm_projector.0", 4096, 1024)
+    yield from linear("model.mm_projector.2", 4096, 4096)
+
+
+def llava_hf() -> Lines:
+    """llava-hf's files: the script that wrote them fills the word tables up to 32,064 rows."""
+    yield from llama("language_model.model", "language_model.lm_head", 32064)
+    yield from clip_tower("vision_tower.vision_model")
+    yield from linear("multi_modal_projector.linear_1", 4096, 1024)
+    yield from linear("multi_modal_projector.linear_2", 4096, 4096)
+
+
 def write(folder: Path, name: str, lines: Lines, prefix: str = "") -> None:
     text = "".join(f"{prefix}{key} {json.dumps(shape)}\n" for key, shape in lines)
     (folder / f"{name}.txt").write_text(text, encoding="utf-8")
@@ -388,6 +432,8 @@ def main(folder: Path) -> None:
         write(folder, name, globals()[name](vocab))
     write(folder, "deltavlm", deltavlm())
     write(folder, "skyeyegpt", skyeyegpt())
+    write(folder, "llava", llava())
+    write(folder, "llava.hf", llava_hf())
     write(folder, "fromage", fromage())
 
 

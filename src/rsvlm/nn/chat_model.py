@@ -33,6 +33,7 @@ class ChatModel(VisionLanguage):
         system: whose words, prompt format and boxes (data/prompts/systems).
         tuning: what `lm` must be tuned by; says so where a recipe and its parts disagree.
         train_vision: train the tower too.
+        max_length: longest row in training, tokens with those of images; None for the window.
         wording: options of `data.wording.Wording`, which puts captions, boxes and questions of data
             sets into the system's words; None takes their dialogues as they are.
         chat: options of `ChatCollate` where they differ.
@@ -52,6 +53,7 @@ class ChatModel(VisionLanguage):
         system: str,
         tuning: str | None = None,
         train_vision: bool = False,
+        max_length: int | None = None,
         wording: Mapping[str, Any] | None = DEFAULTS,
         chat: Mapping[str, Any] | None = None,
         generation: Mapping[str, Any] | None = None,
@@ -74,7 +76,7 @@ class ChatModel(VisionLanguage):
         self.system = system_of(system)
         self.codec = codec(self.system.boxes) if self.system.boxes else None
         self.image_tokens: int = self.bridge.count(self.vision.tokens)
-        self._wording, self._chat = wording, dict(chat or {})
+        self.max_length, self._wording, self._chat = max_length, wording, dict(chat or {})
 
     def collate(self, training: bool) -> ChatCollate:
         """From samples to a batch: padded right with answers, or left up to the answer.
@@ -82,10 +84,14 @@ class ChatModel(VisionLanguage):
         Rows leave room for the answer in the window; history is cut first, and a question that does
         not fit is told.
         """
-        answer = 0 if training else int(self.generation.get("max_new_tokens", 64))
+        room = self.lm.window
+        if not training:
+            room -= int(self.generation.get("max_new_tokens", 64))
+        elif self.max_length is not None:
+            room = min(room, self.max_length)
         options: dict[str, Any] = {
             "format": self.system.format,
-            "max_length": self.lm.window - answer,
+            "max_length": room,
             "identifiers": self.identifiers or None,
             "placeholders": PLACEHOLDERS,
             "generation": not training,
