@@ -52,6 +52,15 @@ def test_resume_makes_hydra_use_the_folder_of_the_run(root, tmp_path):
     assert got == [f"resume='{run}'", f"hydra.run.dir='{run}'", "hydra.output_subdir=null"]
 
 
+def test_a_rank_that_lightning_starts_takes_its_parents_words_as_they_are(root, tmp_path):
+    (tmp_path / "config.yaml").write_text("seed: 0\n")
+    for typed in (["ckpt=a, b.ckpt", "prompt=it's"], [f"resume={tmp_path}"]):
+        parent = command_line(typed, root / "conf")
+        # What lightning.fabric's subprocess launcher adds to sys.argv.
+        child = [*parent, 'hydra.run.dir="x"', "hydra.job.name=train_ddp_process_1"]
+        assert command_line(child, root / "conf") == child
+
+
 def test_resume_of_no_run_says_what_a_run_is(root, tmp_path):
     with pytest.raises(UserError, match=r"config\.yaml.*last\.ckpt"):
         command_line([f"resume={tmp_path}"], root / "conf")

@@ -49,6 +49,9 @@ def command_line(argv: Sequence[str], conf: Path) -> list[str]:
     Raises:
         UserError: unknown recipe, or `resume` names no run.
     """
+    if any(argument.startswith("hydra.job.name=train_ddp_process_") for argument in argv):
+        # A rank that Lightning starts gets its parent's words, which are quoted already.
+        return list(argv)
     for argument in argv:
         key, _, value = argument.partition("=")
         if key == "experiment":
