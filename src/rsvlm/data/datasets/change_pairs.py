@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import ClassVar
 
+from rsvlm.data import change_rules
 from rsvlm.data.datasets.base import Entry, FileDataset, metric_word, split_error
 from rsvlm.data.datasets.missing import Missing, check_word, told
 from rsvlm.data.images import EXTENSIONS
@@ -30,9 +31,11 @@ class ChangePairs(FileDataset):
         missing: what becomes of pairs whose files are not there (`datasets/missing.py`).
         name: word for metric names; by default the folder's name.
         convert: turn images that are not 8-bit RGB into it, instead of refusing them.
+        instructions: `building` or `region` makes questions and answers from the masks, by the
+            rules of `data/change_rules.py`, which are ours; null makes none.
 
     Raises:
-        UserError: no such folder or split, or missing files.
+        UserError: no such folder or split, missing files, or instructions without masks.
     """
 
     title: ClassVar[str] = "A set of change pairs"
@@ -50,9 +53,13 @@ class ChangePairs(FileDataset):
         missing: Missing = "error",
         name: str | None = None,
         convert: bool = False,
+        instructions: str | None = None,
     ) -> None:
         super().__init__(root, split, convert=convert)
         check_word(missing)
+        if instructions is not None:
+            change_rules.known_thing(instructions)
+        self.instructions = instructions
         if not self.root.is_dir():
             raise self.not_found("there is no such folder.")
         self.name: str = name or metric_word(self.root.resolve().name)
@@ -85,6 +92,11 @@ class ChangePairs(FileDataset):
                     )
                 )
         self.labelled = all("label" in os.listdir(found[part][0]) for part in wanted)
+        if instructions and not self.labelled:
+            raise UserError(
+                f"data.dataset.instructions={instructions} reads masks, and {self.root} "
+                "has no label/ in every split: leave the option out."
+            )
         problem = told(lost, total, str(self.root), missing)
         if problem:
             self.problems.append(problem)
@@ -92,7 +104,7 @@ class ChangePairs(FileDataset):
             raise self.not_found(f"no pair of split {split!r} is there.")
 
     def read_maps(self, sample: Sample, index: int) -> None:
-        """Adds `change_mask`.
+        """Adds `change_mask`, and `turns` with `changeflag` where they are to be made from it.
 
         Raises:
             BrokenImage: the mask cannot be read, has other values than 0, 1 and 255, or another
@@ -104,6 +116,9 @@ class ChangePairs(FileDataset):
             mask = read_greys(path, GREYS)
             check_size(path, mask, sample.images[0])
             sample.meta["change_mask"] = mask
+            if self.instructions:
+                sample.turns = change_rules.instructions(mask, self.instructions)
+                sample.meta["changeflag"] = int(sample.turns[1].text == "Yes")
 
     def _splits(self) -> dict[str, tuple[Path, list[str]]]:
         """Split → its folder and file names."""
