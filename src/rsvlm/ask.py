@@ -39,7 +39,8 @@ def ask(
         model: a model of the zoo that writes.
         pictures: what is shown; before and after for a model of two dates.
         prompt: the question; a captioner takes none, and a model that `describes` needs none.
-        history: earlier turns, the pictures shown with the first question.
+        history: earlier turns, whose questions say which pictures they showed; the others are shown
+            with this question.
 
     Raises:
         UserError: a question where the model takes none, none where it needs one, or a number of
@@ -63,10 +64,12 @@ def ask(
     layout: Layout = "before_after" if len(pictures) == 2 else "single"
     if len(pictures) > 2:
         layout = "interleaved"
-    shown = any(turn.image_ids for turn in history)
+    shown = {i for turn in history for i in turn.image_ids}
     turns = list(history)
     if not captioner:
-        turns.append(Turn("user", prompt, () if shown else tuple(range(len(pictures)))))
+        # What no earlier question showed is shown with this one.
+        fresh = tuple(i for i in range(len(pictures)) if i not in shown)
+        turns.append(Turn("user", prompt, fresh))
     sample = Sample(list(pictures), layout=layout, turns=turns, meta={"id": "the question"})
     view = View([sample], model.preprocess(), training=False, caption="all")
     item = view[(0, 0)]

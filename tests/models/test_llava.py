@@ -419,6 +419,30 @@ def test_a_batch_answers_as_its_rows_alone():
         assert alone.score == pytest.approx(answer.score, abs=1e-5)
 
 
+def test_texts_alone_are_learnt_and_answered():
+    model = tiny(lm={"tuning": "full"})
+    row = item(model, 0, "two", "how many?", images=2)
+    row.sample.turns[0].image_ids = ()
+    batch = model.collate(training=True)([row])
+    assert batch.images.numel() == 0 and (batch.input_ids >= 0).all()
+    loss_of(model, batch).backward()
+    assert all(p.grad is not None and not p.grad.any() for p in model.bridge.parameters())
+    (answer,) = model.generate(model.collate(training=False)([row]), max_new_tokens=2)
+    assert isinstance(answer.text, str) and not answer.boxes
+
+
+def test_a_dialogue_goes_on_with_further_pictures():
+    model = tiny(lm={"tuning": "full"}).eval()
+    seen = []
+    model.generate = lambda batch: seen.append(batch) or [None]
+    history = [Turn("user", "is a tank?", (0,)), Turn("assistant", "two")]
+    ask(model, [picture(0), picture(1)], "how many?", history)
+    ask(model, [picture(0)], "how many?", history)
+    first, second = (batch.input_ids[0].tolist() for batch in seen)
+    assert first.count(-200) == 32 and second.count(-200) == 16
+    assert [batch.image_rows for batch in seen] == [[(0, 1)], [(0,)]]
+
+
 def test_cached_features_give_the_same_loss():
     model = tiny(lm={"tuning": "full"}).train()
     batch = model.collate(training=True)([item(model, n, "two", "how many?") for n in range(2)])

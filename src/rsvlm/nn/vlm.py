@@ -120,10 +120,15 @@ class VisionLanguage(nn.Module):
             batch: see above.
             features: see `see`.
         """
+        images = batch.images
+        if not len(images):
+            # A batch of texts alone: the bridge runs for nothing, so that its weights have a
+            # gradient in each process.
+            images = images.new_zeros(1, 3, self.image_size, self.image_size)
         if features is None and self.cache is not None and self.training:
-            features = self.cache(batch.images, self.frozen_features)
+            features = self.cache(images, self.frozen_features)
         if features is None:
-            return self.vision(batch.images)
+            return self.vision(images)
         return self.vision.from_features(features, self.vision.frozen_blocks)
 
     def join(self, batch: Any, tokens: Tensor) -> list[Tensor] | Tensor:
