@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from rsvlm import checkpoints, run
+from rsvlm.encoders.clip import clip
+
 CONF = Path(__file__).parents[2] / "conf"
 RECIPE = [
     "experiment=clip_tiny_scenes",
@@ -69,3 +72,33 @@ def test_two_ranks_equal_one(single, root, scratch, trainer):
     assert values == pytest.approx(single[1], abs=4)
     optimizer = checkpoint["optimizer_states"][0]["state"]
     assert len(optimizer) == len(single[2]["optimizer_states"][0]["state"])
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A checkpoint whose path needs quoting."""
+    torch.manual_seed(0)
+    model = clip("tiny", activation="gelu")
+    path = tmp_path_factory.mktemp("a b, c") / "tiny.ckpt"
+    torch.save(checkpoints.pack(model, {}), path)
+    return path
+
+
+def test_two_ranks_evaluate_a_checkpoint_as_one_does(root, compose, checkpoint, scratch):
+    """The second rank gets `ckpt=` from the first; a probe's features meet from both."""
+    words = ["experiment=probe_scenes", "evaluation=knn", "model=clip_tiny", "logger=none"]
+    words += ["data.dataset.n=41", "data.dataset.size=64", "data.workers=0"]
+    words += ["data.eval_batch_size=16", f"ckpt={checkpoint}"]
+    single = run.evaluate(compose("eval", [*words, "trainer=cpu"]), scratch / "one")
+    done = subprocess.run(
+        [sys.executable, "eval.py", *words, "trainer=ddp_cpu", f"hydra.run.dir={scratch}/two"],
+        check=False,
+        cwd=root,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    results = json.loads((scratch / "two" / "metrics.json").read_text())["results"]
+    assert {row["name"]: row["value"] for row in results} == pytest.approx(single)
+    assert {row["count"] for row in results} == {41}
