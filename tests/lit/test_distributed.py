@@ -84,6 +84,7 @@ def checkpoint(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_two_ranks_evaluate_a_checkpoint_as_one_does(root, compose, checkpoint, scratch):
     """The second rank gets `ckpt=` from the first; a probe's features meet from both."""
     words = ["experiment=probe_scenes", "evaluation=knn", "model=clip_tiny", "logger=none"]
