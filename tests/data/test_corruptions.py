@@ -16,6 +16,7 @@ from rsvlm.data.corruptions import (
     corrupt,
     robustness_table,
 )
+from rsvlm.data.same_date import SameDate
 from rsvlm.data.sample import SampleError
 from rsvlm.data.scenes import Scenes
 from rsvlm.errors import UserError
@@ -137,3 +138,15 @@ def test_the_table_sets_values_beside_the_clean_ones():
     assert lines[0] == "| corruption | severity | change_cider | no_change_cider | bleu4 |"
     assert lines[2] == "| none | - | 80.00 | 90.00 | - |"
     assert lines[3] == "| blur | 2 | 62.50 (-17.50) | - | 1.00 |"
+
+
+def test_the_first_date_twice_shows_no_change():
+    made = SameDate(partial(pairs), "test")
+    clean, blind = pairs()[1], made[1]
+    assert made.name == "scenes_same_date" and len(made) == 4
+    assert far(blind, clean) > 0 and (pixels(blind, 0) == pixels(blind, 1)).all()
+    assert (blind.semantic[0] == blind.semantic[1]).all()
+    assert blind.texts == clean.texts and blind.meta["changeflag"] == clean.meta["changeflag"]
+    assert made.classes == pairs().classes
+    with pytest.raises(SampleError, match="1 image"):
+        SameDate(partial(Scenes, n=2, size=32), "test")[0]

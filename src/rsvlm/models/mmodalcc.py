@@ -273,13 +273,13 @@ def mmodalcc_tiny(
     sizes: dict[str, Any] = {
         "dim": 64,
         "heads": 4,
-        "grid": 8,
+        "grid": 6,
         "decoder_heads": 4,
         "palette": "scenes",
     }
-    rates = {"encoder_dropout": 0.1, "dropout": 0.1, "image_size": 64}
+    rates = {"encoder_dropout": 0.0, "dropout": 0.0, "word_dropout": 0.0, "image_size": 64}
     with torch.device(device or torch.get_default_device()):
-        towers = ConvStem((24, 48, 64)), ConvStem((24, 48, 64))
+        towers = ConvStem((16, 32, 64)), ConvStem((16, 32, 64))
         return MModalCC(*towers, vocab_size, **(sizes | rates | options))
 
 
