@@ -68,6 +68,7 @@ def test_a_run_leaves_its_numbers_its_words_and_its_answers(whole):
     lines = [json.loads(line) for line in (whole / "predictions.jsonl").read_text().splitlines()]
     assert len(lines) == 24 and all(len(line["references"]) == 5 for line in lines)
     assert (whole / "words.json").is_file() and (whole / "pictures" / "answers.png").is_file()
+    assert (whole / "pictures" / "attention.png").is_file()
     # A file of predictions is what the command line scores.
     assert {"prediction", "references", "changed"} <= set(lines[0])
 
