@@ -258,6 +258,32 @@ def test_an_adapter_loads_over_the_model_and_one_of_other_layers_is_told(tmp_pat
         checkpoints.load(experts, tmp_path / "adapter_model.bin", towers=towers)
 
 
+def test_a_projectors_own_file_loads(theirs, tmp_path):
+    projector = {n: v for n, v in names_of(theirs, "original").items() if "mm_projector" in n}
+    for front in ("", "base_model.model."):
+        file = tmp_path / ("non_lora_trainables.bin" if front else "mm_projector.bin")
+        torch.save({front + name: value for name, value in projector.items()}, file)
+        model = tiny(lm={"tuning": "lora"})
+        new = ["lora_A", "lora_B"]
+        report = checkpoints.load(model, file, towers=["vision", "lm"], new=new)
+        assert report.loaded == 4
+        expected = projector["model.mm_projector.2.weight"]
+        assert torch.equal(model.bridge.layers[1].weight, expected)
+
+
+@pytest.mark.parametrize("tuning", ["lora", "moe_lora", "full"])
+def test_a_language_model_in_half_precision_learns(tuning):
+    model = tiny(lm={"tuning": tuning, "dtype": "bfloat16"}).train()
+    batch = model.collate(training=True)([item(model, n, "two", "how many?") for n in range(2)])
+    loss = loss_of(model, batch)
+    loss.backward()
+    assert loss.isfinite() and all(p.grad.any() for p in model.bridge.parameters())
+    (answer,) = model.generate(
+        model.collate(training=False)([item(model, 0, "two", "how many?")]), max_new_tokens=2
+    )
+    assert answer.score < 0
+
+
 def test_another_language_model_or_tower_is_told(theirs, tmp_path):
     model = tiny(lm={"tuning": "frozen"})
     for change, message in (

@@ -89,7 +89,8 @@ def llava_dialects(depth: int, tuned: Sequence[str], words: int) -> tuple[Dialec
         adapters.append(
             Dialect(
                 f"{layout} (adapter)",
-                (f"base_model.model.{mark}",),
+                # LLaVA's own puts what else was trained into a file of its own.
+                (f"base_model.model.{mark}", f"base_model.model.{start}"),
                 {f"base_model.model.{name}": target for name, target in lora.items()},
             )
         )

@@ -26,7 +26,8 @@ Images are padded to a square with CLIP's mean colour (`resize=pad`), as LLaVA w
 transformers' processor cuts the sides off instead (`resize=crop`), as GeoChat's scripts do, so
 answers on pictures that are not square and boxes differ between the two.
 
-Key map: `checkpoints/llava_keys.py`.
+Key map: `checkpoints/llava_keys.py`. LLaVA's own LoRA trainings leave two files, which are loaded
+one after the other: `non_lora_trainables.bin` (`init_new=[lora_A,lora_B]`) and `adapter_model.bin`.
 """
 
 from __future__ import annotations
