@@ -77,6 +77,7 @@ class RSCapRet(Finder):
         concat: share of the steps that put two captions in a row.
         dropout: on both features.
         logit_scale: initial logarithm of the temperature's inverse.
+        groups: see `Finder`; speed only.
         chat: further options of `ChatCollate`.
         generation: options of `generate` where they differ from the language model's defaults.
 
@@ -101,6 +102,7 @@ class RSCapRet(Finder):
         concat: float = 0.5,
         dropout: float = 0.0,
         logit_scale: float = math.log(1 / 0.07),
+        groups: int = 4,
         chat: Mapping[str, Any] | None = None,
         generation: Mapping[str, Any] | None = None,
     ) -> None:
@@ -119,6 +121,7 @@ class RSCapRet(Finder):
             concat=concat,
             dropout=dropout,
             logit_scale=logit_scale,
+            groups=groups,
             image_token_id=PLACE,
             generation=generation,
         )

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from rsvlm.encoders.generation import Generated, generate
 from rsvlm.errors import UserError
-from rsvlm.nn.caption_rows import joined, labelled, mask_of
+from rsvlm.nn.caption_rows import by_length, joined, labelled, mask_of
 from rsvlm.nn.new_word import NewWord, ScaledWord
 from rsvlm.nn.vlm import Embedded, VisionLanguage
 
@@ -37,6 +37,8 @@ class Finder(VisionLanguage):
         concat: share of the training steps that put two captions in a row.
         dropout: on both features.
         logit_scale: initial logarithm of the temperature's inverse.
+        groups: most groups by length that a training batch is run in; each is padded to its own
+            longest row. The result is the same.
         **options: see `VisionLanguage`.
 
     Attributes:
@@ -59,6 +61,7 @@ class Finder(VisionLanguage):
         concat: float = 0.5,
         dropout: float = 0.0,
         logit_scale: float = math.log(1 / 0.07),
+        groups: int = 4,
         **options: Any,
     ) -> None:
         vision.requires_grad_(False)
@@ -68,7 +71,7 @@ class Finder(VisionLanguage):
         self.ret = NewWord(lm)
         self.drop = nn.Dropout(dropout)
         self.logit_scale = nn.Parameter(torch.tensor(float(logit_scale)))
-        self.prompt, self.end, self.concat = prompt, end, concat
+        self.prompt, self.end, self.concat, self.groups = prompt, end, concat, groups
 
     def embed_words(self, input_ids: Tensor) -> Tensor:
         """Embeddings [B, L, dim] of ids [B, L], [RET] among them."""
@@ -152,10 +155,24 @@ class Finder(VisionLanguage):
         labels, lengths = labelled(ids, learned, front), learned + front
         if together:
             embeds, labels, lengths = joined(embeds, labels, lengths)
-        hidden = self.lm.hidden(embeds, mask_of(lengths, embeds.shape[1]))
-        kept = labels[:, 1:] != -100
-        logits = self.ret.logits(self.lm, hidden[:, :-1][kept], self.ret_id)
-        return {"logits": logits, "targets": labels[:, 1:][kept]}
+        states = self._states(embeds, lengths)
+        targets = F.pad(labels[:, 1:], (0, 1), value=-100)
+        targets = targets[mask_of(lengths, embeds.shape[1]).bool()]
+        kept = targets != -100
+        logits = self.ret.logits(self.lm, states[kept], self.ret_id)
+        return {"logits": logits, "targets": targets[kept]}
+
+    def _states(self, embeds: Tensor, lengths: Tensor) -> Tensor:
+        """Hidden states [sum of lengths, dim] of rows [B, S, dim], row by row without padding."""
+        seen = mask_of(lengths, embeds.shape[1]).bool()
+        place = (seen.flatten().cumsum(0) - 1).view_as(seen)
+        parts, places = [], []
+        for rows in by_length(lengths, self.groups):
+            inside = seen[rows, : int(lengths[rows].max())]
+            hidden = self.lm.hidden(embeds[rows, : inside.shape[1]], inside.long())
+            parts.append(hidden[inside])
+            places.append(place[rows, : inside.shape[1]][inside])
+        return torch.cat(parts)[torch.cat(places).argsort()]
 
     def text_pass(self, ids: Tensor, prompt: Tensor | None = None) -> dict[str, Tensor]:
         """Captions alone.
@@ -169,33 +186,43 @@ class Finder(VisionLanguage):
         """
         before = self._prompt(ids) if prompt is None else prompt
         ends, front = self._ends(ids), before.shape[1]
-        words, last = self._text_hidden(torch.cat([before, ids], dim=1), ends + front)
-        labels = labelled(ids, ends, front)[:, 1 : words.shape[1] + 1]
-        kept = labels != -100
+        words, last = self._text_states(torch.cat([before, ids], dim=1), ends + front)
+        targets = labelled(ids, ends, front)[:, 1:]
+        targets = targets[mask_of(ends + front - 1, targets.shape[1]).bool()]
+        kept = targets != -100
         logits = self.ret.logits(self.lm, words[kept], self.ret_id)
         return {
             "text_logits": logits,
-            "text_targets": labels[kept],
+            "text_targets": targets[kept],
             "text_features": F.normalize(self._mapped(last).float(), dim=-1),
         }
 
-    def _text_hidden(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Hidden states [B, max - 1, dim] of the words, and [B, dim] of [RET] behind them."""
-        width = int(lengths.max())
-        mask = mask_of(lengths - 1, width - 1)
-        rows = torch.arange(len(ids), device=ids.device)
+    def _text_states(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Hidden states of all words before [RET], row by row, and [B, dim] of [RET] itself."""
+        ends = lengths.cumsum(0) - 1
         if any(parameter.requires_grad for parameter in self.lm.parameters()):
-            embeds = self.embed_words(ids[:, :width])
-            hidden = self.lm.hidden(embeds, mask_of(lengths, width))
-            return hidden[:, :-1], hidden[rows, lengths - 1]
+            states = self._states(self.embed_words(ids), lengths)
+            is_word = torch.ones(len(states), dtype=torch.bool, device=ids.device)
+            is_word[ends] = False
+            return states[is_word], states[ends]
         from transformers import DynamicCache
 
-        cache = DynamicCache()
-        with torch.no_grad():
-            # Behind a shorter text stands its [RET], as padding here.
-            words = self.lm.hidden(self.embed_words(ids[:, : width - 1]), mask, cache)
-        ret = self.ret.row.to(words.dtype).expand(len(ids), 1, -1)
-        return words, self.lm.hidden(ret, F.pad(mask, (0, 1), value=1), cache)[:, 0]
+        seen = mask_of(lengths - 1, ids.shape[1]).bool()
+        place = (seen.flatten().cumsum(0) - 1).view_as(seen)
+        parts, places, last, order = [], [], [], []
+        for rows in by_length(lengths, self.groups):
+            inside = seen[rows, : int(lengths[rows].max()) - 1]
+            mask, cache = inside.long(), DynamicCache()
+            with torch.no_grad():
+                # Behind a shorter text stands its [RET], as padding here.
+                words = self.embed_words(ids[rows, : inside.shape[1]])
+                parts.append(self.lm.hidden(words, mask, cache)[inside])
+            places.append(place[rows, : inside.shape[1]][inside])
+            ret = self.ret.row.to(words.dtype).expand(len(rows), 1, -1)
+            last.append(self.lm.hidden(ret, F.pad(mask, (0, 1), value=1), cache)[:, 0])
+            order.append(rows)
+        found = torch.cat(last)[torch.cat(order).argsort()]
+        return torch.cat(parts)[torch.cat(places).argsort()], found
 
     def _mapped(self, hidden: Tensor) -> Tensor:
         """Features [B, shared_dim] of hidden states of [RET], of any length."""
@@ -221,7 +248,7 @@ class Finder(VisionLanguage):
         """Features [T, shared_dim] of captions up to [RET], ids [T, L]; likewise."""
         before = self._prompt(input_ids)
         ids = torch.cat([before, input_ids], dim=1)
-        last = self._text_hidden(ids, self._ends(input_ids) + before.shape[1])[1]
+        last = self._text_states(ids, self._ends(input_ids) + before.shape[1])[1]
         mapped = self._mapped(last)
         return F.normalize(mapped.float(), dim=-1) if normalize else mapped
 
