@@ -120,13 +120,17 @@ class EvaViT(nn.Module):
         return (eva_dialect(len(self.blocks)),)
 
     def reset_parameters(self) -> None:
-        """Draw all parameters afresh, as LAVIS does: normal of 0.02, residuals scaled by depth."""
+        """Draw all parameters afresh, as LAVIS does: normal of 0.02, residuals scaled by depth.
+
+        Narrower towers draw wider, so that signals keep their size.
+        """
+        std = 0.02 * max(1.0, math.sqrt(1408 / self.dim))
         with torch.no_grad():
             for parameter in (self.cls_token, self.pos_embed):
-                nn.init.trunc_normal_(parameter, std=0.02)
+                nn.init.trunc_normal_(parameter, std=std)
             for module in self.modules():
                 if isinstance(module, nn.Linear):
-                    nn.init.trunc_normal_(module.weight, std=0.02)
+                    nn.init.trunc_normal_(module.weight, std=std)
                     if module.bias is not None:
                         nn.init.zeros_(module.bias)
                 elif isinstance(module, nn.LayerNorm):

@@ -43,6 +43,8 @@ _TINY: dict[str, Any] = {
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "max_position_embeddings": 512,
+    # The published 0.02 is for widths of thousands.
+    "initializer_range": 0.1,
     "bos_token_id": 1,
     "eos_token_id": 2,
     "pad_token_id": 0,
@@ -98,7 +100,13 @@ SIZES: dict[str, dict[str, Any]] = {
         "num_attention_heads": 32,
     },
     "tiny": {**_TINY, "model_type": "llama", "intermediate_size": 128},
-    "tiny_opt": {**_TINY, "model_type": "opt", "ffn_dim": 128, "word_embed_proj_dim": 64},
+    "tiny_opt": {
+        **_TINY,
+        "model_type": "opt",
+        "init_std": 0.1,
+        "ffn_dim": 128,
+        "word_embed_proj_dim": 64,
+    },
 }
 
 

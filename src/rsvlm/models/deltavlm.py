@@ -79,7 +79,7 @@ class DeltaVLM(VisionLanguage):
         vision: an `EvaViT`.
         bridge: a `DeltaQFormer`, or what builds it.
         lm: a `LanguageModel`.
-        train_blocks: how many of the tower's last blocks are trained.
+        train_blocks: how many of the tower's last blocks are trained; None trains the whole tower.
         prompt_style: of training, see `prompt_options`.
         eval_style: of generation; as published it is another one.
         published_cuts: cut prompts as published.
@@ -97,7 +97,7 @@ class DeltaVLM(VisionLanguage):
         bridge: nn.Module | Callable[..., nn.Module],
         lm: LanguageModel,
         *,
-        train_blocks: int = 2,
+        train_blocks: int | None = 2,
         prompt_style: str = "train",
         eval_style: str = "eval",
         published_cuts: bool = False,
@@ -106,7 +106,8 @@ class DeltaVLM(VisionLanguage):
         generation: Mapping[str, Any] | None = None,
         cache_gib: float = 0.0,
     ) -> None:
-        vision.freeze(train_last=train_blocks)
+        if train_blocks is not None:
+            vision.freeze(train_last=train_blocks)
         chosen = {**GENERATION, **(generation or {})}
         super().__init__(vision, bridge, lm, generation=chosen, cache_gib=cache_gib)
         self.mask_head = mask_head
@@ -250,19 +251,19 @@ def prompt_options(style: str = "train", *, published: bool = False) -> dict[str
 
 deltavlm_tiny = partial(
     deltavlm,
-    vision={"image_size": 56, "dim": 64, "depth": 4, "heads": 4, "mlp_ratio": 4.0},
+    vision={"image_size": 56, "patch_size": 7, "dim": 64, "depth": 1, "heads": 4, "mlp_ratio": 4.0},
     bridge={
         "words": "world",
         "queries": 16,
         "dim": 64,
-        "layers": 4,
+        "layers": 1,
         "heads": 4,
-        "hidden": 256,
+        "hidden": 128,
         "dropout": 0.0,
         "csrm_dropout": 0.1,
     },
     lm={"size": "tiny", "words": "world", "special": "instructblip", "tuning": "full"},
-    train_blocks=4,
+    train_blocks=None,
     eval_style="train",
     generation={"num_beams": 1, "repetition_penalty": 1.0, "max_new_tokens": 64},
 )

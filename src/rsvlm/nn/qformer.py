@@ -8,6 +8,8 @@ image in every second layer, for the queries alone, and feed-forward weights of 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -166,12 +168,13 @@ class QFormer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw all parameters afresh: BERT's normal of 0.02."""
+        """Draw all parameters afresh: BERT's normal of 0.02, wider at smaller widths."""
+        std = 0.02 * max(1.0, math.sqrt(768 / self.dim))
         with torch.no_grad():
-            self.queries.normal_(std=0.02)
+            self.queries.normal_(std=std)
             for module in self.modules():
                 if isinstance(module, nn.Linear | nn.Embedding):
-                    module.weight.normal_(std=0.02)
+                    module.weight.normal_(std=std)
                 if isinstance(module, nn.Linear):
                     module.bias.zero_()
 
