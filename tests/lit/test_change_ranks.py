@@ -45,6 +45,8 @@ RECIPES = {
         "model.dropout=0",
         "model.word_dropout=0",
         "evaluation.options.beam_size=2",
+        # Adam would blow up the rounding of gradients that are nearly 0 to whole steps.
+        "optimizer.eps=1e-3",
     ],
     "deltavlm": [
         "experiment=deltavlm_tiny_scenes",
@@ -118,7 +120,9 @@ def test_two_ranks_equal_one(runs, name):
         assert got_steps[word] == pytest.approx(expected, rel=1e-5), word
     assert got_state.keys() == state.keys()
     for key, tensor in state.items():
-        torch.testing.assert_close(got_state[key], tensor, rtol=0, atol=1e-5, msg=key)
+        torch.testing.assert_close(
+            got_state[key], tensor, rtol=0, atol=1e-5, msg=f"{key}: {{}}".format
+        )
     assert len(values) >= 10 and got_values.keys() == values.keys()
     assert got_values == pytest.approx(values, abs=1e-6)
 
