@@ -347,6 +347,22 @@ def test_a_clip_gives_the_tower_its_weights(theirs, tmp_path):
         torch.testing.assert_close(tower.hidden(images, -1), hidden[-1][:, 1:], **CLOSE)
 
 
+def test_a_clip_trained_here_gives_the_tower_its_weights_and_its_activation(tmp_path):
+    from rsvlm.encoders.clip import clip
+
+    torch.manual_seed(2)
+    source = clip("tiny", activation="gelu", mean=(0.1, 0.2, 0.3)).eval()
+    torch.save(checkpoints.pack(source), tmp_path / "clip.ckpt")
+    tower = ClipPatches("tiny", activation="gelu", weights=tmp_path / "clip.ckpt").eval()
+    image = picture(0, 64, 64)[None]
+    with torch.no_grad():
+        seen = image.float().div(255).sub(source.image_mean).div(source.image_std)
+        expected = source.visual.tokens(seen, -2)[:, 1:]
+        torch.testing.assert_close(tower(image), expected)
+    with pytest.raises(UserError, match=r"says gelu, model\.activation says quick_gelu"):
+        ClipPatches("tiny", weights=tmp_path / "clip.ckpt")
+
+
 # The published files --------------------------------------------------------------------------
 
 
@@ -510,7 +526,10 @@ def test_bad_input_says_what_to_do():
         ({"vision": {"positions": "exactly"}}, "Did you mean exact"),
         ({"vision": {"layer": -5}}, r"vision.layer=-5: the tower has 3 blocks"),
         ({"vision": {"arch": "RN50"}}, "a ResNet has no patches"),
-        ({"vision": {"activation": "relu"}}, "vision.activation='relu'"),
+        (
+            {"vision": {"activation": "relu"}},
+            "activation='relu': it must be one of gelu, quick_gelu",
+        ),
         ({"bridge": {"depth": 0}}, "bridge.depth=0"),
         ({"lm": {"tuning": "lora_moe"}}, "Did you mean lora or moe_lora"),
     ):
