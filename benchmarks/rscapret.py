@@ -193,6 +193,8 @@ def main() -> None:
         speed = f"{batch.tokens / middle:.0f} | {rate:.3f} | {base / middle:.2f}"
         print(f"| {name} | {middle:.3f} | {speed} |")
 
+    if not args.captions:
+        return
     model.eval()
     count = 16
     start = model.bridge(torch.randn(args.captions, 1, model.vision.dim, device=args.device))

@@ -193,9 +193,13 @@ def test_after_a_step_the_rows_have_the_norm_of_the_others():
 def test_cached_features_give_the_same_loss():
     model = tiny(concat=0.0).train()
     data = pairs(model)
-    outputs = model(data), model(data, model.frozen_features(data.images))
-    for name, value in outputs[0].items():
-        assert torch.equal(value, outputs[1][name]), name
+    outputs = [model(data), model(data, model.frozen_features(data.images))]
+    keeping = tiny(concat=0.0, cache_gib=0.01).train()
+    outputs += [keeping(data), keeping(data)]
+    assert (keeping.cache.misses, keeping.cache.hits) == (4, 4)
+    for other in outputs[1:]:
+        for name, value in outputs[0].items():
+            assert torch.equal(value, other[name]), name
 
 
 # Rows -----------------------------------------------------------------------------------------

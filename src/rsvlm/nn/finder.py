@@ -77,13 +77,6 @@ class Finder(VisionLanguage):
         """Embeddings [B, L, dim] of ids [B, L], [RET] among them."""
         return self.ret.embed(self.lm, input_ids, self.ret_id)
 
-    def tokens(self, batch: Any, features: Tensor | None = None) -> Tensor:
-        """See `VisionLanguage.tokens`; a batch of texts alone has none."""
-        if features is None and not len(batch.images):
-            weight = self.image_map.weight
-            return weight.new_empty(0, 1, weight.shape[1])
-        return super().tokens(batch, features)
-
     # Training -----------------------------------------------------------------------------
 
     def forward(self, batch: Any, features: Tensor | None = None) -> dict[str, Tensor]:
