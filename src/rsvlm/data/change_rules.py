@@ -115,6 +115,12 @@ THINGS: dict[str, tuple[Callable[[int, list[str]], tuple[str, str]], dict[str, s
     "region": (of_regions, PROMPTS | REGIONS),
 }
 
+#: The answer on the number where nothing has changed.
+UNCHANGED = {
+    "building": "There are no changes in roads or buildings.",
+    "region": "There are no changed regions.",
+}
+
 
 def known_thing(word: str) -> None:
     """Refuses a word that is not in `THINGS`.
@@ -138,7 +144,7 @@ def instructions(mask: np.ndarray, thing: str) -> list[Turn]:
     number = int(found.max(initial=0))
     many, where = form(number, cells(found))
     if not number:
-        many, where = "There are no changes.", "No change has occurred."
+        many, where = UNCHANGED[thing], "No change has occurred."
     said = {"binary": "Yes" if number else "No", "count": many, "location": where}
     turns = []
     for kind, answer in said.items():
