@@ -232,8 +232,8 @@ class ChatCollate:
         held = [word for word in self.placeholders if word in text]
         if held:
             raise SampleError(
-                f"its text holds the image placeholder {held[0]} itself; where images stand "
-                f"follows from Turn.image_ids: {text[:80]!r}."
+                f"its text holds the image placeholder {held[0]}: leave it out, images get their "
+                f"places from Turn.image_ids: {text[:80]!r}."
             )
         found = re.match(r"\s*(\[[A-Za-z_ ]{2,40}\])", text) if identifier else None
         if found and self.identifiers is not None and found[1] not in self.identifiers:
