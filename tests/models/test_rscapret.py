@@ -38,6 +38,21 @@ TEXTS = [
     "a river is near many green trees",
 ]
 WORDS = words_of(TEXTS)
+#: Scales its embeddings, ties its head, and looks back a few tokens only in most layers.
+GEMMA = {
+    "model_type": "gemma3_text",
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 1,
+    "head_dim": 16,
+    "sliding_window": 4,
+    "max_position_embeddings": 512,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
 TRAINED = {
     "bridge.proj.weight",
     "bridge.proj.bias",
@@ -126,7 +141,7 @@ def test_gradients_reach_exactly_the_trainable_set(size):
     assert got == expected == {n for n, p in model.named_parameters() if p.requires_grad}
 
 
-@pytest.mark.parametrize("size", ["tiny", "tiny_opt"])
+@pytest.mark.parametrize("size", ["tiny", "tiny_opt", GEMMA], ids=["llama", "opt", "gemma"])
 @pytest.mark.parametrize("prompt", ["", "a river"])
 def test_text_behind_a_cache_is_exact(size, prompt):
     model = tiny(lm={"size": size}, prompt=prompt).double()
@@ -164,6 +179,18 @@ def test_a_frozen_language_model_stays_as_it_is_and_only_what_learns_is_saved(tm
     assert again.generate(batch, **options) == model.generate(batch, **options)
     with pytest.raises(UserError, match=r"trained with the weights clip\.pt in vision"):
         checkpoints.unpack(tiny(seed=3), packed)
+
+
+def test_a_table_that_scales_its_rows_scales_the_new_one():
+    model = tiny(lm={"size": GEMMA})
+    known = model.embed_words(torch.arange(3, 40)[None])[0].norm(dim=1).mean()
+    new = model.embed_words(torch.tensor([[model.ret_id]]))[0].norm()
+    # Rows differ in norm by some per cent; the scale is 8.
+    assert new.item() == pytest.approx(known.item(), rel=0.1)
+    view = model.ret.view(model.lm, model.ret_id)
+    table = view.get_input_embeddings()
+    torch.testing.assert_close(table(torch.tensor([[model.ret_id]]))[0, 0].norm(), new)
+    assert model.generate(asked(model, item(0)), max_new_tokens=8, num_beams=2)
 
 
 def test_half_precision_towers_take_a_step():

@@ -205,13 +205,13 @@ class Finder(VisionLanguage):
         parts, places, last, order = [], [], [], []
         for rows in by_length(lengths, self.groups):
             inside = seen[rows, : int(lengths[rows].max()) - 1]
-            mask, cache = inside.long(), DynamicCache()
+            mask, cache = inside.long(), DynamicCache(config=self.lm.model.config)
             with torch.no_grad():
                 # Behind a shorter text stands its [RET], as padding here.
                 words = self.embed_words(ids[rows, : inside.shape[1]])
                 parts.append(self.lm.hidden(words, mask, cache)[inside])
             places.append(place[rows, : inside.shape[1]][inside])
-            ret = self.ret.row.to(words.dtype).expand(len(rows), 1, -1)
+            ret = self.ret.given(self.lm).to(words.dtype).expand(len(rows), 1, -1)
             last.append(self.lm.hidden(ret, F.pad(mask, (0, 1), value=1), cache)[:, 0])
             order.append(rows)
         found = torch.cat(last)[torch.cat(order).argsort()]

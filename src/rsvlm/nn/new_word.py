@@ -73,7 +73,15 @@ class NewWord(nn.Module):
         """Embeddings [B, L, dim] of ids [B, L], the new word's among them."""
         new = ids == word
         known = lm.embed(ids.masked_fill(new, 0))
-        return torch.where(new[..., None], self.row.to(known.dtype), known)
+        return torch.where(new[..., None], self.given(lm).to(known.dtype), known)
+
+    def given(self, lm: Any) -> Tensor:
+        """The row [1, dim] as the table gives rows: Gemma's scales them."""
+        return self._given(_tables(lm.model)[0])
+
+    def _given(self, table: Any) -> Tensor:
+        scale = getattr(table, "embed_scale", None)
+        return self.row if scale is None else self.row * scale
 
     def logits(self, lm: Any, hidden: Tensor, word: int) -> Tensor:
         """Logits [..., word + 1] of hidden states [..., dim]; the new word's are the last."""
@@ -116,7 +124,7 @@ class _Table(nn.Module):
         """Embeddings [B, L, dim] of ids [B, L]."""
         new = ids == self.word
         known = self.table(ids.masked_fill(new, 0))
-        return torch.where(new[..., None], self.new.row.to(known.dtype), known)
+        return torch.where(new[..., None], self.new._given(self.table).to(known.dtype), known)
 
 
 class _Head(nn.Module):
