@@ -62,6 +62,13 @@ def of_case(config, side):
     ).eval()
 
 
+def same(found, expected):
+    """A large case keeps every k-th position or channel only."""
+    steps = [-(-n // m) for n, m in zip(found.shape, expected.shape, strict=True)]
+    thinned = found[tuple(slice(None, None, step) for step in steps)]
+    torch.testing.assert_close(thinned, expected, **CLOSE)
+
+
 @pytest.mark.skipif(not CASE.is_dir(), reason="RSVLM_GOLDEN is unset or lacks minigptv2")
 def test_minigptv2_equals_the_published_code(tmp_path):
     case = read_case(CASE)
@@ -76,13 +83,13 @@ def test_minigptv2_equals_the_published_code(tmp_path):
     )
     assert report.dialect == "MiniGPT-v2" and not report.fresh
     assert all(name.startswith("lm.") for name in report.missing)
-    torch.testing.assert_close(model.vision.pos_embed.data, expected["pos_embed"], **CLOSE)
+    same(model.vision.pos_embed.data, expected["pos_embed"])
     images = case.inputs()["input.image"]
     with torch.no_grad():
         raw = model.vision(images)
-        torch.testing.assert_close(raw, expected["vision_raw"], **CLOSE)
-        torch.testing.assert_close(model.bridge.norm(raw), expected["vision_tokens"], **CLOSE)
-        torch.testing.assert_close(model.bridge(raw), expected["llm_inputs"], **CLOSE)
+        same(raw, expected["vision_raw"])
+        same(model.bridge.norm(raw), expected["vision_tokens"])
+        same(model.bridge(raw), expected["llm_inputs"])
     for name, positions in expected.items():
         if not name.startswith("pos_embed_"):
             continue
@@ -102,7 +109,7 @@ def test_minigptv2_equals_the_published_code(tmp_path):
             dialects=model.dialects,
             interpolate=True,
         )
-        torch.testing.assert_close(tower.pos_embed.data, positions, **CLOSE)
+        same(tower.pos_embed.data, positions)
 
 
 # A checkpoint in MiniGPT-v2's layout ----------------------------------------------------------
