@@ -119,6 +119,24 @@ def test_killed_and_resumed_equals_uninterrupted(whole, chat, compose, monkeypat
     assert first == second
 
 
+def test_a_run_that_keeps_frozen_features_is_the_run_without(chat, compose, scratch):
+    words = [*TRAIN, f"data.root={chat}", "trainer.limit_test_batches=0", "trainer.max_steps=4"]
+    found = []
+    for gib in (0, 0.1):
+        more = ["model.train_blocks=0", f"model.cache_gib={gib}"]
+        run.fit(compose("train", [*words, *more]), scratch / str(gib), overrides=[])
+        found.append(state(scratch / str(gib))["state_dict"])
+    assert found[0].keys() == found[1].keys()
+    for name, tensor in found[0].items():
+        assert torch.equal(found[1][name], tensor), name
+    words += ["model.cache_gib=0.1"]
+    with pytest.raises(UserError, match=r"whole vision tower is trained.*model\.cache_gib=0"):
+        run.fit(compose("train", [*words, "model.train_blocks=null"]), scratch / "a", overrides=[])
+    augment = "data.augment={_target_: rsvlm.data.transforms.Augment, _partial_: true}"
+    with pytest.raises(UserError, match=r"data\.augment=null or model\.cache_gib=0"):
+        run.fit(compose("train", [*words, augment]), scratch / "b", overrides=[])
+
+
 @pytest.mark.parametrize("task", [*TASKS, "free"])
 def test_each_task_is_measured_under_its_own_protocol(whole, chat, compose, scratch, task):
     recipe = "dialogue" if task == "free" else task

@@ -17,6 +17,20 @@ class Generative(LitBase):
     tokenizer and the one prompt format of training, evaluation and predict.py are its own.
     """
 
+    def on_fit_start(self) -> None:
+        """Refuses kept features of pictures that are drawn anew in each epoch.
+
+        Raises:
+            UserError: `model.cache_gib` beside an augmentation.
+        """
+        kept = getattr(self.model, "cache", None) is not None
+        if kept and self.house.datamodule.make_augment is not None:
+            raise UserError(
+                "model.cache_gib keeps the features of pictures as they are, and data.augment "
+                "makes another picture in each epoch, so none would be found again: set "
+                "data.augment=null or model.cache_gib=0."
+            )
+
     def train_collate(self) -> Callable[..., Any]:
         """The model's batches, answers included."""
         return self.model.collate(training=True)

@@ -97,7 +97,18 @@ class VisionLanguage(nn.Module):
 
         Returns:
             [N, T, D] before the first trained block; `forward(batch, features)` goes on from it.
+
+        Raises:
+            UserError: what comes before the blocks is trained as well.
         """
+        if not self.vision.frozen_blocks:
+            with torch.enable_grad():
+                moving = self.vision.features_to(images[:1], 0).requires_grad
+            if moving:
+                raise UserError(
+                    "the whole vision tower is trained, so that none of its features can be kept: "
+                    "set model.cache_gib=0, or train its last blocks alone (model.train_blocks=2)."
+                )
         with torch.no_grad():
             return self.vision.features_to(images, self.vision.frozen_blocks)
 
