@@ -659,6 +659,23 @@ def test_bad_captions_and_options_are_told():
         tiny(concat=2)
 
 
+def test_what_the_window_does_not_hold_is_told():
+    size = {"model_type": "opt", "hidden_size": 32, "num_hidden_layers": 1, "ffn_dim": 32}
+    size |= {"num_attention_heads": 4, "word_embed_proj_dim": 32, "max_position_embeddings": 12}
+    model = tiny(lm={"size": size})
+    data = pairs(model)
+    with torch.no_grad():
+        model.caption_pass(model.tokens(data), data.input_ids)
+        with pytest.raises(UserError, match=r"take 20 places.*has 12.*concat=0"):
+            model.caption_pass(model.tokens(data), data.input_ids, together=True)
+    row = item(
+        0, texts=[], turns=[Turn("user", "a river is near many green trees a river is", (0,))]
+    )
+    found = Gallery(["a"], torch.ones(1, 16))
+    with pytest.raises(UserError, match=r"a dialogue and its \[RET\] take 13 places"):
+        model.generate(asked(model, row), gallery=found)
+
+
 def test_long_captions_keep_ret_and_are_counted():
     model = tiny(max_text=6)
     batch = model.collate(training=True)([item(n) for n in range(4)])

@@ -117,6 +117,13 @@ class Finder(VisionLanguage):
             raise UserError("a caption lacks [RET]: the batch is of another model's collate.")
         return found.int().argmax(1) + 1
 
+    def _fits(self, length: int, what: str) -> None:
+        if length > self.lm.window:
+            raise UserError(
+                f"{what} take {length} places, and the language model's window has "
+                f"{self.lm.window}: lower model.max_text, set model.concat=0, or say less."
+            )
+
     def _prompt(self, ids: Tensor) -> Tensor:
         """The prompt's ids [B, P]."""
         words = self.tokenizer.encode(self.prompt, add_special_tokens=False) if self.prompt else []
@@ -148,6 +155,7 @@ class Finder(VisionLanguage):
         labels, lengths = labelled(ids, learned, front), learned + front
         if together:
             embeds, labels, lengths = joined(embeds, labels, lengths)
+        self._fits(int(lengths.max()), "captions behind their images")
         states = self._states(embeds, lengths)
         targets = F.pad(labels[:, 1:], (0, 1), value=-100)
         targets = targets[mask_of(lengths, embeds.shape[1]).bool()]
@@ -261,6 +269,7 @@ class Finder(VisionLanguage):
         words = self.embed_words(torch.tensor(ids, device=embeds.device))
         more = torch.tensor(seen, device=mask.device, dtype=mask.dtype)
         embeds, mask = torch.cat([embeds, words], dim=1), torch.cat([mask, more], dim=1)
+        self._fits(embeds.shape[1], "a dialogue and its [RET]")
         return F.normalize(self._mapped(self.lm.hidden(embeds, mask)[:, -1]).float(), dim=-1)
 
     # Writing ------------------------------------------------------------------------------
