@@ -147,9 +147,11 @@ class SkyEyeGPT(ChatModel):
         said = said if isinstance(said, Mapping) else {}
         proj = contents.tensors.get("llama_proj.weight")
         joined = self.bridge.proj.in_features
-        arch = said.get("arch", "minigpt_v2")
+        # Structure decides; of names only the first version's is known to be another model.
+        arch = str(said.get("arch", "not named"))
         qformer = any(name.startswith(("query_tokens", "Qformer.")) for name in contents.tensors)
-        if arch != "minigpt_v2" or qformer or (proj is not None and proj.shape[1] != joined):
+        other = proj is not None and proj.shape[1] != joined
+        if arch.startswith("minigpt4") or qformer or other:
             width = f", its llama_proj reads {proj.shape[1]} numbers" if proj is not None else ""
             raise UserError(
                 f"{where} is of another architecture ({arch}{width}"
