@@ -302,7 +302,9 @@ def test_positions_of_another_size_are_resized_as_geochat_does(theirs, tmp_path)
     state = names_of(theirs, "original")
     torch.save(state, tmp_path / "a.bin")
     name = "model.vision_tower.vision_tower.vision_model.embeddings.position_embedding.weight"
-    with pytest.raises(UserError, match=r"images of 56 px .*model.vision.image_size=56"):
+    with pytest.raises(
+        UserError, match=r"images of 56 px .*vision.image_size=56.*vision.positions=bicubic"
+    ):
         checkpoints.load(
             tiny(vision={"image_size": 84}, lm={"tuning": "frozen"}), tmp_path / "a.bin"
         )

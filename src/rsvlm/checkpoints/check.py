@@ -227,11 +227,13 @@ def _other_size(where: str, name: str, tensor: Tensor, want: Tensor, size: int |
     )
     own = f"{size} px ({here} x {here})" if size else f"{here} patches"
     word = "model.vision.image_size" if name.startswith("vision.") else "model.image_size"
+    tower = name.startswith("vision.tower.")  # of a ClipPatches
+    how = "model.vision.positions=bicubic" if tower else "interpolate=True (checkpoints.load)"
     asked = f"{word}={size * there // here}" if size else "the model's image_size"
     return (
         f"{where}: {name} is made for images of {pixels}, the model takes {own}. Build the model "
-        f"with {asked}, or ask for interpolated positions with interpolate=True "
-        "(checkpoints.load), which costs accuracy until the model is tuned again."
+        f"with {asked}, or ask for interpolated positions with {how}, which costs accuracy until "
+        "the model is tuned again."
     )
 
 
