@@ -52,22 +52,24 @@ _CSRM: dict[str, Target] = {
     "gate2.*": "bridge.csrm.both.gate_features.*",
     "context3.*": "bridge.csrm.both.fuse.*",
 }
-#: Heads of a contrastive loss that the published training does not compute, and constants.
-_UNUSED: dict[str, Target] = {
-    "temp": None,
-    "vision_proj.*": None,
-    "text_proj.*": None,
-    "llm_model.model.layers.{}.self_attn.rotary_emb.inv_freq": None,
+#: The head of a contrastive loss that the published training does not compute.
+_CONTRAST: dict[str, Target] = {
+    "temp": "contrast.temp",
+    "vision_proj.*": "contrast.vision_proj.*",
+    "text_proj.*": "contrast.text_proj.*",
 }
+#: Constants.
+_UNUSED: dict[str, Target] = {"llm_model.model.layers.{}.self_attn.rotary_emb.inv_freq": None}
 
 
-def deltavlm_dialect(depth: int, variant: str) -> Dialect:
+def deltavlm_dialect(depth: int, variant: str, *, contrast: bool = False) -> Dialect:
     """The published layout.
 
     Args:
         depth: blocks of the vision tower.
         variant: of the model's CSRM; `bypass` has no place for the published one and drops it, for
             `paper` the weights are of another form, which the error says.
+        contrast: the model has a contrast head; without one its tensors are dropped.
     """
     bypass = variant == "bypass"
     return Dialect(
@@ -78,6 +80,7 @@ def deltavlm_dialect(depth: int, variant: str) -> Dialect:
             **qformer_table(),
             **(dict.fromkeys(_CSRM) if bypass else _CSRM),
             "llm_proj.*": "bridge.proj.*",
+            **(_CONTRAST if contrast else dict.fromkeys(_CONTRAST)),
             **_UNUSED,
         },
         facts={} if bypass else {"variant": "released"},

@@ -25,6 +25,7 @@ SCALARS: dict[str, str] = {
     "text": "cross entropy of a text alone, up to its [RET]",
     "semantic": "cross entropy of the pixels of semantic maps",
     "answer": "cross entropy of an answer's tokens",
+    "contrast": "which answer belongs to which pair",
     "balance": "load-balancing term of a mixture of experts",
     "change_mask": "binary cross entropy of a change mask's pixels",
     "logit_scale": "the temperature's inverse, after exp",

@@ -11,8 +11,9 @@ embeddings before the text of a frozen Vicuna-7B-v1.5.
 Trained: the tower's last two blocks, the norm, CSRM, queries, Q-Former and linear layer, on the
 cross entropy of the answers; 253,216,384 parameters. The published code counts 393,729 more, two
 projections and a temperature of a contrastive loss that it does not compute (`vision_proj`,
-`text_proj`, `temp`); they are dropped here. The feed-forward block of the text in the Q-Former's
-last layer has no influence on the output and gets no gradient here as there.
+`text_proj`, `temp`); they are dropped here unless `contrast` asks for that loss. The feed-forward
+block of the text in the Q-Former's last layer has no influence on the output and gets no gradient
+here as there.
 
 Recipe (the published configuration): from InstructBLIP's `instruct_blip_vicuna7b_trimmed.pth`
 (`init_new=[bridge.csrm,vision.blocks.37,vision.blocks.38]`: the blocks stay EVA's), AdamW with
@@ -86,6 +87,8 @@ class DeltaVLM(VisionLanguage):
         chat: further options of `ChatCollate`.
         mask_head: a `MaskBranch` that learns change masks beside the answers and fills
             `Answer.masks`; None for none, as in the paper.
+        contrast: what builds a `ContrastHead`, called with `dim`; its loss is
+            `loss=answer_and_contrast`. None, as trained by the published code, has none.
         generation: options of `generate` where they differ from `GENERATION`.
         cache_gib: memory for frozen features, see `VisionLanguage`; ChangeChat's 13,630 training
             pictures take 18.4 GiB at the published size in float32.
@@ -103,6 +106,7 @@ class DeltaVLM(VisionLanguage):
         published_cuts: bool = False,
         chat: Mapping[str, Any] | None = None,
         mask_head: nn.Module | None = None,
+        contrast: Callable[..., nn.Module] | None = None,
         generation: Mapping[str, Any] | None = None,
         cache_gib: float = 0.0,
     ) -> None:
@@ -111,6 +115,8 @@ class DeltaVLM(VisionLanguage):
         chosen = {**GENERATION, **(generation or {})}
         super().__init__(vision, bridge, lm, generation=chosen, cache_gib=cache_gib)
         self.mask_head = mask_head
+        self.contrast = None if contrast is None else contrast(dim=self.bridge.qformer.dim)
+        self.bridge.qformer.reads = contrast is not None
         self._chat = {
             training: {**prompt_options(style, published=published_cuts), **(chat or {})}
             for training, style in ((True, prompt_style), (False, eval_style))
@@ -131,16 +137,41 @@ class DeltaVLM(VisionLanguage):
         return Squash(self.image_size)
 
     def forward(self, batch: Any, features: Tensor | None = None) -> dict[str, Tensor]:
-        """Logits of the answers' tokens, and `change_logits` [B, S, S] from a mask head.
+        """Logits of the answers' tokens, and what the optional heads give.
 
-        See `VisionLanguage.forward`.
+        See `VisionLanguage.forward`; `change_logits` [B, S, S] come from a mask head, and see
+        `ContrastHead` for its outputs.
         """
-        if self.mask_head is None:
+        if self.mask_head is None and self.contrast is None:
             return super().forward(batch, features)
         tokens = self.tokens(batch, features)
         read = self.place(batch, self.join(batch, tokens))
         outputs = self.lm(read.inputs_embeds, read.attention_mask, read.labels)
-        return {**outputs, "change_logits": self.draw(batch, tokens)}
+        if self.mask_head is not None:
+            outputs["change_logits"] = self.draw(batch, tokens)
+        if self.contrast is not None:
+            outputs |= self.compare(batch, tokens)
+        return outputs
+
+    def compare(self, batch: Any, tokens: Tensor) -> dict[str, Tensor]:
+        """The contrast head's features of the pairs and of their answers.
+
+        Raises:
+            UserError: a sample without an answer.
+        """
+        if not all(answer.strip() for answer in batch.answers):
+            raise UserError("a contrast head compares pairs with answers, and one here is empty.")
+        rows = torch.tensor(batch.image_rows, dtype=torch.long, device=tokens.device)
+        found = self.bridge.qformer(self.bridge.change_tokens(tokens[rows]))
+        read = self.bridge.tokenizer(
+            list(batch.answers),
+            padding=True,
+            truncation=True,
+            max_length=self.bridge.qformer.positions.num_embeddings,
+            return_tensors="pt",
+        ).to(tokens.device)
+        text = self.bridge.qformer.read(read["input_ids"], read["attention_mask"])
+        return cast(nn.Module, self.contrast)(found, text[:, 0])
 
     def draw(self, batch: Any, tokens: Tensor) -> Tensor:
         """The mask head's logits [B, S, S] from the tower's tokens [N, T, D]."""
@@ -181,7 +212,8 @@ class DeltaVLM(VisionLanguage):
     @property
     def dialects(self) -> tuple[Dialect, ...]:
         """The published layout."""
-        return (deltavlm_dialect(len(self.vision.blocks), self.variant),)
+        blocks, contrast = len(self.vision.blocks), self.contrast is not None
+        return (deltavlm_dialect(blocks, self.variant, contrast=contrast),)
 
     @property
     def required(self) -> dict[str, str]:

@@ -126,6 +126,7 @@ class QFormer(nn.Module):
 
     Attributes:
         dim: width of the output.
+        reads: whether `read` is used as well.
 
     Raises:
         UserError: sizes that do not divide.
@@ -149,6 +150,7 @@ class QFormer(nn.Module):
         if dim % heads:
             raise UserError(f"Q-Former: dim={dim} is not divisible by heads={heads}.")
         self.dim, self.vocab_size = dim, vocab_size
+        self.reads = False
         self.queries = nn.Parameter(torch.empty(1, queries, dim))
         self.words = nn.Embedding(vocab_size, dim) if vocab_size else None
         self.positions = nn.Embedding(positions, dim) if vocab_size else None
@@ -199,6 +201,20 @@ class QFormer(nn.Module):
             x = layer(x, self.queries.shape[1], mask, image, number == len(self.layers))
         return x
 
+    def read(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """What a text alone says, [B, T, dim]: no queries, no image (BLIP-2's text encoder).
+
+        Args:
+            input_ids: [B, T], padded on the right.
+            attention_mask: [B, T], 1 where a token is.
+        """
+        x = self.drop(self.norm(self._embed(input_ids)))
+        mask = attention_mask.bool()[:, None, None, :]
+        for layer in self._layers():
+            assert layer.mlp_text is not None
+            x = layer.mlp_text(layer.attention(x, x, mask))
+        return x
+
     @torch.no_grad()
     def looks(
         self,
@@ -224,7 +240,12 @@ class QFormer(nn.Module):
 
     @property
     def idle(self) -> list[str]:
-        """Names of parameters that no output depends on: the text's block of the last layer."""
+        """Names of parameters that no output depends on: the text's block of the last layer.
+
+        Where texts are read (`reads`), an output depends on it.
+        """
+        if self.reads:
+            return []
         names = [name for name, _ in self.named_parameters()]
         return [
             name for name in names if name.startswith(f"layers.{len(self.layers) - 1}.mlp_text.")
