@@ -49,6 +49,13 @@ def test_heavy_libraries_are_imported_where_they_are_used():
         assert not found, f"{path} imports {found} at its top"
 
 
+def test_no_two_test_files_share_a_name():
+    # pytest imports them by it, and two of one name are an error in the process that meets both.
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert len(names) >= 80
+    assert len(names) == len(set(names)), sorted(n for n in set(names) if names.count(n) > 1)
+
+
 def test_files_are_small():
     for path in SOURCES:
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 400, path
