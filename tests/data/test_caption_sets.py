@@ -213,7 +213,16 @@ def test_real_captions(real_data):
         assert len(data) == count and all(len(e.texts) == 5 for e in data.entries)
 
 
-GENERIC = {"coco", "conversations", "karpathy", "pairs", "precomp", "scene_folder", "shards"}
+GENERIC = {
+    "change_pairs",
+    "coco",
+    "conversations",
+    "karpathy",
+    "pairs",
+    "precomp",
+    "scene_folder",
+    "shards",
+}
 
 
 def test_every_published_reader_says_where_its_data_come_from():
