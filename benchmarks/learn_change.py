@@ -41,8 +41,10 @@ WORDS = ("cider", "change_cider", "no_change_cider", "change_accuracy")
 def run_row(row: str, seed: int, epochs: int | None, work: Path) -> dict[str, Any]:
     """Trains, tests and tests blind; returns what is written."""
     from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
 
     from rsvlm import run
+    from rsvlm.cli import checkpoint_of
 
     paper, words = ROWS[row]
     recipe = f"experiment={paper}_tiny_scenes"
@@ -55,10 +57,11 @@ def run_row(row: str, seed: int, epochs: int | None, work: Path) -> dict[str, An
     out = work / f"{row}_{seed}"
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         run.fit(compose("train", shared), out, overrides=[])
-        blind = compose(
-            "eval", [*shared, "data=scene_pairs_same_date", f"ckpt={out / 'best.ckpt'}"]
-        )
-        run.evaluate(blind, work / f"{row}_{seed}_blind")
+        blind = compose("eval", [*shared, f"ckpt={checkpoint_of(str(out))}"])
+    OmegaConf.set_struct(blind, False)
+    wrapped = {"_target_": "rsvlm.data.same_date.SameDate", "_partial_": True}
+    blind.data.dataset = OmegaConf.create({**wrapped, "dataset": blind.data.dataset})
+    run.evaluate(blind, work / f"{row}_{seed}_blind")
     found: dict[str, Any] = {"row": row, "seed": seed, "overrides": shared[1:]}
     for name, folder in (("seen", out), ("blind", work / f"{row}_{seed}_blind")):
         results = json.loads((folder / "metrics.json").read_text())
