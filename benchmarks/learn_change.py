@@ -115,7 +115,8 @@ def table() -> str:
     for row, ones in held.items():
         cells = " | ".join(_spread([one["seen"][word] for one in ones]) for word in WORDS)
         blind = ", ".join(_spread([one["blind"][w] for one in ones]) for w in WORDS[1::2])
-        seconds = _spread([one["processor_seconds"] for one in ones], digits=0)
+        timed = [one["processor_seconds"] for one in ones if one["processor_seconds"]]
+        seconds = _spread(timed, digits=0) if timed else "–"
         lines.append(f"| {row} | {len(ones)} | {cells} | {blind} | {seconds} |")
     return "\n".join(lines)
 
