@@ -93,3 +93,10 @@ def test_importing_the_package_is_cheap():
     code = "import sys, rsvlm; print({'torch', 'lightning', 'open_clip'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_reader_that_has_read_enough_ends_a_tool_quietly(root):
+    argv = [sys.executable, "-m", "rsvlm", "table", "experiments/deltavlm"]
+    done = subprocess.Popen(argv, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    done.stdout.close()  # before the tool writes, as `| head` does
+    assert (done.stderr.read(), done.wait()) == (b"", 141)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 from rsvlm.errors import UserError, near
@@ -31,6 +32,11 @@ def main(argv: list[str]) -> int:
         if argv[0] not in TOOLS:
             raise UserError(f"there is no tool {argv[0]!r}. {near(argv[0], TOOLS)}")
         importlib.import_module(TOOLS[argv[0]][0]).main(argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # `| head` has read enough; the interpreter's own flush at exit is to find no pipe either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
