@@ -168,6 +168,9 @@ class LanguageModel(nn.Module):
             inject_adapter_in_model(config, self.model)
         except ValueError as error:
             raise UserError(f"lora: targets={list(settings['targets'])}: {error}") from error
+        for name, parameter in self.model.named_parameters():
+            if ".lora_" in name:  # a step of 1e-5 is lost in bfloat16
+                parameter.data = parameter.data.float()
 
     @property
     def tokenizer(self) -> Any:

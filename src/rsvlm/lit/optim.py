@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import nn
@@ -18,7 +19,12 @@ def _is_no_decay(name: str, parameter: nn.Parameter) -> bool:
 POLICIES = ("no_decay_norm_bias", "all")
 
 
-def parameter_groups(model: nn.Module, weight_decay: float, policy: str) -> list[dict]:
+def parameter_groups(
+    model: nn.Module,
+    weight_decay: float,
+    policy: str,
+    parts: Mapping[str, float] | None = None,
+) -> list[dict]:
     """Splits what is trainable into named groups; every trainable parameter is in exactly one.
 
     Args:
@@ -26,39 +32,83 @@ def parameter_groups(model: nn.Module, weight_decay: float, policy: str) -> list
         weight_decay: decay of the group `decay`.
         policy: `no_decay_norm_bias` spares gains, biases, norms and `logit_scale` (open_clip,
             ITRA, SkyScript); `all` decays everything.
+        parts: first words of names that have groups and a learning rate of their own.
 
     Raises:
-        UserError: unknown policy, or nothing is trainable.
+        UserError: unknown policy, nothing is trainable, or a part of which nothing is.
     """
     if policy not in POLICIES:
         raise UserError(f"optimizer.groups={policy!r} is unknown. {near(policy, POLICIES)}")
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     if not named:
         raise UserError("nothing is trainable: every parameter of the model is frozen.")
-    if policy == "all":
-        return [{"name": "decay", "params": [p for _, p in named], "weight_decay": weight_decay}]
-    spared = [p for n, p in named if _is_no_decay(n, p)]
-    decayed = [p for n, p in named if not _is_no_decay(n, p)]
-    groups = [
-        {"name": "decay", "params": decayed, "weight_decay": weight_decay},
-        {"name": "no_decay", "params": spared, "weight_decay": 0.0},
-    ]
+    groups = []
+    for part, rate in {"": None, **(parts or {})}.items():
+        mine = [(n, p) for n, p in named if _part(n, parts or {}) == part]
+        if part and not mine:
+            known = {n.partition(".")[0] for n, _ in named}
+            raise UserError(
+                f"optimizer.parts: nothing of {part!r} is trainable. {near(part, known)}"
+            )
+        spared = [p for n, p in mine if policy != "all" and _is_no_decay(n, p)]
+        decayed = [p for n, p in mine if policy == "all" or not _is_no_decay(n, p)]
+        front = f"{part}." if part else ""
+        own = {} if rate is None else {"lr": rate}
+        groups += [
+            {"name": f"{front}decay", "params": decayed, "weight_decay": weight_decay, **own},
+            {"name": f"{front}no_decay", "params": spared, "weight_decay": 0.0, **own},
+        ]
     return [group for group in groups if group["params"]]
+
+
+def _part(name: str, parts: Mapping[str, float]) -> str:
+    first = name.partition(".")[0]
+    return first if first in parts else ""
+
+
+def _rate(lr: float | Mapping[str, float], model: nn.Module) -> float:
+    """A learning rate, or that of the way in which the model's language model is tuned."""
+    if not isinstance(lr, Mapping):
+        return lr
+    tuning = getattr(getattr(model, "lm", None), "tuning", None)
+    if not isinstance(tuning, str) or tuning not in lr:
+        raise UserError(
+            f"optimizer.lr has rates for model.tuning={', '.join(lr)}, the model's is {tuning}: "
+            "give a number, optimizer.lr=1e-4."
+        )
+    return lr[tuning]
 
 
 def adamw(
     model: nn.Module,
     *,
-    lr: float,
+    lr: float | Mapping[str, float],
     weight_decay: float = 0.2,
     betas: tuple[float, float] = (0.9, 0.98),
     eps: float = 1e-6,
     groups: str = "no_decay_norm_bias",
+    parts: Mapping[str, float] | None = None,
     fused: bool = True,
 ) -> torch.optim.AdamW:
-    """AdamW over `parameter_groups`; the defaults are open_clip's for ViT models."""
-    params = parameter_groups(model, weight_decay, groups)
-    return torch.optim.AdamW(params, lr=lr, betas=(betas[0], betas[1]), eps=eps, fused=fused)
+    """AdamW over `parameter_groups`; the defaults are open_clip's for ViT models.
+
+    Args:
+        model: what is trained.
+        lr: the learning rate; or one for each way of tuning a language model,
+            {full: 2e-5, lora: 2e-4}.
+        weight_decay: see `parameter_groups`.
+        betas: of the moments.
+        eps: added to the root.
+        groups: see `parameter_groups`.
+        parts: part of the model -> its own learning rate, whatever the tuning.
+        fused: torch's fused step.
+
+    Raises:
+        UserError: a way of tuning without a rate; see `parameter_groups`.
+    """
+    params = parameter_groups(model, weight_decay, groups, parts)
+    rate = _rate(lr, model)
+    return torch.optim.AdamW(params, lr=rate, betas=(betas[0], betas[1]), eps=eps, fused=fused)
 
 
 def adam_by_part(
@@ -107,6 +157,7 @@ def warmup_cosine(
     total_steps: int,
     warmup_steps: float = 0,
     min_lr_ratio: float = 0.0,
+    start_lr_ratio: float = 0.0,
 ) -> torch.optim.lr_scheduler.LambdaLR:
     """Linear warm-up, then half a cosine down to `min_lr_ratio`, by optimiser step.
 
@@ -115,12 +166,13 @@ def warmup_cosine(
         total_steps: optimiser steps of the whole run; taken from the trainer.
         warmup_steps: steps of the warm-up; a number below 1 is a share of `total_steps`.
         min_lr_ratio: last learning rate over the highest.
+        start_lr_ratio: learning rate before the first step over the highest.
     """
     warmup = int(warmup_steps * total_steps) if warmup_steps < 1 else int(warmup_steps)
 
     def scale(step: int) -> float:
         if step < warmup:
-            return (step + 1) / warmup
+            return start_lr_ratio + (1 - start_lr_ratio) * (step + 1) / warmup
         done = min(1.0, (step - warmup) / max(1, total_steps - warmup))
         return min_lr_ratio + (1 - min_lr_ratio) * 0.5 * (1 + math.cos(math.pi * done))
 
