@@ -242,14 +242,15 @@ class ChatCollate:
                 f"{', '.join(self.identifiers)}."
             )
 
-    def _places(self, image: Any) -> int:
+    def _places(self, image: Any) -> Any:
+        """What the writer must know of an image: how many ids stand at its place."""
         return self.image_tokens if isinstance(self.image_tokens, int) else self.image_tokens(image)
 
     # The batch ----------------------------------------------------------------------------
 
     def fields(self, rows: Sequence[Row], skipped: list[str], lost: int) -> dict[str, Any]:
         """The fields of a `ChatBatch`."""
-        images, places = _images(rows)
+        images, places = self.pictures(rows)
         ids = [row.written.prompt + row.written.answer for row in rows]
         labels = [row.written.prompt_labels + row.written.answer for row in rows]
         if self.generation:
@@ -291,6 +292,10 @@ class ChatCollate:
             "lost": lost,
             "skipped": skipped,
         }
+
+    def pictures(self, rows: Sequence[Row]) -> tuple[torch.Tensor, list[tuple[int, ...]]]:
+        """The images of a batch, and for each row where its own are."""
+        return _images(rows)
 
     def _read(self, texts: list[str]) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         if self.qformer is None:
