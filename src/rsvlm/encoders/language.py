@@ -25,6 +25,7 @@ from rsvlm.encoders.tokenizers import (
 )
 from rsvlm.errors import UserError, near
 from rsvlm.nn.moe_lora import add_experts, balance, collected
+from rsvlm.nn.packing import Plan, packed_hidden
 
 if TYPE_CHECKING:
     from rsvlm.checkpoints.dialects import Dialect
@@ -284,7 +285,11 @@ class LanguageModel(nn.Module):
         ).last_hidden_state
 
     def forward(
-        self, inputs_embeds: Tensor, attention_mask: Tensor, labels: Tensor
+        self,
+        inputs_embeds: Tensor,
+        attention_mask: Tensor,
+        labels: Tensor,
+        plan: Plan | None = None,
     ) -> dict[str, Tensor]:
         """Logits where something is to be learned, and nowhere else.
 
@@ -295,17 +300,23 @@ class LanguageModel(nn.Module):
             attention_mask: [B, L], 1 where a token is; padding on either side.
             labels: [B, L], the id that stands at a position, -100 where nothing is learned; the
                 position before it predicts it.
+            plan: of `nn.packing.pack`, for one row of several dialogues.
 
         Returns:
             `logits` [N, vocabulary] and `targets` [N] of the N supervised positions, row by row;
             with experts, `balance` (a scalar), see `nn.moe_lora.balance`.
         """
+        self.settle()
         with collected(self.model) as sent:
-            hidden = self.hidden(inputs_embeds, attention_mask)
+            if plan is None:
+                hidden = self.hidden(inputs_embeds, attention_mask)
+            else:
+                hidden = packed_hidden(self.model, inputs_embeds.to(self.dtype), plan)
         supervised = labels[:, 1:] != -100
         logits = self.model.get_output_embeddings()(hidden[:, :-1][supervised])
         outputs = {"logits": logits, "targets": labels[:, 1:][supervised]}
-        return outputs | ({"balance": balance(sent, attention_mask)} if sent else {})
+        seen = attention_mask if plan is None else plan.counts
+        return outputs | ({"balance": balance(sent, seen)} if sent else {})
 
     @torch.no_grad()
     def generate(

@@ -76,7 +76,7 @@ class LLaVA(ChatModel):
         wording: see `ChatModel`.
         chat: options of `ChatCollate` where they differ.
         generation: options of `generate` where they differ from `GENERATION`.
-        cache_gib: see `VisionLanguage`.
+        cache_gib, packing: see `VisionLanguage`.
     """
 
     def __init__(
@@ -94,6 +94,7 @@ class LLaVA(ChatModel):
         chat: Mapping[str, Any] | None = None,
         generation: Mapping[str, Any] | None = None,
         cache_gib: float = 0.0,
+        packing: str = "none",
     ) -> None:
         if resize not in RESIZE:
             raise UserError(f"model.resize={resize!r} is not known. {near(resize, RESIZE)}")
@@ -109,6 +110,7 @@ class LLaVA(ChatModel):
             chat=chat,
             generation={**GENERATION, **(generation or {})},
             cache_gib=cache_gib,
+            packing=packing,
         )
         self.resize = resize
 

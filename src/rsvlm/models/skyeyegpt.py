@@ -70,7 +70,7 @@ class SkyEyeGPT(ChatModel):
         chat: options of `ChatCollate` where they differ; by default answers have 1,024 tokens at
             most, as published.
         generation: options of `generate` where they differ from `GENERATION`.
-        cache_gib: see `VisionLanguage`.
+        cache_gib, packing: see `VisionLanguage`.
     """
 
     def __init__(
@@ -86,6 +86,7 @@ class SkyEyeGPT(ChatModel):
         chat: Mapping[str, Any] | None = None,
         generation: Mapping[str, Any] | None = None,
         cache_gib: float = 0.0,
+        packing: str = "none",
     ) -> None:
         super().__init__(
             vision,
@@ -98,6 +99,7 @@ class SkyEyeGPT(ChatModel):
             chat={"max_answer": 1024, **(chat or {})},
             generation={**GENERATION, **(generation or {})},
             cache_gib=cache_gib,
+            packing=packing,
         )
 
     @property

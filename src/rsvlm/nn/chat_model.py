@@ -38,7 +38,7 @@ class ChatModel(VisionLanguage):
             sets into the system's words; None takes their dialogues as they are.
         chat: options of `ChatCollate` where they differ.
         generation: options of `generate`.
-        cache_gib: see `VisionLanguage`.
+        cache_gib, packing: see `VisionLanguage`.
 
     Raises:
         UserError: an unknown system, tokens that the bridge cannot group, or another tuning.
@@ -58,6 +58,7 @@ class ChatModel(VisionLanguage):
         chat: Mapping[str, Any] | None = None,
         generation: Mapping[str, Any] | None = None,
         cache_gib: float = 0.0,
+        packing: str = "none",
     ) -> None:
         vision.requires_grad_(train_vision)
         super().__init__(
@@ -67,6 +68,7 @@ class ChatModel(VisionLanguage):
             image_token_id=IMAGE,
             generation=generation,
             cache_gib=cache_gib,
+            packing=packing,
         )
         if tuning is not None and self.lm.tuning != tuning:
             raise UserError(

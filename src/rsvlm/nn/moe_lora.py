@@ -178,14 +178,15 @@ def balance(sent: Sequence[Routed], mask: Tensor) -> Tensor:
 
     Args:
         sent: of `collected`, [B, L, experts] each.
-        mask: [B, L], 0 on padding, which does not count.
+        mask: [B, L], how often a token counts: 0 on padding.
 
     Returns:
         A scalar.
     """
-    real = mask.bool()
+    weights = mask.float()[..., None]
+    total = weights.sum()
     terms = []
     for shares, chosen in sent:
-        given, asked = chosen[real].mean(0), shares[real].mean(0)
+        given, asked = ((part * weights).sum((0, 1)) / total for part in (chosen, shares))
         terms.append(shares.shape[-1] * (given / given.sum() * asked).sum())
     return torch.stack(terms).mean()

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from rsvlm.data.sample import Answer
 from rsvlm.errors import UserError
 from rsvlm.nn.feature_cache import FeatureCache
+from rsvlm.nn.packing import check, keys_of, pack
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,11 @@ class VisionLanguage(nn.Module):
         generation: options of `generate` where they differ from the language model's defaults.
         cache_gib: memory in which training keeps the frozen features of each picture, GiB; 0 keeps
             none.
+        packing: how dialogues lie in training, `none`, `rows` or `shared` (see `nn.packing`); the
+            loss is the same.
+
+    Raises:
+        UserError: an unknown packing, or one that the bridge does not allow.
     """
 
     def __init__(
@@ -64,6 +70,7 @@ class VisionLanguage(nn.Module):
         image_token_id: int | None = None,
         generation: Mapping[str, Any] | None = None,
         cache_gib: float = 0.0,
+        packing: str = "none",
     ) -> None:
         super().__init__()
         self.cache = FeatureCache(cache_gib) if cache_gib else None
@@ -72,6 +79,7 @@ class VisionLanguage(nn.Module):
         self.bridge: Any = bridge if built else bridge(dim_in=vision.dim, dim_out=lm.dim)
         self.lm: Any = lm
         self.image_token_id = image_token_id
+        self.packing = check(packing, joint=getattr(self.bridge, "joint", False))
         self.generation = dict(generation or {})
         self.train(self.training)
 
@@ -240,8 +248,13 @@ class VisionLanguage(nn.Module):
         Returns:
             `logits` [N, vocabulary] and `targets` [N] of the N supervised positions.
         """
-        embedded = self.embed(batch, features)
-        return self.lm(embedded.inputs_embeds, embedded.attention_mask, embedded.labels)
+        visual = self.see(batch, features)
+        row, plan = self.place(batch, visual), None
+        if self.packing != "none":
+            shared = self.packing == "shared"
+            keys = keys_of(batch, visual, self.image_token_id) if shared else None
+            row, plan = pack(row, keys)
+        return self.lm(row.inputs_embeds, row.attention_mask, row.labels, plan)
 
     @torch.no_grad()
     def generate(self, batch: Any, features: Tensor | None = None, **options: Any) -> list[Answer]:
