@@ -7,7 +7,6 @@ where asked) or from a folder as published. What is frozen stays in eval mode an
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +17,13 @@ from torch import Tensor, nn
 from rsvlm.encoders.generation import Generated, generate
 from rsvlm.encoders.language_sizes import SIZES, sizes_of
 from rsvlm.encoders.tokenizers import (
-    as_instructblip,
+    SPECIAL,
     load_tokenizer,
     pretrained,
     word_tokenizer,
 )
 from rsvlm.errors import UserError, near
+from rsvlm.nn.lora import add_lora, tuned_layers
 from rsvlm.nn.moe_lora import add_experts, balance, collected
 from rsvlm.nn.packing import Plan, packed_hidden
 
@@ -46,8 +46,8 @@ class LanguageModel(nn.Module):
         words: a vocabulary (see `word_list`); builds a tokenizer that needs no download and sets
             the vocabulary size.
         tokenizer: a tokenizer, or the folder it lies in; None takes `weights`.
-        special: `instructblip` makes start, end and unknown token `</s>` and adds a [PAD]; `own`
-            leaves the tokenizer as it is.
+        special: `instructblip` makes start, end and unknown token `</s>` and adds a [PAD]; `blip2`
+            makes the line break the end; `own` leaves the tokenizer as it is.
         dtype: float32, bfloat16 or float16, of the frozen weights too.
         tuning: `frozen`, `full`, `lora` (peft; the rest is frozen), or `moe_lora` (see
             `nn.moe_lora`).
@@ -82,7 +82,7 @@ class LanguageModel(nn.Module):
 
         _one_of("dtype", dtype, DTYPES)
         _one_of("tuning", tuning, ("frozen", "full", "lora", "moe_lora"))
-        _one_of("special", special, ("own", "instructblip"))
+        _one_of("special", special, ("own", *SPECIAL))
         if size is None and weights is None:
             raise UserError(f"a language model needs size= or weights=. Sizes: {', '.join(SIZES)}.")
         self.special, self.tuning, self.dtype = special, tuning, DTYPES[dtype]
@@ -102,12 +102,7 @@ class LanguageModel(nn.Module):
         if self._source is not None:
             self._grow(len(self.tokenizer))
         self.dim: int = self.model.get_input_embeddings().embedding_dim
-        if tuning != "full":
-            self.requires_grad_(False)
-        if tuning == "lora":
-            self._add_lora({**LORA, **(lora or {})})
-        elif tuning == "moe_lora":
-            add_experts(self.model, moe)
+        self.tune(tuning, lora=lora, moe=moe)
         self.train(self.training)
 
     # Building -----------------------------------------------------------------------------
@@ -152,26 +147,26 @@ class LanguageModel(nn.Module):
             for table in tables:
                 table.weight[old:] = table.weight[:old].float().mean(0).to(table.weight.dtype)
 
-    def _add_lora(self, settings: Mapping[str, Any]) -> None:
-        for word in settings:
-            _one_of("lora", word, LORA)
-        try:
-            from peft import LoraConfig, inject_adapter_in_model
-        except ImportError as error:
-            raise UserError("tuning=lora needs peft: pip install 'rsvlm[peft]'.") from error
-        config = LoraConfig(
-            r=settings["r"],
-            lora_alpha=settings["alpha"],
-            lora_dropout=settings["dropout"],
-            target_modules=list(settings["targets"]),
-        )
-        try:
-            inject_adapter_in_model(config, self.model)
-        except ValueError as error:
-            raise UserError(f"lora: targets={list(settings['targets'])}: {error}") from error
-        for name, parameter in self.model.named_parameters():
-            if ".lora_" in name:  # a step of 1e-5 is lost in bfloat16
-                parameter.data = parameter.data.float()
+    def tune(
+        self,
+        tuning: str,
+        *,
+        lora: Mapping[str, Any] | None = None,
+        moe: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Freezes the model, or adds what tunes it; for one that nothing tunes yet.
+
+        Args:
+            tuning: see above, as the others.
+            lora: of `lora`.
+            moe: of `moe_lora`.
+        """
+        self.tuning = tuning
+        self.model.requires_grad_(tuning == "full")
+        if tuning == "lora":
+            add_lora(self.model, lora or {}, LORA, where="the language model")
+        elif tuning == "moe_lora":
+            add_experts(self.model, moe)
 
     @property
     def tokenizer(self) -> Any:
@@ -188,14 +183,13 @@ class LanguageModel(nn.Module):
                 )
             path = isinstance(self._source, str | Path)
             own = load_tokenizer(self._source) if path else self._source
-            self._tokenizer = as_instructblip(own) if self.special == "instructblip" else own
+            self._tokenizer = SPECIAL[self.special](own) if self.special in SPECIAL else own
         return self._tokenizer
 
     @property
     def tuned(self) -> list[str]:
         """Names of the layers within `model` that LoRA or experts tune; numbers stand as {}."""
-        names = [name for name, layer in self.model.named_modules() if hasattr(layer, "base_layer")]
-        return list(dict.fromkeys(re.sub(r"(?<=\.)\d+(?=\.)", "{}", name) for name in names))
+        return tuned_layers(self.model)
 
     @property
     def window(self) -> int:

@@ -159,6 +159,29 @@ def as_instructblip(tokenizer: Any) -> Any:
     return tokenizer
 
 
+def as_blip2(tokenizer: Any) -> Any:
+    """The language model's tokenizer as BLIP-2 uses it: a line break ends a text.
+
+    Args:
+        tokenizer: changed in place.
+
+    Raises:
+        UserError: a line break is not one token.
+    """
+    ids = tokenizer.encode("\n", add_special_tokens=False)
+    if len(ids) != 1:
+        raise UserError(
+            f"BLIP-2 ends a text with a line break, which this tokenizer writes in {len(ids)} "
+            "tokens: give OPT's, or model.lm.special=own to end texts with the end token."
+        )
+    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(ids[0])
+    return tokenizer
+
+
+#: What changes a language model's tokenizer, by the word of `LanguageModel(special=)`.
+SPECIAL = {"instructblip": as_instructblip, "blip2": as_blip2}
+
+
 def as_bert(tokenizer: Any) -> Any:
     """The Q-Former's tokenizer as BLIP-2 sets it: BERT's and a [DEC]; cut on the left."""
     tokenizer.add_special_tokens({"bos_token": "[DEC]"})
