@@ -1,4 +1,4 @@
-"""Batched generation from embeddings, by transformers, with the scores of what comes out."""
+"""Batched generation by transformers, with the scores of what comes out."""
 
 from __future__ import annotations
 
@@ -70,6 +70,29 @@ def generate(
     Raises:
         UserError: an unknown option, more texts than beams, no room, or padding on the right.
     """
+    inputs = {"inputs_embeds": inputs_embeds, "attention_mask": attention_mask}
+    return generate_from(model, inputs, end, pad, options, processors=processors)
+
+
+def generate_from(
+    model: Any,
+    inputs: Mapping[str, Tensor],
+    end: int | Sequence[int],
+    pad: int,
+    options: Mapping[str, Any],
+    *,
+    processors: Sequence[Any] = (),
+) -> list[list[Generated]]:
+    """Texts that go on from what a model of transformers takes; see `generate`.
+
+    Args:
+        model: a model of transformers that generates.
+        inputs: `attention_mask`, `input_ids` or `inputs_embeds`, and whatever else the model takes.
+        end: see `generate`, as the others.
+        pad: id of the padding.
+        options: see `OPTIONS`.
+        processors: further ones.
+    """
     from transformers import (
         GenerationConfig,
         LogitsProcessorList,
@@ -85,9 +108,12 @@ def generate(
         raise UserError(
             f"num_return_sequences={count} needs as many beams: give num_beams={count}."
         )
-    if not bool(attention_mask[:, -1].all()):
+    mask = inputs["attention_mask"]
+    # Of a prompt in ids, transformers gives the ids back.
+    prompt = mask.shape[1] if "input_ids" in inputs else 0
+    if not bool(mask[:, -1].all()):
         raise UserError("generation needs padding on the left; a row of this batch ends in it.")
-    room = model.config.max_position_embeddings - inputs_embeds.shape[1]
+    room = model.config.get_text_config().max_position_embeddings - mask.shape[1]
     if chosen["max_new_tokens"] > room:
         raise UserError(
             f"max_new_tokens={chosen['max_new_tokens']}: the prompt leaves room for {room} in the "
@@ -101,7 +127,7 @@ def generate(
     changes = LogitsProcessorList(processors)
     if chosen["repetition_penalty"] != 1:
         penalty = float(chosen["repetition_penalty"])
-        changes.append(RepetitionPenaltyLogitsProcessor(penalty, prompt_ignore_length=0))
+        changes.append(RepetitionPenaltyLogitsProcessor(penalty, prompt_ignore_length=prompt))
     ends = [end] if isinstance(end, int) else list(end)
     # Said outright, as a folder's generation_config.json fills in what is not.
     config = GenerationConfig(
@@ -111,12 +137,8 @@ def generate(
         return_dict_in_generate=True,
         output_scores=True,
     )
-    found = model.generate(
-        inputs_embeds=inputs_embeds,
-        attention_mask=attention_mask,
-        generation_config=config,
-        logits_processor=changes,
-    )
+    found = model.generate(**inputs, generation_config=config, logits_processor=changes)
+    found.sequences = found.sequences[:, prompt:]
     scores = _scores(model, found, ends, chosen["length_penalty"])
     rows = [
         _trimmed(ids, score, ends)
