@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -64,7 +65,8 @@ class ChatCollate:
         max_words: longest prompt in words.
         truncation: see above.
         clean: `none`, or `blip` to clean questions and answers as LAVIS does.
-        which: `one` dialogue of a sample at random, or `all`; by default one in training.
+        which: `one` dialogue of a sample at random, that many of them, or `all`; by default one in
+            training.
         kinds: keep to dialogues of these task words.
         wording: makes the dialogues of an item from its captions, boxes, masks and turns (see
             wording.py), with a generator of its own; by default its turns as they are.
@@ -95,7 +97,7 @@ class ChatCollate:
         max_words: int | None = None,
         truncation: Literal["question", "published"] = "question",
         clean: Literal["none", "blip"] = "none",
-        which: Literal["one", "all"] | None = None,
+        which: Literal["one", "all"] | int | None = None,
         kinds: Sequence[str] | None = None,
         wording: Callable[[Item, np.random.Generator], list[Dialogue]] | None = None,
         system: str | None = None,
@@ -110,7 +112,7 @@ class ChatCollate:
         for what, word, known in (
             ("truncation", truncation, ("question", "published")),
             ("clean", clean, ("none", "blip")),
-            ("which", which or "all", ("one", "all")),
+            ("which", "all" if which is None or _number(which) else which, ("one", "all")),
         ):
             if word not in known:
                 raise UserError(f"{what}={word!r} is not known. {near(str(word), known)}")
@@ -130,7 +132,9 @@ class ChatCollate:
             max_words=max_words,
         )
         self.generation, self.image_tokens = generation, image_tokens
-        self.which = which or ("all" if generation else "one")
+        self.which = which if which is not None else ("all" if generation else "one")
+        most = 1 if self.which == "one" else self.which
+        self.most = None if most == "all" else int(most)
         self.kinds = None if kinds is None else frozenset(kinds)
         self.wording, self.system = wording, system
         self.qformer = None if qformer is None else Encoder(qformer)
@@ -181,6 +185,8 @@ class ChatCollate:
         # A stream of its own beside that of the view.
         draws = np.random.default_rng(np.random.SeedSequence((*item.key, 2)))
         found = self.wording(item, draws) if self.wording else dialogues(item.sample)
+        if not found and self.generation and self.kinds is not None:
+            return [], 0  # a sample that an evaluation of some kinds asks nothing of
         if not found:
             hint = (
                 "a wording makes questions of its captions and boxes"
@@ -194,15 +200,19 @@ class ChatCollate:
         lost = len(found) - len(whole)
         if self.kinds is not None:
             whole = [d for d in whole if _kind(d) in self.kinds]
-        if self.which == "one" and len(whole) > 1:
+        if self.most == 1 and len(whole) > 1:
             whole = [whole[int(draws.integers(len(whole)))]]
+        elif self.most is not None and len(whole) > self.most:
+            chosen = draws.choice(len(whole), self.most, replace=False)
+            whole = [whole[i] for i in sorted(chosen)]
         return whole, lost
 
     def _row(self, item: Item, dialogue: Dialogue) -> Row:
         system, pairs = paired(dialogue, _who(item))
         if not self.generation and pairs[-1][1] is None:
             raise SampleError("its last question has no answer, so nothing can be learnt from it.")
-        if not pairs[-1][0].text.strip() and self.format.name not in ("plain", "fromage"):
+        unasked = bool(self.format.bare) or self.format.name in ("plain", "fromage")
+        if not pairs[-1][0].text.strip() and not unasked:
             raise SampleError("its question is empty.")
         for asked, answer in pairs:
             self._allow(asked.text)
@@ -310,8 +320,9 @@ class ChatCollate:
 
 
 def _images(rows: Sequence[Row]) -> tuple[torch.Tensor, list[tuple[int, ...]]]:
-    """All images once, and for each dialogue where its own are."""
+    """All different images once, and for each dialogue where its own are."""
     places: dict[tuple[int, int], int] = {}
+    known: dict[bytes, int] = {}
     images: list[torch.Tensor] = []
     shown: list[tuple[int, ...]] = []
     for row in rows:
@@ -329,13 +340,20 @@ def _images(rows: Sequence[Row]) -> tuple[torch.Tensor, list[tuple[int, ...]]]:
                         "transform that gives one size (Squash, Pad, Preprocess, Augment) belongs "
                         "before the collate."
                     )
-                places[key] = len(images)
-                images.append(image)
+                # Questions on one picture may be samples of their own.
+                digest = hashlib.blake2b(image.numpy().tobytes()).digest()
+                places[key] = known.setdefault(digest, len(images))
+                if places[key] == len(images):
+                    images.append(image)
             mine.append(places[key])
         shown.append(tuple(mine))
     if not images:
         return torch.empty(0, 3, 0, 0, dtype=torch.uint8), shown
     return torch.stack(images), shown
+
+
+def _number(which: Any) -> bool:
+    return isinstance(which, int) and not isinstance(which, bool) and which > 0
 
 
 def _format(format: str | Format) -> Format:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
@@ -139,18 +140,30 @@ class Wording:
     ) -> None:
         self.system = system(of)
         self.codec = codec(boxes or self.system.boxes) if boxes or self.system.boxes else None
+        self.tasks: tuple[str, ...] | None = None
         self.text_codec = codec(text_boxes) if text_boxes else None
         if self.text_codec is not None and self.codec is None:
             raise UserError(f"{of} has no box convention to write text_boxes in; give boxes=.")
-        for task in tasks or ():
+        self.questions, self.measuring, self.rephrase = questions, measuring, rephrase
+        if tasks is not None:
+            self.tasks = self.making(tasks).tasks
+
+    def making(self, tasks: Sequence[str]) -> Wording:
+        """The same wording that makes exactly these tasks.
+
+        Raises:
+            UserError: one that the system has no words for.
+        """
+        for task in tasks:
             if task not in MADE or task not in self.system.tasks:
                 known = [t for t in MADE if t in self.system.tasks]
                 raise UserError(
-                    f"no task {task!r} can be made for {of}; it has {', '.join(known)}. "
-                    f"{near(task, known)}"
+                    f"no task {task!r} can be made for {self.system.name}; it has "
+                    f"{', '.join(known)}. {near(task, known)}"
                 )
-        self.tasks = None if tasks is None else tuple(tasks)
-        self.questions, self.measuring, self.rephrase = questions, measuring, rephrase
+        other = copy(self)
+        other.tasks = tuple(tasks)
+        return other
 
     def __call__(self, item: Item, draws: np.random.Generator) -> list[Dialogue]:
         """The dialogues of an item.

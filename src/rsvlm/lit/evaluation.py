@@ -7,7 +7,7 @@ metrics.json and `draw` for the pictures of a report.
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +64,13 @@ class Evaluation(abc.ABC):
         stage: `val` or `test`, set before `start`.
         learns: whether `learn` is to be given the training split before the first `update`.
         kinds: task words of the dialogues that are asked; None asks all of a sample's.
+        makes: tasks (`data.wording.MADE`) that questions are made of where a data set has objects
+            and no questions for them.
     """
 
     protocol: str
-    kinds: Sequence[str] | None = None
+    kinds: Container[str] | None = None
+    makes: Sequence[str] = ()
     stage: str = "test"
     learns: bool = False
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from rsvlm.data.wording import Wording
 from rsvlm.errors import UserError
 from rsvlm.lit.base import LitBase
 from rsvlm.lit.evaluation import RetrievalEvaluation
@@ -45,7 +46,12 @@ class Generative(LitBase):
         collate = self.model.collate(training=False)
         kinds = self.evaluation.kinds if self.evaluation is not None else None
         if kinds is not None and hasattr(collate, "kinds"):
-            collate.kinds = frozenset(kinds)
+            collate.kinds = frozenset(kinds) if isinstance(kinds, Sequence) else kinds
+        makes = self.evaluation.makes if self.evaluation is not None else ()
+        wording = getattr(collate, "wording", None)
+        # What a recipe says itself stands.
+        if makes and isinstance(wording, Wording) and wording.tasks is None:
+            collate.wording = wording.making(makes)
         return collate
 
     def _pairs(self, evaluation: RetrievalEvaluation) -> Callable[..., Any]:

@@ -75,7 +75,11 @@ def _change() -> dict[str, Word]:
 
 
 def _answers() -> dict[str, Word]:
-    kinds = ("presence", "count", "comp", "rural_urban", "area", "yes_no", "number", "other")
+    kinds = (
+        *("presence", "count", "comp", "rural_urban", "area", "yes_no", "number", "other"),
+        *("simple_counting", "complex_counting", "condition_recognition"),
+        *("equal", "scene", "colour", "place"),
+    )
     return {
         "oa": Word("questions answered right", "vqa"),
         "aa": Word("mean over question types of the type's own accuracy", "vqa"),

@@ -23,12 +23,14 @@ class Written:
         references: what people wrote, a few of them.
         prediction: what the model wrote.
         note: what else to say, such as a score.
+        question: what was asked, where that differs from image to image.
     """
 
     images: Sequence[Image.Image]
     references: Sequence[str]
     prediction: str
     note: str = ""
+    question: str = ""
 
 
 def write_answers(records: Sequence[Any], dataset: Any, path: Path) -> Path:
@@ -98,7 +100,7 @@ def draw_answers(metric: Any, dataset: Any, folder: Path, *, count: int = 5) -> 
 
 
 def answer_sheet(rows: Sequence[Written], path: Path, *, title: str = "") -> Path:
-    """One row per answer: its pictures, the references, the prediction.
+    """One row per answer: its pictures, the question, the references, the prediction.
 
     Args:
         rows: the answers.
@@ -125,9 +127,18 @@ def answer_sheet(rows: Sequence[Written], path: Path, *, title: str = "") -> Pat
                 axes.set_axis_off()
             left = (0.25 + cell * shown) / width
             lines = [line for text in row.references for line in wrapped(text, 88, 2)]
+            asked = wrapped(row.question, 88, 2) if row.question else []
             figure.text(
                 left,
                 (top - 0.05) / height,
+                "\n".join(asked),
+                va="top",
+                fontsize=8,
+                color=theme.ink,
+            )
+            figure.text(
+                left,
+                (top - 0.05 - 0.165 * len(asked)) / height,
                 "\n".join(lines),
                 va="top",
                 fontsize=7.5,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from rsvlm.errors import UserError, near
 from rsvlm.metrics.gather import Id, RecordMetric, text_of
 from rsvlm.metrics.names import METRICS, PROTOCOLS
-from rsvlm.metrics.vqa.normalise import NORMALISE, PUBLISHED, is_number, right
+from rsvlm.metrics.vqa.normalise import NORMALISE, PUBLISHED, exact, is_number, right
 
 _HR = ("area", "presence", "count", "comp")
 #: Data set -> its types of question. `rsvqa_hr` is HR's first test set, `rsvqa_hr_phili` its
@@ -61,6 +62,7 @@ class VQA(RecordMetric):
             raise UserError(f"protocol {protocol} is one for RSVQA; {data} has no such subset.")
         self.data = data
         self.protocol = protocol
+        self._chance: dict[str, float] = {}
         self.form = NORMALISE[protocol]
         if protocol == "published":
             self.form = PUBLISHED.get(data, self.form)
@@ -112,12 +114,30 @@ class VQA(RecordMetric):
         if not rows:
             raise UserError(f"all {len(every)} questions are of types that it leaves out.")
         hits: dict[str | None, list[bool]] = {}
+        said: dict[str | None, Counter[str]] = {}
         for _, answer, truth, kind in rows:
             hits.setdefault(kind, []).append(right(answer, truth, self.form))
+            said.setdefault(kind, Counter())[self.form(truth) or exact(truth)] += 1
         empty = sum(not row[1].strip() for row in rows)
-        self.note([row[2:] for row in rows], empty=empty, left_out=len(every) - len(rows))
-        share = {kind: sum(one) / len(one) for kind, one in hits.items()}
-        found = {"oa": sum(map(sum, hits.values())) / len(rows)}
+        types = {str(kind): len(one) for kind, one in sorted(hits.items(), key=str)}
+        self.note(
+            [row[2:] for row in rows], empty=empty, left_out=len(every) - len(rows), types=types
+        )
+        commonest = {kind: max(words.values()) for kind, words in said.items()}
+        self._chance = self._shares(commonest, hits)
+        found = self._shares({kind: sum(one) for kind, one in hits.items()}, hits)
+        return {w: torch.tensor(100 * value, dtype=torch.float64) for w, value in found.items()}
+
+    def chance(self) -> dict[str, float]:
+        """Per cent of who always gives the commonest true answer of each type, after `compute`."""
+        return {word: 100 * value for word, value in self._chance.items()}
+
+    def _shares(
+        self, right: dict[str | None, int], asked: dict[str | None, list[bool]]
+    ) -> dict[str, float]:
+        """Metric word -> share, from the right answers and the questions of each type."""
+        share = {kind: right[kind] / len(one) for kind, one in asked.items()}
+        found = {"oa": sum(right.values()) / sum(map(len, asked.values()))}
         if None not in share:
             found["aa"] = sum(share.values()) / len(share)
             order = TYPES[self.data] or sorted(map(str, share))
@@ -126,7 +146,7 @@ class VQA(RecordMetric):
                 for kind in order
                 if kind in share and f"acc_{kind}" in METRICS
             }
-        return {w: torch.tensor(100 * value, dtype=torch.float64) for w, value in found.items()}
+        return found
 
     def _type(self, kind: str | None, truth: str, what: str) -> str | None:
         if kind is None and self.data == "rsivqa":

@@ -1,0 +1,105 @@
+"""What was asked, told and true: a file of it, and a sheet of good and bad answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rsvlm.metrics.gather import Id
+from rsvlm.metrics.told import position
+from rsvlm.report.answers import Written, answer_sheet
+from rsvlm.report.boxes import boxed
+from rsvlm.report.examples import as_picture
+
+Row = Mapping[str, Any]
+Marks = Mapping[Id, tuple[float, str]]
+
+
+def write_told(
+    rows: Sequence[Row], marks: Marks, dataset: Any, folder: Path, name: str = "predictions"
+) -> Path:
+    """predictions.jsonl: a line per question, as `python -m rsvlm metrics vqa|grounding` reads it.
+
+    Args:
+        rows: `id`, `question`, `prediction`, `answer`, ... (`metrics.told`); those without a mark
+            were not measured and are left out.
+        marks: id -> how good the answer is.
+        dataset: the data set that was asked about.
+        folder: the run's `pictures`, or a data set's folder in it; the file lies beside the former
+            and within the latter.
+        name: of the file, without ending.
+    """
+    path = beside(folder) / f"{name}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as file:
+        for row in rows:
+            if row["id"] in marks:
+                line = {"id": row["id"], "dataset": dataset.name, **row}
+                line["score"] = round(marks[row["id"]][0], 4)
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    return path
+
+
+def beside(folder: Path) -> Path:
+    """Where files of predictions lie that belong to a folder of pictures."""
+    return folder.parent if folder.name == "pictures" else folder
+
+
+def good_and_bad(marks: Marks, count: int) -> list[Id]:
+    """The best, evenly spread and worst answers, `count` of each; equal ones in a mixed order."""
+
+    def order(id: Id) -> tuple[float, int]:
+        # Neighbours ask about one image: a multiplicative hash takes them apart, always the same.
+        return -marks[id][0], (places[id] * 2654435761) % 2**32
+
+    places = {id: i for i, id in enumerate(marks)}
+    ranked = sorted(marks, key=order)
+    step = max(1, len(ranked) // (count + 1))
+    chosen = [*ranked[:count], *ranked[step::step][:count], *ranked[-count:]]
+    return sorted(dict.fromkeys(chosen), key=order)
+
+
+def draw_told(
+    rows: Sequence[Row], marks: Marks, dataset: Any, path: Path, *, count: int = 4
+) -> list[Path]:
+    """A sheet of questions with their images, true answers and answers.
+
+    Boxes are drawn: of a record's `true` and `told` lists, or its `box` and `prediction`.
+
+    Args:
+        rows: as above.
+        marks: as above.
+        dataset: yields samples by position.
+        path: the picture, ending in `.png`.
+        count: of each of the three kinds.
+    """
+    by_id = {row["id"]: row for row in rows if row["id"] in marks}
+    shown = []
+    for id in good_and_bad({id: marks[id] for id in by_id}, count):
+        row = by_id[id]
+        sample = dataset[position(id)]
+        images = [as_picture(image) for image in sample.images[:2]]
+        true, told = boxes_of(row)
+        if true or told:
+            images = [boxed(images[0], true, told, side=400), *images[1:]]
+        text = row.get("text", row["prediction"])
+        shown.append(
+            Written(images, [row["answer"]], str(text), marks[id][1], str(row["question"]))
+        )
+    if not shown:
+        return []
+    title = f"{dataset.name}: what was answered, from the best to the worst"
+    if any("box" in row or "true" in row for row in by_id.values()):
+        title += " (green: true, orange: the model's)"
+    return [answer_sheet(shown, path, title=title)]
+
+
+def boxes_of(row: Row) -> tuple[list[Any], list[Any]]:
+    """The true boxes of a record, and the model's."""
+    if "true" in row:
+        return list(row["true"]), list(row.get("told", ()))
+    if row.get("box") is None:
+        return [], []
+    return [row["box"]], [] if row["prediction"] is None else [row["prediction"]]

@@ -1,0 +1,163 @@
+"""Questions, boxes and names through eval.py's function on the generated world."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from rsvlm import run
+from rsvlm.cli.metrics import main as metrics
+from rsvlm.data.boxes import codec
+from rsvlm.data.geometry import identity
+from rsvlm.data.sample import Answer
+from rsvlm.errors import UserError
+from rsvlm.lit.answering import AllBut, question_ids
+from rsvlm.lit.grounding import GroundingEvaluation
+from rsvlm.lit.vqa import VQAEvaluation, type_of
+from rsvlm.models.skyeyegpt import SkyEyeGPT
+
+TINY = [
+    "model=skyeyegpt_tiny",
+    "task=captioner",
+    "data=scenes",
+    "data.dataset.n=5",
+    "data.dataset.size=64",
+    "data.eval_batch_size=3",
+    "data.workers=0",
+    "trainer=cpu",
+    "logger=none",
+    "model.generation.max_new_tokens=4",
+]
+
+
+@pytest.fixture
+def evaluate(compose, tmp_path):
+    """Runs an evaluation; gives its values, its lines of predictions and its metrics.json."""
+
+    def go(*words):
+        out = tmp_path / str(len(list(tmp_path.iterdir())))
+        values = run.evaluate(compose("eval", [*TINY, *words]), out)
+        lines = (out / "predictions.jsonl").read_text().splitlines()
+        results = json.loads((out / "metrics.json").read_text())["results"]
+        return values, [json.loads(line) for line in lines], results, out
+
+    return go
+
+
+def told_by(monkeypatch, say):
+    """Puts `say(batch, row) -> text` in the place of what the model writes."""
+
+    def generate(self, batch, features=None, **options):
+        answers = [Answer(say(batch, row)) for row in range(len(batch))]
+        for answer, seen in zip(answers, batch.geometry, strict=True):
+            answer.boxes = [found.box for found in self.codec.parse(answer.text, seen[0]).boxes]
+        return answers
+
+    monkeypatch.setattr(SkyEyeGPT, "generate", generate)
+
+
+def test_questions_are_scored_by_type_and_shown(evaluate, monkeypatch):
+    def say(batch, row):
+        return batch.answers[row].upper() if batch.kinds[row] != "count" else "a lot"
+
+    told_by(monkeypatch, say)
+    values, lines, results, out = evaluate("evaluation=vqa", "+data.dataset.parts=[turns,captions]")
+    assert values["test/scenes/exact/acc_presence"] == 100
+    assert values["test/scenes/exact/acc_count"] == 0
+    assert 0 < values["test/scenes/exact/oa"] < 100
+    # A caption and a description are no short answers.
+    assert {line["type"] for line in lines} >= {"presence", "count", "scene"}
+    assert not {line["type"] for line in lines} & {"caption", "description", None}
+    row = next(r for r in results if r["name"].endswith("/oa"))
+    assert row["count"] == len(lines) == sum(row["types"].values())
+    assert 0 < row["chance"] < 100
+    assert (out / "pictures" / "questions.png").is_file()
+    # The file of predictions is what the command line scores, with the same result.
+    metrics(["vqa", str(out / "predictions.jsonl"), "--out", str(out / "again.json")])
+    again = json.loads((out / "again.json").read_text())["results"]
+    found = {r["name"].split("/")[-1]: r["value"] for r in again}
+    assert found["oa"] == pytest.approx(values["test/scenes/exact/oa"])
+
+
+def test_boxes_are_scored_in_pixels_of_the_stored_image(evaluate, monkeypatch):
+    def say(batch, row):
+        return "nowhere" if row == 0 else batch.answers[row]
+
+    told_by(monkeypatch, say)
+    words = ("evaluation=grounding", "+data.dataset.parts=[references]", "+data.dataset.seed=3")
+    values, lines, results, out = evaluate(*words)
+    unread = sum(line["prediction"] is None for line in lines)
+    assert 0 < unread < len(lines)
+    share = 100 * unread / len(lines)
+    assert values["test/scenes/rsvg/box_unparsable"] == pytest.approx(share)
+    # Hundredths of 64 px are finer than a pixel, so a true answer's box is nearly the true one.
+    right = [line for line in lines if line["prediction"] is not None]
+    close = [
+        abs(a - b) <= 0.65 for x in right for a, b in zip(x["prediction"], x["box"], strict=True)
+    ]
+    assert all(close)
+    row = next(r for r in results if r["name"].endswith("/acc50"))
+    assert row["count"] == len(lines) and "left_out" in row and "chance" in row
+    assert (out / "pictures" / "boxes.png").is_file()
+    metrics(["grounding", str(out / "predictions.jsonl"), "--out", str(out / "again.json")])
+    again = json.loads((out / "again.json").read_text())["results"]
+    found = {r["name"].split("/")[-1]: r["value"] for r in again}
+    assert found["box_miou"] == pytest.approx(values["test/scenes/rsvg/box_miou"])
+
+
+def test_a_data_set_without_such_questions_says_so(evaluate):
+    with pytest.raises(UserError, match=r"scenes has no question of the kind refer.*references"):
+        evaluate("evaluation=grounding", "+data.dataset.parts=[turns]")
+
+
+def test_a_model_without_boxes_says_so():
+    class Blind:
+        codec = None
+
+    with pytest.raises(UserError, match=r"a Blind gives no boxes.*skyeyegpt"):
+        GroundingEvaluation().start(Blind(), None, torch.device("cpu"))
+    with pytest.raises(UserError, match=r"evaluation\.protocol='rvsg'.*rsvg"):
+        GroundingEvaluation(protocol="rvsg")
+    with pytest.raises(UserError, match="protocol 'exactly' is unknown"):
+        VQAEvaluation(protocol="exactly")
+
+
+def test_names_of_questions_and_types():
+    class Batch:
+        index = torch.tensor([4, 5, 5, 7])
+
+    assert question_ids(Batch) == [4, "5#0", "5#1", 7]
+    assert [type_of(k) for k in (None, "vqa", "yes/no", "Simple_Counting")] == [
+        None,
+        None,
+        "yes_no",
+        "simple_counting",
+    ]
+    assert "count" in AllBut(frozenset({"refer"})) and "refer" not in AllBut(frozenset({"refer"}))
+
+
+def test_turned_boxes_count_as_the_protocol_says():
+    class Model:
+        codec = codec("geochat0_100_theta")
+
+        def generate(self, batch, **options):
+            return [Answer("{<30><40><70><60>|<45>}")]
+
+    batch = SimpleNamespace(
+        index=torch.tensor([0]),
+        ids=["a"],
+        instructions=["where?"],
+        answers=["{<30><40><70><60>|<0>}"],
+        geometry=[(identity(100, 100),)],
+        targets=[[]],
+    )
+    values = {}
+    for protocol in ("rsvg", "oriented"):
+        evaluation = GroundingEvaluation(protocol=protocol)
+        evaluation.start(Model(), SimpleNamespace(name="drawn"), torch.device("cpu"))
+        evaluation.update(Model(), batch)
+        values[protocol] = float(evaluation.compute()["box_miou"])
+    # Upright, 40 x 20 turned by 45 degrees is a square of side 60 / sqrt(2) around the true box.
+    assert values["rsvg"] == pytest.approx(100 * 800 / 1800)
+    assert values["oriented"] > values["rsvg"] + 1
