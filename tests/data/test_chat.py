@@ -153,9 +153,10 @@ def test_several_images_have_places_in_order_and_are_held_once(tokenizer):
     both = (ask("what changes ?", (1, 0)), say("roads"), ask("where ?", (1,)), say("the roads"))
     collate = ChatCollate(tokenizer, image_token_id=4, which="all", system="")
     batch = collate([item(*both, images=2), item(ask("what ?"), say("yes"), index=1)])
-    assert len(batch) == 3 and batch.images.shape == (3, 3, 4, 4)
-    assert batch.image_rows == [(0, 1), (0,), (2,)]
-    assert batch.images[:, 0, 0, 0].tolist() == [1, 0, 0]
+    # The second sample's picture is the same as one of the first's.
+    assert len(batch) == 3 and batch.images.shape == (2, 3, 4, 4)
+    assert batch.image_rows == [(0, 1), (0,), (1,)]
+    assert batch.images[:, 0, 0, 0].tolist() == [1, 0]
     assert (batch.input_ids == 4).sum(1).tolist() == [2, 1, 1]
     with pytest.raises(SampleError, match="dialogues of 1, 2 images"):
         _ = batch.grouped
@@ -313,6 +314,10 @@ def test_questions_side_by_side_are_dialogues_of_their_own(tokenizer):
         assert torch.equal(batch.input_ids, again.input_ids)
         seen.add(batch.prompts[0])
     assert len(seen) == 3
+    two = ChatCollate(tokenizer, image_token_id=4, which=2)
+    drawn = [two([Item(0, made.sample, key=(0, epoch, 0))]).prompts for epoch in range(20)]
+    assert {len(prompts) for prompts in drawn} == {2} and len({*map(tuple, drawn)}) == 3
+    assert len(ChatCollate(tokenizer, image_token_id=4, which=9)([made])) == 3
     every = ChatCollate(tokenizer, image_token_id=4, generation=True)([item(*turns)])
     assert len(every) == 3 and every.images.shape[0] == 1
     kinds = ChatCollate(tokenizer, generation=True, kinds=["caption"])
@@ -415,6 +420,12 @@ def test_places_of_mirrored_images_are_refused(tokenizer):
 def test_captions_without_a_wording_say_so(tokenizer):
     with pytest.raises(SampleError, match="a wording makes questions"):
         ChatCollate(tokenizer)([item(texts=["a pond"])])
+
+
+@pytest.mark.parametrize("which", ["some", 0, True])
+def test_a_number_of_dialogues_is_one_or_more(tokenizer, which):
+    with pytest.raises(UserError, match="which="):
+        ChatCollate(tokenizer, which=which)
 
 
 def test_options_are_checked(tokenizer):
