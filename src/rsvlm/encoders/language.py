@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rsvlm.encoders.generation import Generated, generate
+from rsvlm.encoders.gguf import plain
 from rsvlm.encoders.language_sizes import SIZES, sizes_of
 from rsvlm.encoders.tokenizers import (
     SPECIAL,
@@ -42,7 +43,8 @@ class LanguageModel(nn.Module):
     Args:
         size: a name in `SIZES`, a mapping of transformers' config words with `model_type`, or None
             where `weights` says it.
-        weights: a folder or `hf://org/repo@rev` with the published weights; None draws random ones.
+        weights: a folder, a `.gguf` file or `hf://org/repo@rev` with the published weights; None
+            draws random ones.
         words: a vocabulary (see `word_list`); builds a tokenizer that needs no download and sets
             the vocabulary size.
         tokenizer: a tokenizer, or the folder it lies in; None takes `weights`.
@@ -132,7 +134,9 @@ class LanguageModel(nn.Module):
             with torch.device("meta"):
                 return AutoModelForCausalLM.from_config(config, dtype=self.dtype)
         try:
-            return AutoModelForCausalLM.from_pretrained(name, dtype=self.dtype, **options)
+            return AutoModelForCausalLM.from_pretrained(
+                name, dtype=self.dtype, **options, **plain(options)
+            )
         except (OSError, ValueError, KeyError) as error:
             raise _unreadable(weights, error) from error
 
@@ -223,7 +227,7 @@ class LanguageModel(nn.Module):
         return self
 
     def settle(self) -> None:
-        """Give a model that was built on `meta` and loaded its rotary constants, which no file has.
+        """Give a model that was built on `meta` and loaded its constants, which no file has.
 
         They are a function of the configuration; nothing is done while weights are on `meta`.
         """
@@ -232,10 +236,14 @@ class LanguageModel(nn.Module):
         self._settled = True
         for module in self.model.modules():
             own = dict(module.named_buffers(recurse=False))
-            if any(buffer.is_meta for buffer in own.values()):
-                fresh = type(module)(config=module.config)
-                for name in own:
-                    setattr(module, name, getattr(fresh, name))
+            if not any(buffer.is_meta for buffer in own.values()):
+                continue
+            if "embed_scale" in own:  # Gemma's table
+                module.embed_scale = torch.tensor(module.scalar_embed_scale)
+                continue
+            fresh = type(module)(config=module.config)
+            for name in own:
+                setattr(module, name, getattr(fresh, name))
 
     # Use ----------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from rsvlm.encoders.gguf import is_gguf
 from rsvlm.errors import UserError
 
 #: What InstructBLIP and DeltaVLM use for the start, the end and the unknown token alike.
@@ -122,17 +123,24 @@ def load_tokenizer(source: str | Path) -> Any:
 def pretrained(source: str | Path) -> tuple[str, dict[str, Any]]:
     """What transformers' `from_pretrained` takes for a folder, a file in it, or `hf://...`.
 
+    A `.gguf` file, which holds weights, sizes and vocabulary, is read by itself.
+
     Raises:
-        UserError: no such folder, or a source of another form.
+        UserError: no such folder, a source of another form, or no reader for `.gguf`.
     """
     from rsvlm.checkpoints import hub
     from rsvlm.checkpoints.resolve import resolve
 
+    packed = is_gguf(source)
     place = hub.parse(str(source))
     if place is not None:
-        return place.repo, {"revision": place.revision, "subfolder": place.path}
+        where = {"gguf_file": place.path} if packed else {"subfolder": place.path}
+        return place.repo, {"revision": place.revision, **where}
     path = resolve(str(source)).local()
-    return str(path if path.is_dir() else path.parent), {"local_files_only": True}
+    options: dict[str, Any] = {"local_files_only": True}
+    if packed:
+        options["gguf_file"] = path.name
+    return str(path if path.is_dir() else path.parent), options
 
 
 def as_instructblip(tokenizer: Any) -> Any:

@@ -81,7 +81,7 @@ class NewWord(nn.Module):
 
     def _given(self, table: Any) -> Tensor:
         scale = getattr(table, "embed_scale", None)
-        return self.row if scale is None else self.row * scale
+        return self.row if scale is None else self.row * scale.to(table.weight.dtype)
 
     def logits(self, lm: Any, hidden: Tensor, word: int) -> Tensor:
         """Logits [..., word + 1] of hidden states [..., dim]; the new word's are the last."""
