@@ -244,7 +244,7 @@ class TemplateWriter(Writer):
             labels[:end] if closed else [IGNORE] * end,
             ids[end:],
             prompt,
-            beside=beside,
+            beside={name: row[:end] for name, row in beside.items()},
             seen=list(shown),
         )
 

@@ -15,7 +15,7 @@ from rsvlm.errors import UserError, near
 FILES = (
     *("georsclip", "skyclip", "remoteclip", "gaia_clip", "openai_clip"),
     *("deltavlm", "mmodalcc", "rsiccformer", "chg2cap"),
-    *("rscapret", "skyeyegpt", "llava"),
+    *("rscapret", "blip2", "skyeyegpt", "llava", "hf_vlm"),
 )
 
 

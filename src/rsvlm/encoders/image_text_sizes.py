@@ -1,0 +1,151 @@
+"""Sizes of image-text models that can be built without a download, in transformers' words."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from rsvlm.errors import UserError, near
+
+_QWEN_IDS: dict[str, Any] = {
+    "vision_start_token_id": 151652,
+    "vision_end_token_id": 151653,
+    "image_token_id": 151655,
+    "video_token_id": 151656,
+}
+_QWEN_TEXT: dict[str, Any] = {
+    "max_position_embeddings": 128000,
+    "rms_norm_eps": 1e-6,
+    "bos_token_id": 151643,
+    "eos_token_id": 151645,
+    # A third of the rotary frequencies, less or more, for time, height and width.
+    "rope_parameters": {
+        "rope_type": "default",
+        "rope_theta": 1e6,
+        "mrope_section": [16, 24, 24],
+    },
+}
+_QWEN_VISION: dict[str, Any] = {
+    "depth": 32,
+    "hidden_size": 1280,
+    "intermediate_size": 3420,
+    "num_heads": 16,
+    "patch_size": 14,
+    "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
+    "window_size": 112,
+    "fullatt_block_indexes": [7, 15, 23, 31],
+    "tokens_per_second": 2,
+}
+_TINY_TEXT: dict[str, Any] = {
+    "vocab_size": 512,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": 512,
+    # The published 0.02 is for widths of thousands.
+    "initializer_range": 0.1,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+
+#: Name to numbers.
+IMAGE_TEXT_SIZES: dict[str, dict[str, Any]] = {
+    "qwen2_5_vl_3b": {
+        "model_type": "qwen2_5_vl",
+        "tie_word_embeddings": True,
+        **_QWEN_IDS,
+        "text_config": {
+            **_QWEN_TEXT,
+            "vocab_size": 151936,
+            "hidden_size": 2048,
+            "intermediate_size": 11008,
+            "num_hidden_layers": 36,
+            "num_attention_heads": 16,
+            "num_key_value_heads": 2,
+            "tie_word_embeddings": True,
+        },
+        "vision_config": {**_QWEN_VISION, "out_hidden_size": 2048},
+    },
+    "qwen2_5_vl_7b": {
+        "model_type": "qwen2_5_vl",
+        "tie_word_embeddings": False,
+        **_QWEN_IDS,
+        "text_config": {
+            **_QWEN_TEXT,
+            "vocab_size": 152064,
+            "hidden_size": 3584,
+            "intermediate_size": 18944,
+            "num_hidden_layers": 28,
+            "num_attention_heads": 28,
+            "num_key_value_heads": 4,
+            "tie_word_embeddings": False,
+        },
+        "vision_config": {**_QWEN_VISION, "out_hidden_size": 3584},
+    },
+    "tiny_qwen2_5_vl": {
+        "model_type": "qwen2_5_vl",
+        "text_config": {
+            **_TINY_TEXT,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 1e4,
+                "mrope_section": [2, 3, 3],
+            },
+        },
+        "vision_config": {
+            "depth": 2,
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_heads": 4,
+            "patch_size": 4,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+            "window_size": 32,
+            "fullatt_block_indexes": [1],
+            "out_hidden_size": 64,
+            "initializer_range": 0.1,
+        },
+    },
+    "tiny_llava": {
+        "model_type": "llava",
+        "vision_feature_layer": -2,
+        "vision_feature_select_strategy": "default",
+        "text_config": {**_TINY_TEXT, "model_type": "llama"},
+        "vision_config": {
+            "model_type": "clip_vision_model",
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "image_size": 56,
+            "patch_size": 14,
+            "projection_dim": 64,
+            "hidden_act": "quick_gelu",
+        },
+    },
+}
+
+
+def image_text_sizes_of(size: str | Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers of a name, or a copy of a mapping.
+
+    Raises:
+        UserError: an unknown name, or a mapping without `model_type`.
+    """
+    if isinstance(size, str):
+        if size not in IMAGE_TEXT_SIZES:
+            raise UserError(
+                f"there is no image-text model {size!r}. {near(size, IMAGE_TEXT_SIZES)}"
+            )
+        return copy.deepcopy(IMAGE_TEXT_SIZES[size])
+    numbers = {
+        name: dict(value) if isinstance(value, Mapping) else value for name, value in size.items()
+    }
+    if "model_type" not in numbers:
+        raise UserError("an image-text model's sizes need model_type, such as qwen2_5_vl or llava.")
+    return numbers
