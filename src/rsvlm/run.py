@@ -146,9 +146,8 @@ def build_model(cfg: DictConfig) -> Any:
     if cfg.ckpt and cfg.init:
         raise UserError("ckpt= (this exact model) and init= (a start) exclude each other.")
     if cfg.ckpt or cfg.init:
-        fresh = tuple(cfg.init_new)
-        if cfg.init and cfg.model.get("peft", "none") != "none":
-            fresh += ("peft",)  # what is tuned is new by definition
+        # What a model is tuned with is new by definition.
+        fresh = (*cfg.init_new, *(checkpoints.added(model) if cfg.init else ()))
         # A tower with a file of its own has its weights already.
         towers = [name for name, part in model.named_children() if getattr(part, "weights", None)]
         print(checkpoints.load(model, cfg.ckpt or cfg.init, new=fresh, towers=towers))

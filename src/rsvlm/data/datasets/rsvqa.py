@@ -39,6 +39,8 @@ class RSVQA(Questions):
     image_folders: ClassVar[tuple[str, ...]] = ()
     kinds: ClassVar[tuple[str, ...]] = ()
     aliases: ClassVar[dict[str, str]] = {}
+    #: Splits that are a data set of their own in metric names.
+    names: ClassVar[dict[str, str]] = {}
     paper = (
         "S. Lobry, D. Marcos, J. Murray, D. Tuia. RSVQA: Visual question answering for remote "
         "sensing data. IEEE TGRS 58(12), 2020. arXiv:2003.07333"
@@ -62,6 +64,7 @@ class RSVQA(Questions):
         if self._part not in type(self).published_counts:
             known = ", ".join(type(self).published_counts)
             raise UserError(f"{self.title} has no split {split!r}; it has {known}.")
+        self.name = self.names.get(self._part, self.name)
         wanted = None if types is None else [types] if isinstance(types, str) else list(types)
         for word in wanted or ():
             if word not in self.kinds:
@@ -163,6 +166,7 @@ class RSVQAHR(RSVQA):
     image_folders: ClassVar[tuple[str, ...]] = ("Data", "images")
     kinds: ClassVar[tuple[str, ...]] = ("area", "presence", "count", "comp")
     aliases: ClassVar[dict[str, str]] = {"test_2": "test_phili", "test2": "test_phili"}
+    names: ClassVar[dict[str, str]] = {"test_phili": "rsvqa_hr_phili"}
     licence = "CC BY 4.0 (annotations); images public domain (USGS)"
     published_counts: ClassVar[dict[str, int]] = {
         "train": 625340,
