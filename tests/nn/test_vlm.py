@@ -106,6 +106,28 @@ def test_a_batch_generates_what_its_rows_generate_alone(inline):
     assert vlm.generate(data, max_new_tokens=5, repetition_penalty=1.3) == answers
 
 
+@pytest.mark.parametrize("inline", [True, False], ids=["inline", "prefix"])
+@pytest.mark.parametrize("rows", [1, 2])
+def test_portions_by_length_answer_as_the_whole_and_see_each_image_once(inline, rows, monkeypatch):
+    vlm = model(PLACE if inline else None)
+    data = batch(inline, left=True)
+    whole = vlm.generate(data, max_new_tokens=5)
+    seen, asked = [], []
+    see, write = vlm.vision.forward, vlm.lm.generate
+    monkeypatch.setattr(vlm.vision, "forward", lambda x: seen.append(len(x)) or see(x))
+    monkeypatch.setattr(
+        vlm.lm, "generate", lambda e, m, **o: asked.append(m.sum(1).tolist()) or write(e, m, **o)
+    )
+    parts = vlm.generate(data, max_new_tokens=5, rows=rows)
+    assert [answer.text for answer in parts] == [answer.text for answer in whole]
+    for answer, other in zip(parts, whole, strict=True):
+        assert answer.score == pytest.approx(other.score, abs=1e-5)
+    assert seen == [2]
+    assert asked == ([[13], [9], [5]] if rows == 1 else [[13, 9], [5]])  # of rows 0, 2 and 1
+    with pytest.raises(UserError, match="rows=0"):
+        vlm.generate(data, rows=0)
+
+
 def test_only_the_bridge_learns_and_towers_stay_in_eval_mode():
     vlm = model().train()
     assert vlm.training and not vlm.vision.training and not vlm.lm.model.training

@@ -11,7 +11,7 @@ Its outputs stand before the text, or at the places of a placeholder token in it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from rsvlm.data.sample import Answer
+from rsvlm.encoders.generation import Generated
 from rsvlm.errors import UserError
 from rsvlm.nn.feature_cache import FeatureCache
 from rsvlm.nn.packing import check, keys_of, pack
+from rsvlm.nn.portions import portion, portions
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +265,8 @@ class VisionLanguage(nn.Module):
         Args:
             batch: see above; padded on the left.
             features: see `see`.
-            **options: see `encoders.generation.OPTIONS`; what is not said is the model's
+            **options: `rows`, how many dialogues are answered at a time (64), those of one length
+                together; and see `encoders.generation.OPTIONS`. What is not said is the model's
                 `generation`.
 
         Returns:
@@ -275,19 +278,24 @@ class VisionLanguage(nn.Module):
         """
         mode = self.training
         self.eval()
+        chosen = {"rows": 64, **self.generation, **options}
+        answers: dict[int, Answer] = {}
         try:
-            embedded = self.embed(batch, features)
-            found = self.lm.generate(
-                embedded.inputs_embeds, embedded.attention_mask, **{**self.generation, **options}
-            )
+            tokens = self.tokens(batch, features)
+            for rows in portions(batch, chosen.pop("rows")):
+                part, seen = portion(batch, tokens, rows)
+                embedded = self.place(part, self.join(part, seen))
+                found = self.lm.generate(embedded.inputs_embeds, embedded.attention_mask, **chosen)
+                for i, texts in zip(rows, found, strict=True):
+                    answers[i] = self._answer(texts)
         finally:
             self.train(mode)
-        answers = []
-        for row in found:
-            texts = [(self.decode(text.ids), text.score) for text in row]
-            best, score = texts[0]
-            answers.append(Answer(best, score, candidates=texts if len(texts) > 1 else []))
-        return answers
+        return [answers[i] for i in range(len(answers))]
+
+    def _answer(self, row: Sequence[Generated]) -> Answer:
+        texts = [(self.decode(text.ids), text.score) for text in row]
+        (best, score), more = texts[0], texts if len(texts) > 1 else []
+        return Answer(best, score, candidates=more, finished=row[0].ended)
 
     def decode(self, ids: list[int]) -> str:
         """The text of generated ids."""

@@ -1,0 +1,61 @@
+"""A batch of dialogues in portions of about one length, for generation."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from torch import Tensor
+
+from rsvlm.errors import UserError
+
+
+def portions(batch: Any, most: int) -> list[list[int]]:
+    """Row numbers, those with most images and text first; as they are where one portion takes all.
+
+    Args:
+        batch: a `ChatBatch`.
+        most: rows in a portion.
+
+    Raises:
+        UserError: less than one row.
+    """
+    if most < 1:
+        raise UserError(f"generate: rows={most}: it must be 1 or more.")
+    words = batch.attention_mask.sum(1).tolist()
+    order = list(range(len(words)))
+    if len(order) > most:
+        # Images of a prefix are not in the mask.
+        order.sort(key=lambda row: (-len(batch.image_rows[row]), -words[row]))
+    return [order[start : start + most] for start in range(0, len(order), most)]
+
+
+def portion(batch: Any, tokens: Tensor, rows: list[int]) -> tuple[Any, Tensor]:
+    """Some dialogues of a batch with the tower's tokens of the images that they show.
+
+    Args:
+        batch: a `ChatBatch`, padded on the left.
+        tokens: [N, T, D] of all of its images.
+        rows: which dialogues.
+
+    Returns:
+        What a `VisionLanguage` reads of a batch, without the padding that all of them have; and the
+        tokens [n, T, D], each image once.
+    """
+    if rows == list(range(len(batch.input_ids))):
+        return batch, tokens
+    shown = [batch.image_rows[row] for row in rows]
+    used = sorted({image for row in shown for image in row})
+    place = {image: i for i, image in enumerate(used)}
+    first = int(batch.attention_mask[rows].any(0).int().argmax())
+    asked, read = (getattr(batch, f"instruction_{what}", None) for what in ("ids", "mask"))
+    part = SimpleNamespace(
+        image_rows=[tuple(place[image] for image in row) for row in shown],
+        input_ids=batch.input_ids[rows, first:],
+        attention_mask=batch.attention_mask[rows, first:],
+        labels=batch.labels[rows, first:],
+        instruction_ids=None if asked is None else asked[rows],
+        instruction_mask=None if read is None else read[rows],
+    )
+    # The bridge of a portion without images runs for nothing, as it does in a batch of texts.
+    return part, tokens[used or [0]]
