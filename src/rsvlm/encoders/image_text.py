@@ -83,21 +83,16 @@ class ImageTextModel(nn.Module):
         for what, word, known in (("dtype", dtype, DTYPES), ("tuning", tuning, TUNING)):
             if word not in known:
                 raise UserError(f"model.lm.{what}: {word!r} is not known. {near(word, known)}")
-        if quantize and tuning == "full":
-            raise UserError(
-                f"model.lm.quantize={quantize}: weights of few bits are not trained; use "
-                "tuning=lora."
-            )
         self.weights, self.tuning, self.dtype = weights, tuning, DTYPES[dtype]
         self.pixels, self.backend = pixels, backend
         self._source, self._processor = (processor or weights), None
+        few = quantised(quantize, self.dtype, weights, tuning)
         if weights is not None:
-            self.model: Any = self._published(weights, size, quantize, device)
+            self.model: Any = self._published(weights, size, few, device)
         else:
             numbers = image_text_sizes_of(DEFAULT_SIZE if size is None else size)
             if words is not None:
                 self._processor = small_processor(numbers, words, pixels)
-            quantised(quantize, self.dtype, weights)
             with torch.device(device or torch.get_default_device()):
                 self.model = AutoModelForImageTextToText.from_config(
                     AutoConfig.for_model(**numbers), dtype=self.dtype
@@ -106,6 +101,9 @@ class ImageTextModel(nn.Module):
         if tuning == "full" and not train_vision:
             self.vision.requires_grad_(False)
         if tuning == "lora":
+            # By this peft chooses LoRA's form; transformers sets it on the whole model alone.
+            for flag in ("is_loaded_in_4bit", "is_loaded_in_8bit"):
+                setattr(self.decoder, flag, getattr(self.model, flag, False))
             add_lora(self.decoder, lora or {}, LORA, where="the language model")
         if grad_checkpointing:
             checkpoint_layers(self.model)
@@ -115,7 +113,7 @@ class ImageTextModel(nn.Module):
         self,
         weights: str | Path,
         size: str | Mapping[str, Any] | None,
-        quantize: str | None,
+        few: Mapping[str, Any],
         device: torch.device | str | None,
     ) -> Any:
         from transformers import AutoConfig, AutoModelForImageTextToText
@@ -132,8 +130,9 @@ class ImageTextModel(nn.Module):
             if torch.device(device or torch.get_default_device()).type == "meta":
                 with torch.device("meta"):
                     return AutoModelForImageTextToText.from_config(config, dtype=self.dtype)
-            options |= quantised(quantize, self.dtype, weights)
-            return AutoModelForImageTextToText.from_pretrained(name, dtype=self.dtype, **options)
+            return AutoModelForImageTextToText.from_pretrained(
+                name, dtype=self.dtype, **options, **few
+            )
         except (OSError, ValueError, KeyError) as error:
             reason = str(error).partition("\n")[0]
             raise UserError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,21 +23,28 @@ QUANTIZE: dict[str, dict[str, Any]] = {
 }
 
 
-def quantised(word: str | None, dtype: torch.dtype, weights: str | Path | None) -> dict[str, Any]:
+def quantised(
+    word: str | None, dtype: torch.dtype, weights: str | Path | None, tuning: str = "frozen"
+) -> dict[str, Any]:
     """What `from_pretrained` is given to load weights in few bits.
 
     Args:
         word: one of `QUANTIZE`, or None for nothing.
         dtype: in which layers compute.
         weights: where they come from.
+        tuning: how the model is tuned; weights of few bits are not trained themselves.
 
     Raises:
-        UserError: an unknown word, random weights, no bitsandbytes, or no GPU.
+        UserError: an unknown word, tuning of all, random weights, no bitsandbytes, or no GPU.
     """
     if word is None:
         return {}
     if word not in QUANTIZE:
         raise UserError(f"model.lm.quantize={word!r} is not known. {near(word, QUANTIZE)}")
+    if tuning == "full":
+        raise UserError(
+            f"model.lm.quantize={word}: weights of few bits are not trained; use tuning=lora."
+        )
     if weights is None:
         raise UserError(
             f"model.lm.quantize={word} is for published weights: give model.lm.weights=<folder>."
@@ -56,7 +64,8 @@ def quantised(word: str | None, dtype: torch.dtype, weights: str | Path | None) 
     words = dict(QUANTIZE[word])
     if word == "nf4":
         words["bnb_4bit_compute_dtype"] = dtype
-    device = torch.cuda.current_device()
+    # Each process has a GPU of its own; Lightning makes it the current one after this.
+    device = int(os.environ.get("LOCAL_RANK", "0"))
     return {"quantization_config": BitsAndBytesConfig(**words), "device_map": {"": device}}
 
 
