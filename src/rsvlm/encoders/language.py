@@ -24,6 +24,7 @@ from rsvlm.encoders.tokenizers import (
     word_tokenizer,
 )
 from rsvlm.errors import UserError, near
+from rsvlm.nn.chunked_head import word_losses
 from rsvlm.nn.lora import add_lora, tuned_layers
 from rsvlm.nn.moe_lora import add_experts, balance, collected
 from rsvlm.nn.packing import Plan, packed_hidden
@@ -55,6 +56,8 @@ class LanguageModel(nn.Module):
             `nn.moe_lora`).
         lora: `r`, `alpha`, `dropout`, `targets` where they differ from `LORA`.
         moe: settings of `moe_lora` where they differ from `nn.moe_lora.MOE`.
+        head_chunk: of how many words at a time logits are made in training; None makes all at
+            once. The loss is the same.
         device: where to build; `meta` makes no weights.
 
     Attributes:
@@ -77,6 +80,7 @@ class LanguageModel(nn.Module):
         tuning: str = "frozen",
         lora: Mapping[str, Any] | None = None,
         moe: Mapping[str, Any] | None = None,
+        head_chunk: int | None = None,
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
@@ -88,7 +92,9 @@ class LanguageModel(nn.Module):
         if size is None and weights is None:
             raise UserError(f"a language model needs size= or weights=. Sizes: {', '.join(SIZES)}.")
         self.special, self.tuning, self.dtype = special, tuning, DTYPES[dtype]
-        self.weights = weights
+        if head_chunk is not None and head_chunk < 1:
+            raise UserError(f"model.lm.head_chunk={head_chunk}: it must be 1 or more, or null.")
+        self.weights, self.head_chunk = weights, head_chunk
         self._source = word_tokenizer(words) if words is not None else (tokenizer or weights)
         self._tokenizer: Any = None
         self._settled = False
@@ -305,7 +311,8 @@ class LanguageModel(nn.Module):
             plan: of `nn.packing.pack`, for one row of several dialogues.
 
         Returns:
-            `logits` [N, vocabulary] and `targets` [N] of the N supervised positions, row by row;
+            `logits` [N, vocabulary] and `targets` [N] of the N supervised positions, row by row
+            (with `head_chunk`, `word_losses` [N, 2] in their place, see `nn.chunked_head`);
             with experts, `balance` (a scalar), see `nn.moe_lora.balance`.
         """
         self.settle()
@@ -315,10 +322,29 @@ class LanguageModel(nn.Module):
             else:
                 hidden = packed_hidden(self.model, inputs_embeds.to(self.dtype), plan)
         supervised = labels[:, 1:] != -100
-        logits = self.model.get_output_embeddings()(hidden[:, :-1][supervised])
-        outputs = {"logits": logits, "targets": labels[:, 1:][supervised]}
+        outputs = self.say(
+            self.model.get_output_embeddings(),
+            hidden[:, :-1][supervised],
+            labels[:, 1:][supervised],
+        )
         seen = attention_mask if plan is None else plan.counts
         return outputs | ({"balance": balance(sent, seen)} if sent else {})
+
+    def say(
+        self, head: Callable[[Tensor], Tensor], hidden: Tensor, targets: Tensor, prefix: str = ""
+    ) -> dict[str, Tensor]:
+        """What a loss takes of hidden states [N, dim] and `targets` [N], under prefixed names.
+
+        Args:
+            head: hidden states to logits.
+            hidden: of the positions that predict.
+            targets: the words that they are to predict.
+            prefix: of the names `logits` or `word_losses`, and `targets`.
+        """
+        if self.head_chunk is None:
+            return {f"{prefix}logits": head(hidden), f"{prefix}targets": targets}
+        losses = word_losses(head, hidden, targets, self.head_chunk)
+        return {f"{prefix}word_losses": losses, f"{prefix}targets": targets}
 
     @torch.no_grad()
     def generate(

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from rsvlm.losses.contrastive import ClipLoss
-from rsvlm.losses.language import word_cross_entropy
+from rsvlm.losses.language import cross_entropy_of
 
 
 class CaptionRetrievalLoss(nn.Module):
@@ -44,15 +44,15 @@ class CaptionRetrievalLoss(nn.Module):
         """The loss of one batch.
 
         Args:
-            outputs: `logits`, `targets` of captions; `text_logits`, `text_targets` of texts alone;
-                `image_features`, `text_features`, `logit_scale`, see `ClipLoss`.
+            outputs: `logits`, `targets` of captions; `text_logits`, `text_targets` of texts alone
+                (or see `cross_entropy_of`); `image_features`, `text_features`, `logit_scale`, see
+                `ClipLoss`.
             batch: see `ClipLoss`.
 
         Returns:
             `caption`, `text` and `contrastive`, weighted scalars.
         """
-        caption = word_cross_entropy(outputs["logits"], outputs["targets"])
-        text = word_cross_entropy(outputs["text_logits"], outputs["text_targets"])
+        caption, text = cross_entropy_of(outputs), cross_entropy_of(outputs, "text_")
         found = self.contrastive(outputs, batch)["contrastive"]
         return {
             "caption": self.caption * caption,

@@ -30,7 +30,31 @@ def word_cross_entropy(logits: Tensor, targets: Tensor, *, smoothing: float = 0.
         A scalar; 0 with a defined gradient where there is no word at all.
     """
     total = F.cross_entropy(logits.float(), targets, reduction="sum", label_smoothing=smoothing)
-    count = torch.tensor(float(len(targets)), device=logits.device)
+    return _mean(total, len(targets))
+
+
+def cross_entropy_of(
+    outputs: Mapping[str, Tensor], prefix: str = "", *, smoothing: float = 0.0
+) -> Tensor:
+    """The same of what a language model gives: logits, or the cross entropies made in chunks.
+
+    Args:
+        outputs: `logits` [N, V] and `targets` [N], or `word_losses` [N, 2] (see
+            `nn.chunked_head`).
+        prefix: of these names.
+        smoothing: label smoothing.
+    """
+    made = outputs.get(f"{prefix}word_losses")
+    if made is None:
+        logits, targets = outputs[f"{prefix}logits"], outputs[f"{prefix}targets"]
+        return word_cross_entropy(logits, targets, smoothing=smoothing)
+    told, every = made.unbind(-1)
+    return _mean(((1 - smoothing) * told + smoothing * every).sum(), len(made))
+
+
+def _mean(total: Tensor, words: int) -> Tensor:
+    """A sum over this process' words as its part of the mean over those of all processes."""
+    count = torch.tensor(float(words), device=total.device)
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(count)
         count = count / dist.get_world_size()
@@ -95,15 +119,15 @@ class AnswerLoss(nn.Module):
         """The loss of one batch.
 
         Args:
-            outputs: `logits` [N, V] and `targets` [N] of the supervised positions; `balance`, a
-                scalar, of a model with experts.
+            outputs: see `cross_entropy_of`, of the supervised positions; `balance`, a scalar, of a
+                model with experts.
             batch: not read.
 
         Returns:
             `answer`, a scalar, and `balance`, weighted, of a model with experts.
         """
         del batch
-        loss = word_cross_entropy(outputs["logits"], outputs["targets"], smoothing=self.smoothing)
+        loss = cross_entropy_of(outputs, smoothing=self.smoothing)
         if "balance" not in outputs:
             return {"answer": loss}
         return {"answer": loss, "balance": self.balance * outputs["balance"]}

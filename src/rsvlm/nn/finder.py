@@ -160,8 +160,10 @@ class Finder(VisionLanguage):
         targets = F.pad(labels[:, 1:], (0, 1), value=-100)
         targets = targets[mask_of(lengths, embeds.shape[1]).bool()]
         kept = targets != -100
-        logits = self.ret.logits(self.lm, states[kept], self.ret_id)
-        return {"logits": logits, "targets": targets[kept]}
+        return self.lm.say(self._logits, states[kept], targets[kept])
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        return self.ret.logits(self.lm, hidden, self.ret_id)
 
     def _states(self, embeds: Tensor, lengths: Tensor) -> Tensor:
         """Hidden states [sum of lengths, dim] of rows [B, S, dim], row by row without padding."""
@@ -191,10 +193,8 @@ class Finder(VisionLanguage):
         targets = labelled(ids, ends, front)[:, 1:]
         targets = targets[mask_of(ends + front - 1, targets.shape[1]).bool()]
         kept = targets != -100
-        logits = self.ret.logits(self.lm, words[kept], self.ret_id)
         return {
-            "text_logits": logits,
-            "text_targets": targets[kept],
+            **self.lm.say(self._logits, words[kept], targets[kept], "text_"),
             "text_features": F.normalize(self._mapped(last).float(), dim=-1),
         }
 
