@@ -300,6 +300,17 @@ def bert_attention(name: str, kind: str, width: int, into: int) -> Lines:
     yield from norm(f"{name}.{kind}.output.LayerNorm", width)
 
 
+def eva_block(name: str, width: int, hidden: int) -> Lines:
+    yield from norm(f"{name}.norm1", width)
+    yield f"{name}.attn.q_bias", [width]
+    yield f"{name}.attn.v_bias", [width]
+    yield f"{name}.attn.qkv.weight", [3 * width, width]
+    yield from linear(f"{name}.attn.proj", width, width)
+    yield from norm(f"{name}.norm2", width)
+    yield from linear(f"{name}.mlp.fc1", hidden, width)
+    yield from linear(f"{name}.mlp.fc2", width, hidden)
+
+
 def deltavlm() -> Lines:
     """What DeltaVLM's training saves: parameters that it trains, and buffers.
 
@@ -310,15 +321,7 @@ def deltavlm() -> Lines:
     yield "query_tokens", [1, 32, width]
     yield "temp", []
     for block in (37, 38):
-        name = f"visual_encoder.blocks.{block}"
-        yield from norm(f"{name}.norm1", vision)
-        yield f"{name}.attn.q_bias", [vision]
-        yield f"{name}.attn.v_bias", [vision]
-        yield f"{name}.attn.qkv.weight", [3 * vision, vision]
-        yield from linear(f"{name}.attn.proj", vision, vision)
-        yield from norm(f"{name}.norm2", vision)
-        yield from linear(f"{name}.mlp.fc1", hidden, vision)
-        yield from linear(f"{name}.mlp.fc2", vision, hidden)
+        yield from eva_block(f"visual_encoder.blocks.{block}", vision, hidden)
     yield from norm("ln_vision", vision)
     yield "Qformer.bert.embeddings.position_ids", [1, 512]
     yield "Qformer.bert.embeddings.word_embeddings.weight", [words, width]
@@ -372,6 +375,93 @@ def skyeyegpt() -> Lines:
             name = f"llama_model.base_model.model.model.layers.{layer}.self_attn.{letter}_proj"
             yield f"{name}.lora_A.default.weight", [64, 4096]
             yield f"{name}.lora_B.default.weight", [4096, 64]
+
+
+def opt(prefix: str, head: str, vocab: int, width: int, feed: int) -> Lines:
+    """OPT in transformers' names; the head is the word table once more."""
+    yield f"{prefix}.embed_tokens.weight", [vocab, width]
+    yield f"{prefix}.embed_positions.weight", [2048 + 2, width]
+    yield from norm(f"{prefix}.final_layer_norm", width)
+    for i in range(32):
+        layer = f"{prefix}.layers.{i}"
+        for name in ("k_proj", "v_proj", "q_proj", "out_proj"):
+            yield from linear(f"{layer}.self_attn.{name}", width, width)
+        yield from norm(f"{layer}.self_attn_layer_norm", width)
+        yield from linear(f"{layer}.fc1", feed, width)
+        yield from linear(f"{layer}.fc2", width, feed)
+        yield from norm(f"{layer}.final_layer_norm", width)
+    yield f"{head}.weight", [vocab, width]
+
+
+def blip2() -> Lines:
+    """Salesforce/blip2-opt-2.7b, as transformers holds it; words filled up to a multiple of 64."""
+    vision, hidden, width, feed, out = 1408, 6144, 768, 3072, 2560
+    yield "query_tokens", [1, 32, width]
+    yield "vision_model.embeddings.class_embedding", [1, 1, vision]
+    yield "vision_model.embeddings.position_embedding", [1, 257, vision]
+    yield "vision_model.embeddings.patch_embedding.weight", [vision, 3, 14, 14]
+    yield "vision_model.embeddings.patch_embedding.bias", [vision]
+    for block in range(39):
+        name = f"vision_model.encoder.layers.{block}"
+        yield from linear(f"{name}.self_attn.qkv", 3 * vision, vision)
+        yield from linear(f"{name}.self_attn.projection", vision, vision)
+        yield from norm(f"{name}.layer_norm1", vision)
+        yield from linear(f"{name}.mlp.fc1", hidden, vision)
+        yield from linear(f"{name}.mlp.fc2", vision, hidden)
+        yield from norm(f"{name}.layer_norm2", vision)
+    yield from norm("vision_model.post_layernorm", vision)
+    yield from norm("qformer.layernorm", width)
+    for layer in range(12):
+        name = f"qformer.encoder.layer.{layer}"
+        for kind in ("attention", "crossattention") if layer % 2 == 0 else ("attention",):
+            into = vision if kind == "crossattention" else width
+            yield from linear(f"{name}.{kind}.attention.query", width, width)
+            yield from linear(f"{name}.{kind}.attention.key", width, into)
+            yield from linear(f"{name}.{kind}.attention.value", width, into)
+            yield from linear(f"{name}.{kind}.output.dense", width, width)
+            yield from norm(f"{name}.{kind}.output.LayerNorm", width)
+        yield from linear(f"{name}.intermediate_query.dense", feed, width)
+        yield from linear(f"{name}.output_query.dense", width, feed)
+        yield from norm(f"{name}.output_query.LayerNorm", width)
+    yield from linear("language_projection", out, width)
+    yield from opt("language_model.model.decoder", "language_model.lm_head", 50304, out, 4 * out)
+
+
+def blip2_lavis() -> Lines:
+    """What LAVIS' tuning of BLIP-2 with OPT-6.7B on COCO's captions saves, at 364 px.
+
+    salesforce/LAVIS, `blip2_opt.py`: the tower is trained, OPT is not; the file of the second stage
+    (`blip2_pretrained_opt*.pth`) has the same names without `visual_encoder`.
+    """
+    vision, hidden, width, feed = 1408, 6144, 768, 3072
+    yield "query_tokens", [1, 32, width]
+    yield "visual_encoder.cls_token", [1, 1, vision]
+    yield "visual_encoder.pos_embed", [1, 26 * 26 + 1, vision]
+    yield "visual_encoder.patch_embed.proj.weight", [vision, 3, 14, 14]
+    yield "visual_encoder.patch_embed.proj.bias", [vision]
+    for block in range(39):
+        yield from eva_block(f"visual_encoder.blocks.{block}", vision, hidden)
+    yield from norm("ln_vision", vision)
+    yield "Qformer.bert.embeddings.position_ids", [1, 512]
+    yield from norm("Qformer.bert.embeddings.LayerNorm", width)
+    for layer in range(12):
+        name = f"Qformer.bert.encoder.layer.{layer}"
+        yield from bert_attention(name, "attention", width, width)
+        if layer % 2 == 0:
+            yield from bert_attention(name, "crossattention", width, vision)
+        yield from linear(f"{name}.intermediate_query.dense", feed, width)
+        yield from linear(f"{name}.output_query.dense", width, feed)
+        yield from norm(f"{name}.output_query.LayerNorm", width)
+    yield from linear("opt_proj", 4096, width)
+
+
+def rs5m_captioner() -> Lines:
+    """RS5M's adapter over Salesforce/blip2-opt-6.7b, as peft writes one of its configuration."""
+    for block in range(39):
+        for name, out in (("qkv", 3 * 1408), ("projection", 1408)):
+            layer = f"base_model.model.vision_model.encoder.layers.{block}.self_attn.{name}"
+            yield f"{layer}.lora_A.weight", [16, 1408]
+            yield f"{layer}.lora_B.weight", [out, 16]
 
 
 def clip_tower(prefix: str) -> Lines:
@@ -435,6 +525,9 @@ def main(folder: Path) -> None:
     write(folder, "llava", llava())
     write(folder, "llava.hf", llava_hf())
     write(folder, "fromage", fromage())
+    write(folder, "blip2", blip2())
+    write(folder, "blip2.lavis", blip2_lavis())
+    write(folder, "blip2.rs5m", rs5m_captioner())
 
 
 if __name__ == "__main__":

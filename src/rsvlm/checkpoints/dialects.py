@@ -3,7 +3,8 @@
 A dialect is a literal table from published names to ours:
 
 - `{}` stands for a number and is carried over; `*` at the end stands for any rest;
-- a tuple of names takes equal slices along dimension 0 (`in_proj_weight` to q, k, v);
+- a tuple of names takes equal slices along dimension 0 (`in_proj_weight` to q, k, v); None among
+  them is a slice that changes nothing, and zeros on the way back;
 - `Transposed(name)` marks a matrix that is stored the other way round;
 - `Rows(name, count)` takes the first rows of a table that was filled up for speed;
 - None means known and dropped.
@@ -41,7 +42,7 @@ class Rows:
     count: int
 
 
-Target = str | tuple[str, ...] | Transposed | Rows | None
+Target = str | tuple[str | None, ...] | Transposed | Rows | None
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,11 @@ def targets(target: Target) -> tuple[str, ...]:
         return ()
     if isinstance(target, Transposed | Rows):
         return (target.name,)
+    return tuple(name for name in slices(target) if name is not None)
+
+
+def slices(target: str | tuple[str | None, ...]) -> tuple[str | None, ...]:
+    """Our names of the equal parts of one published tensor."""
     return (target,) if isinstance(target, str) else target
 
 
@@ -210,11 +216,13 @@ def convert(tensors: Mapping[str, Tensor], dialect: Dialect, where: str) -> Conv
         if target is None:
             done.dropped.append(name)
             continue
-        ours = [_fill(each, _groups(line, name)) for each in targets(target)]
+        parts = slices(target) if isinstance(target, str | tuple) else targets(target)
+        groups = _groups(line, name)
+        ours = [None if each is None else _fill(each, groups) for each in parts]
         if tensor.shape[:1].numel() % len(ours):
             raise UserError(
                 f"{where}: {name} has shape {list(tensor.shape)}, which does not divide into "
-                f"{len(ours)} equal parts ({', '.join(ours)})."
+                f"{len(ours)} equal parts ({', '.join(filter(None, ours))})."
             )
         values = tensor.chunk(len(ours)) if len(ours) > 1 else (tensor,)
         if isinstance(target, Transposed):
@@ -222,8 +230,11 @@ def convert(tensors: Mapping[str, Tensor], dialect: Dialect, where: str) -> Conv
         elif isinstance(target, Rows) and len(tensor) > target.count:
             values = (tensor[: target.count],)
             done.dropped.append(f"{name}[{target.count}:]")
-        done.state.update(zip(ours, values, strict=True))
-        done.origin.update(dict.fromkeys(ours, name))
+        for part, (each, value) in enumerate(zip(ours, values, strict=True)):
+            if each is None:
+                done.dropped.append(f"{name}[{part}/{len(ours)}]")
+            else:
+                done.state[each], done.origin[each] = value, name
     if unknown:
         lines = "\n".join(f"  {name}  {_near(name, dialect)}" for name in unknown[:8])
         more = f"\n  and {len(unknown) - 8} more" if len(unknown) > 8 else ""
@@ -274,7 +285,10 @@ def revert(state: Mapping[str, Tensor], dialect: Dialect) -> dict[str, Tensor]:
         for name in state:
             if _match(ours[0], name):
                 groups = _groups(ours[0], name)
-                values = [state[_fill(each, groups)] for each in ours]
+                parts = slices(target) if isinstance(target, tuple) else ours
+                none = torch.zeros_like(state[name]) if None in parts else None
+                found = [none if each is None else state[_fill(each, groups)] for each in parts]
+                values = [value for value in found if value is not None]
                 value = torch.cat(values) if len(values) > 1 else values[0]
                 theirs = _fill(line, groups)
                 if published(name, dialect) != theirs:  # an earlier, more special line has it

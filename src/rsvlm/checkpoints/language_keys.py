@@ -27,8 +27,8 @@ def language_table(
         table[f"{theirs}{layer}.*"] = f"{ours}{layer}.base_layer.*"
     head: Target = f"{ours}lm_head.weight"
     if words is not None:
-        name = "model.embed_tokens.weight"
-        table[f"{theirs}{name}"] = Rows(f"{ours}{name}", words)
+        for name in ("model.embed_tokens.weight", "model.decoder.embed_tokens.weight"):
+            table[f"{theirs}{name}"] = Rows(f"{ours}{name}", words)
         head = Rows(f"{ours}lm_head.weight", words)
     return table | {f"{theirs}model.*": f"{ours}model.*", f"{theirs}lm_head.weight": head}
 

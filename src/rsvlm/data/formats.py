@@ -47,6 +47,7 @@ class Format:
         next: a later question.
         answer: an answer that the loss looks at or that closes a turn.
         past: an answer of the history, where it is written in another way.
+        bare: an answer behind an empty question, likewise; without it, a question must be asked.
         image: one image; {image} is its place. Without it, images go before the text as a prefix.
         numbered: one of several images, with {k} from 1.
         system: the system text, unless a dialogue brings its own.
@@ -65,6 +66,7 @@ class Format:
     next: str
     answer: str
     past: str = ""
+    bare: str = ""
     image: str = "{image}\n"
     numbered: str = ""
     system: str = ""
@@ -98,6 +100,8 @@ class Format:
             if answer is None:
                 continue
             template = self.past if self.past and not last else self.answer
+            if self.bare and last and not asked.text:
+                template = self.bare
             loss = last or self.supervise == "all"
             self._fill(pieces, template, answer, (), "", supervised=loss)
         return pieces

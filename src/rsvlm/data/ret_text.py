@@ -21,10 +21,11 @@ class CaptionWording:
 
     Args:
         prompt: what is asked for a caption.
+        of: the system, see `data.wording.Wording`, as `options`.
     """
 
-    def __init__(self, prompt: str = "") -> None:
-        self.prompt, self.wording = prompt, Wording("fromage")
+    def __init__(self, prompt: str = "", of: str = "fromage", **options: Any) -> None:
+        self.prompt, self.wording = prompt, Wording(of, **options)
 
     def __call__(self, item: Item, draws: np.random.Generator) -> list[Dialogue]:
         """See `data.wording.Wording`."""

@@ -9,7 +9,7 @@ value have a bias, the key's is a constant zero, LayerNorm has eps 1e-6, the MLP
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +18,15 @@ from torch import Tensor, nn
 
 from rsvlm.encoders.clip import OPENAI_MEAN, OPENAI_STD
 from rsvlm.errors import UserError
+from rsvlm.nn.lora import add_lora, tuned_layers
 
 if TYPE_CHECKING:
     from rsvlm.checkpoints.dialects import Dialect
 
 __all__ = ["EvaViT", "eva_g"]
+
+#: LoRA of RS5M's captioner: the joint projection of query, key and value, and the output's.
+LORA = {"r": 16, "alpha": 16, "dropout": 0.05, "targets": ("attn.qkv", "attn.proj")}
 
 
 class EvaViT(nn.Module):
@@ -117,7 +121,7 @@ class EvaViT(nn.Module):
         """The layout of `eva_vit_g.pth`."""
         from rsvlm.checkpoints.eva_keys import eva_dialect
 
-        return (eva_dialect(len(self.blocks)),)
+        return (eva_dialect(len(self.blocks), self.tuned),)
 
     def reset_parameters(self) -> None:
         """Draw all parameters afresh, as LAVIS does: normal of 0.02, residuals scaled by depth.
@@ -175,6 +179,27 @@ class EvaViT(nn.Module):
         self.requires_grad_(False)
         for block in self._eva_blocks()[len(self.blocks) - train_last :]:
             block.requires_grad_(True)
+
+    def add_lora(self, settings: Mapping[str, Any] | None = None) -> None:
+        """Freezes the tower and adds low-rank updates to its blocks.
+
+        Args:
+            settings: `r`, `alpha`, `dropout`, `targets` where they differ from `LORA`.
+
+        Raises:
+            UserError: an unknown word, or targets that the blocks have none of.
+        """
+        self.requires_grad_(False)
+        add_lora(self, settings or {}, LORA, where="the vision tower")
+        for block in self._eva_blocks():
+            # timm takes the weight out of the layer where it adds the bias in one go, and would
+            # leave the update out.
+            block.attn.qkv_bias_separate |= hasattr(block.attn.qkv, "base_layer")
+
+    @property
+    def tuned(self) -> list[str]:
+        """Names of the layers that LoRA tunes; numbers stand as {}."""
+        return tuned_layers(self)
 
     @property
     def frozen_blocks(self) -> int:

@@ -22,6 +22,7 @@ OPTIONS: dict[str, Any] = {
     "do_sample": False,
     "temperature": 1.0,
     "top_p": 1.0,
+    "top_k": 50,
 }
 
 
@@ -122,6 +123,7 @@ def generate_from(
     if not chosen["do_sample"]:
         chosen.pop("temperature")
         chosen.pop("top_p")
+        chosen.pop("top_k")
     # transformers' own way to the penalty skips as many generated tokens of a row as the row
     # has padding, which it takes for the prompt's; embeddings leave no prompt to skip.
     changes = LogitsProcessorList(processors)

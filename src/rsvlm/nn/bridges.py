@@ -1,4 +1,4 @@
-"""Bridges that read each image alone: tokens joined and projected, and a projecting MLP."""
+"""Bridges that read each image alone: tokens joined and projected, an MLP, a Q-Former."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from rsvlm.errors import UserError
+from rsvlm.nn.qformer import QFormer
 
 
 class GroupedLinear(nn.Module):
@@ -82,3 +83,56 @@ class MlpProjector(nn.Module):
         for number, layer in enumerate(self.layers):
             features = layer(self.activation(features) if number else features)
         return features
+
+
+class QFormerBridge(nn.Module):
+    """BLIP-2's bridge: a norm of the tower's tokens, a Q-Former without text, one linear layer.
+
+    Li et al., 2023, "BLIP-2" (arXiv 2301.12597), section 3.3.
+
+    Args:
+        dim_in: width of the tower.
+        dim_out: width of the language model.
+        norm_eps: of the norm; LAVIS' is 1e-5, transformers' copy of its weights runs with 1e-6.
+        queries, dim, layers, heads, hidden, cross_every, dropout: see `QFormer`.
+    """
+
+    joint = False
+
+    def __init__(
+        self,
+        dim_in: int,
+        dim_out: int,
+        *,
+        norm_eps: float = 1e-5,
+        queries: int = 32,
+        dim: int = 768,
+        layers: int = 12,
+        heads: int = 12,
+        hidden: int = 3072,
+        cross_every: int = 2,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim_in, eps=norm_eps)
+        self.qformer = QFormer(
+            dim_in,
+            queries=queries,
+            dim=dim,
+            layers=layers,
+            heads=heads,
+            hidden=hidden,
+            cross_every=cross_every,
+            vocab_size=0,
+            dropout=dropout,
+        )
+        self.proj = nn.Linear(dim, dim_out)
+
+    def count(self, tokens: int) -> int:
+        """Embeddings of an image, of however many tokens: one for each query."""
+        del tokens
+        return self.qformer.queries.shape[1]
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Tokens [N, T, dim_in] to [N, queries, dim_out]."""
+        return self.proj(self.qformer(self.norm(features)))
