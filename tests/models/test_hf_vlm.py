@@ -187,7 +187,7 @@ def test_the_loss_looks_at_answers_and_their_ends_alone(folders):
     model = hf_vlm(lm={"weights": folders["qwen2_5_vl"], "tuning": "frozen"})
     batch = model.collate(training=True)(rows_of(model))
     said = [supervised(model, batch, row) for row in range(3)]
-    assert said == ["two</s>", "yes</s> at the top</s>", "no</s>yes , one</s>"]
+    assert said == ["two</s>", "yes</s> at the top</s>", "no</s> yes , one</s>"]
     assert (model.collate(training=False)(rows_of(model)).labels == -100).all()
     assert batch.answers == ["two", "at the top", "yes , one"]
 
