@@ -45,13 +45,17 @@ def evaluate(compose, tmp_path):
     return go
 
 
-def told_by(monkeypatch, say):
-    """Puts `say(batch, row) -> text` in the place of what the model writes."""
+def told_by(monkeypatch, say, boxes=None):
+    """Puts `say(batch, row) -> text` in the place of what the model writes.
+
+    Its boxes are read from the text, or come from `boxes(batch, row)`.
+    """
 
     def generate(self, batch, features=None, **options):
         answers = [Answer(say(batch, row)) for row in range(len(batch))]
-        for answer, seen in zip(answers, batch.geometry, strict=True):
-            answer.boxes = [found.box for found in self.codec.parse(answer.text, seen[0]).boxes]
+        for row, (answer, seen) in enumerate(zip(answers, batch.geometry, strict=True)):
+            read = [found.box for found in self.codec.parse(answer.text, seen[0]).boxes]
+            answer.boxes = read if boxes is None else boxes(batch, row)
         return answers
 
     monkeypatch.setattr(SkyEyeGPT, "generate", generate)
@@ -104,6 +108,58 @@ def test_boxes_are_scored_in_pixels_of_the_stored_image(evaluate, monkeypatch):
     again = json.loads((out / "again.json").read_text())["results"]
     found = {r["name"].split("/")[-1]: r["value"] for r in again}
     assert found["box_miou"] == pytest.approx(values["test/scenes/rsvg/box_miou"])
+
+
+def test_all_boxes_of_a_class_are_paired_with_the_true_ones(evaluate, monkeypatch):
+    def boxes(batch, row):
+        # One box too many for the first question of a batch, none for the second.
+        true = [target.box for target in batch.targets[row]]
+        return [[*true, (0, 0, 5, 5)], [], true][min(row, 2)]
+
+    told_by(monkeypatch, lambda batch, row: batch.answers[row], boxes)
+    # The data set has objects and no questions: they are made.
+    words = ("evaluation=detection", "+data.dataset.parts=[instances]", "data.dataset.n=3")
+    values, lines, _, out = evaluate(*words)
+    assert {line["question"].split()[0] for line in lines} == {"[detection]"}
+    assert any(len(line["true"]) > 1 for line in lines)
+    said = {word.split("/")[-1]: value for word, value in values.items()}
+    true = [len(line["true"]) for line in lines]
+    found = sum(true) - true[1]
+    assert said["det_unparsable"] == pytest.approx(100 / len(lines))
+    assert said["det_precision"] == pytest.approx(100 * found / (found + 1))
+    assert said["det_recall"] == pytest.approx(100 * found / sum(true))
+    assert said["det_count"] == pytest.approx(100 * (len(lines) - 2) / len(lines))
+    mean = len(lines) - 1 - 1 / (true[0] + 1)
+    assert said["det_miou"] == pytest.approx(100 * mean / len(lines))
+    assert (out / "pictures" / "boxes.png").is_file()
+
+
+def test_what_is_in_a_box_is_named_and_described(evaluate, monkeypatch):
+    def say(batch, row):
+        return f"it is the {batch.targets[row][0].category}." if row else "a dragon"
+
+    told_by(monkeypatch, say)
+    base = ("evaluation=identify", "+data.dataset.parts=[instances]", "data.dataset.n=2")
+    values, lines, results, out = evaluate(*base)
+    assert values["test/scenes/same/named"] == 0 and (out / "pictures" / "names.png").is_file()
+    assert all(len(line["true"]) == 1 and line["class"] for line in lines)
+    assert all(line["question"].startswith("[identify] what object") for line in lines)
+    assert next(r for r in results if r["name"].endswith("/named"))["chance"] > 0
+    values, *_ = evaluate(*base, "evaluation.protocol=within")
+    share = 100 * (len(lines) - 1) / len(lines)  # both images are in one batch
+    assert values["test/scenes/within/named"] == pytest.approx(share)
+    words = ("evaluation=region_captions", "evaluation.metrics=[bleu1,cider]")
+    values, lines, _, out = evaluate(*words, *base[1:])
+    assert 0 < values["test/scenes/coco_regions/bleu1"] < 100
+    assert (out / "pictures" / "regions.png").is_file() and lines[0]["references"]
+
+
+def test_detailed_descriptions_are_scored(evaluate, monkeypatch):
+    told_by(monkeypatch, lambda batch, row: batch.answers[row])
+    words = ("evaluation=detailed_captions", "evaluation.metrics=[bleu4]", "data.dataset.n=2")
+    values, lines, _, out = evaluate(*words, "+data.dataset.parts=[turns]")
+    assert values == {"test/scenes/coco_details/bleu4": pytest.approx(100)}
+    assert len(lines) == 2 and (out / "pictures" / "details.png").is_file()
 
 
 def test_a_data_set_without_such_questions_says_so(evaluate):

@@ -21,9 +21,11 @@ from rsvlm.metrics.change import (
     OpenQuestions,
 )
 from rsvlm.metrics.gather import RecordMetric
-from rsvlm.metrics.grounding import Grounding
+from rsvlm.metrics.grounding import Detection, Grounding
+from rsvlm.metrics.naming import Naming
 from rsvlm.metrics.segmentation import Segmentation
 from rsvlm.metrics.selo import windows
+from rsvlm.metrics.told import Told
 from rsvlm.metrics.vqa import VQA
 
 N = 23
@@ -55,6 +57,7 @@ def records():
     references = [["a road", "a road appears"] if i % 2 else [ANSWERS[1]] * 2 for i in range(N)]
     boxes = [None if i % 6 == 5 else (i, 0, i + 10, 10 + i % 3) for i in range(N)]
     truths = [(i + i % 4, 0, i + 10, 10) for i in range(N)]
+    lists = [[(i + 7 * k, k, i + 7 * k + 10, 10) for k in range(4)] for i in range(N)]
     masks = list(drawn(6, 7) > 0)
     true = list((drawn(6, 7) + drawn(6, 7).flip(0)) > 0)
     several = [list((drawn(3, 5, 4) > 0)[i][: i % 4]) for i in range(N)]
@@ -73,6 +76,14 @@ def records():
         "vqa": (VQA("rsivqa"), (SAYS, ["yes" if i % 2 else "4" for i in range(N)], [None] * N)),
         "grounding": (Grounding(), (boxes, truths)),
         "minigpt": (Grounding("minigpt"), (boxes, truths)),
+        "detection": (
+            Detection(),
+            (
+                [b[: i % 4] for i, b in enumerate(lists)],
+                [b[: 1 + i % 3] for i, b in enumerate(lists)],
+            ),
+        ),
+        "naming": (Naming(), (SAYS, [ANSWERS[i % 3] for i in range(N)], list("abc" * 8)[:N])),
         "rmsin": (Segmentation("rmsin", size=9), (masks, true)),
         "lisa": (Segmentation("lisa"), (masks, true)),
         "pixellm": (Segmentation("pixellm"), (several, others)),
@@ -145,6 +156,10 @@ def measure(record_batches, sum_batches):
         values = {word: float(value) for word, value in metric.compute().items()}
         scores = {word: each.tolist() for word, each in metric.per_image.items()}
         found[protocol] = values, metric.facts(), metric.ids, scores
+    told = Told()
+    for rows in record_batches:
+        told.update(rows, [{"text": SAYS[i], "box": [i, 1.5]} for i in rows])
+    found["told"] = int(told.compute()), told.rows
     return found
 
 
@@ -201,4 +216,4 @@ def test_all_families_are_in_it():
 
     made = {type(metric) for metric, _ in records().values()}
     ours = {kind for kind in below(RecordMetric) if kind.__module__.startswith("rsvlm.metrics")}
-    assert ours - made == {RecordMetric, Captions}
+    assert ours - made == {RecordMetric, Captions, Told}

@@ -35,6 +35,8 @@ TITLES = {
     "change_locations": "Change: places",
     "vqa": "Visual question answering",
     "grounding": "Visual grounding",
+    "detection": "Several boxes",
+    "naming": "Names of what is in a box",
     "segmentation": "Referring segmentation",
 }
 
@@ -54,7 +56,8 @@ def entries() -> dict[str, list[Callable[..., Any]]]:
         ChangeLocations,
         OpenQuestions,
     )
-    from rsvlm.metrics.grounding import Grounding
+    from rsvlm.metrics.grounding import Detection, Grounding
+    from rsvlm.metrics.naming import Naming
     from rsvlm.metrics.segmentation import Segmentation
     from rsvlm.metrics.vqa import VQA
 
@@ -79,6 +82,8 @@ def entries() -> dict[str, list[Callable[..., Any]]]:
         "change_locations": [ChangeLocations],
         "vqa": [VQA],
         "grounding": [Grounding],
+        "detection": [Detection],
+        "naming": [Naming],
         "segmentation": [Segmentation],
     }
 

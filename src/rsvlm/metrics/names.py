@@ -123,6 +123,8 @@ PROTOCOLS: dict[str, dict[str, str]] = {
             "Answers to open questions as DeltaVLM's notebook scores them: token_ids with one "
             "reference, taken as written, so that its capitals and full stops make unknown words."
         ),
+        "coco_regions": "As coco, of what stands in a box ([identify]), each box an item.",
+        "coco_details": "As coco, of detailed descriptions, each question an item.",
         "dialogue_released": (
             "token_ids of the last answer of ChangeChat's dialogue as DeltaVLM's notebook leads "
             "it: a caption decides whether anything changed; only then the counts are asked, "
@@ -202,6 +204,17 @@ PROTOCOLS: dict[str, dict[str, str]] = {
             "threshold (MiniGPT-v2's eval_ref, SkyEyeGPT)."
         ),
         "oriented": "Turned boxes by the exact IoU of their polygons, from the threshold on.",
+    },
+    "detection": {
+        "one_to_one": (
+            "Upright boxes of one question, paired one to one with the true ones, from IoU 0.5 on "
+            "(ours: the papers show pictures)."
+        ),
+        "one_to_one_oriented": "As one_to_one, turned boxes by the IoU of their polygons.",
+    },
+    "naming": {
+        "same": "The true answer after VQA's EvalAI normalisation (ours).",
+        "within": "The object's class as whole words somewhere in the answer (ours).",
     },
     "segmentation": {
         "rmsin": (

@@ -43,10 +43,18 @@ class Told(RecordMetric):
         """
         if self.held("records") is None:
             raise UserError(self.empty)
-        self.rows = [{"id": id, **row} for id, row in self.items()]
+        items = sorted(self.items(), key=lambda item: _place(item[0]))
+        self.rows = [{"id": id, **row} for id, row in items]
         return torch.tensor(len(self.rows))
 
 
 def position(id: Id) -> int:
     """Where in its data set the sample of a question stands; see `lit.answering.question_ids`."""
     return id if isinstance(id, int) else int(id.partition("#")[0])
+
+
+def _place(id: Id) -> tuple[bool, tuple[int, ...], str]:
+    """The data set's order: by sample, then by question; other names behind them."""
+    parts = str(id).split("#")
+    numbers = all(part.isdecimal() for part in parts)
+    return not numbers, tuple(map(int, parts)) if numbers else (), str(id)

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from rsvlm.data.geometry import turned
 from rsvlm.errors import UserError, near
 from rsvlm.metrics.gather import Id, RecordMetric
-from rsvlm.metrics.grounding.polygons import shared_area, signed_area, simple
+from rsvlm.metrics.grounding.overlap import areas, flat
 from rsvlm.metrics.names import PROTOCOLS
 
 THRESHOLDS = (50, 60, 70, 80, 90)
@@ -68,10 +66,10 @@ class Grounding(RecordMetric):
         for id, box, truth in zip(
             self.name_items(len(boxes), ids, "expression"), boxes, truths, strict=True
         ):
-            target = self._flat(truth, f"expression {id!r}, true box")
+            target = flat(truth, f"expression {id!r}, true box", self.protocol)
             if target is None:
                 raise UserError(f"expression {id!r}: the true box {truth!r} has no area.")
-            rows.append([id, self._flat(box, f"expression {id!r}"), target])
+            rows.append([id, flat(box, f"expression {id!r}", self.protocol), target])
         self.keep(rows)
 
     def compute(self) -> dict[str, Tensor]:
@@ -83,8 +81,8 @@ class Grounding(RecordMetric):
             UserError: no expressions, or one of them with two boxes.
         """
         rows = self.items()
-        areas = torch.tensor([self._areas(box, truth) for _, box, truth in rows])
-        shared, union = areas.double().unbind(1)
+        both = torch.tensor([areas(box, truth, self.protocol) for _, box, truth in rows])
+        shared, union = both.double().unbind(1)
         iou = shared / union
         unread = sum(box is None for _, box, _ in rows)
         self._ious = {row[0]: float(value) for row, value in zip(rows, iou, strict=True)}
@@ -109,55 +107,3 @@ class Grounding(RecordMetric):
         if self._ious is None:
             raise RuntimeError("ious are there after compute; call that first.")
         return dict(self._ious)
-
-    def _flat(self, box: Any, what: str) -> list[float] | None:
-        """Four numbers, or eight of a turned box; None where there is no area."""
-        if box is None:
-            return None
-        turn = 0.0
-        values = box
-        if self.protocol == "oriented" and len(box) == 2 and np.shape(box[0]) == (4,):
-            values, turn = box[0], float(box[1])
-        try:
-            numbers = np.array(values, dtype=np.float64)
-        except (TypeError, ValueError):
-            numbers = np.empty(0)
-        corners = self.protocol == "oriented" and numbers.size == 8
-        if numbers.size != 4 and not corners:
-            also = ", (box, angle) or four corners" if self.protocol == "oriented" else ""
-            raise UserError(
-                f"{what}: {box!r} is no box; give (x0, y0, x1, y1){also}, or None where the "
-                "answer has none."
-            )
-        numbers = numbers.reshape(-1)
-        if not np.isfinite(numbers).all() or not np.isfinite(turn):
-            return None
-        if corners:
-            return numbers.tolist() if simple(numbers.reshape(4, 2)) else None
-        x0, y0, x1, y1 = numbers.tolist()
-        least = -1 if self.protocol == "minigpt" else 0
-        if x1 - x0 <= least or y1 - y0 <= least:
-            return None
-        if self.protocol != "oriented":
-            return [x0, y0, x1, y1]
-        return turned((x0, y0, x1, y1), turn).reshape(-1).tolist()
-
-    def _areas(self, box: list[float] | None, truth: list[float]) -> tuple[float, float]:
-        """I and U."""
-        if self.protocol == "oriented":
-            true = np.reshape(truth, (4, 2))
-            if box is None:
-                return 0.0, abs(signed_area(true))
-            told = np.reshape(box, (4, 2))
-            shared = shared_area(told, true)
-            return shared, abs(signed_area(told)) + abs(signed_area(true)) - shared
-        more = 1.0 if self.protocol == "minigpt" else 0.0
-
-        def area(x0: float, y0: float, x1: float, y1: float) -> float:
-            return max(x1 - x0 + more, 0.0) * max(y1 - y0 + more, 0.0)
-
-        if box is None:
-            return 0.0, area(*truth)
-        common = (*map(max, box[:2], truth[:2]), *map(min, box[2:], truth[2:]))
-        shared = area(*common)
-        return shared, area(*box) + area(*truth) - shared
