@@ -54,6 +54,16 @@ def write_results(out: Path, task: Any, checkpoint: str, model: str | None) -> N
     print(f"run: {out}")
 
 
+def source_of(checkpoint: str | None, model: Any) -> str:
+    """What a run measures: its checkpoint, else the weights that all parts of the model came with.
+
+    `random` where a part has none.
+    """
+    parts = [getattr(part, "weights", None) for part in model.children()]
+    own = ", ".join(map(str, parts)) if parts and all(parts) else "random"
+    return checkpoint or own
+
+
 def git_commit() -> str | None:
     """The commit of the working tree, with `+` where files differ from it; None outside git."""
     try:

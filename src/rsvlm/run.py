@@ -27,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 from rsvlm import check as _check
 from rsvlm.cli import command_line
 from rsvlm.errors import UserError
-from rsvlm.folder import git_commit, page, run_state, write, write_results
+from rsvlm.folder import git_commit, page, run_state, source_of, write, write_results
 from rsvlm.schema import PredictSchema, Schema
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -273,14 +273,15 @@ def evaluate(cfg: DictConfig, out: Path | None = None) -> dict[str, float]:
     out.mkdir(parents=True, exist_ok=True)
     settle_words(cfg, out)
     write(out / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain(cfg))))
-    if not cfg.ckpt:
-        print("no ckpt= is given: the model is random, and the numbers are those of chance.")
     task = build_task(cfg, build_model(cfg))
+    source = source_of(cfg.ckpt, task.model)
+    if source == "random":
+        print("no ckpt= is given: the model is random, and the numbers are those of chance.")
     data = build_data(cfg, task)
     trainer = build_trainer(cfg, out)
     _measure(trainer, task, data, out)
     if trainer.is_global_zero:
-        write_results(out, task, cfg.ckpt or "random", _chosen("model"))
+        write_results(out, task, source, _chosen("model"))
         page(out)
     return {row["name"]: row["value"] for row in task.results}
 

@@ -175,6 +175,15 @@ def test_what_cannot_be_worded_says_so():
         Wording("skyeyegpt")(item(*turns), draws())
 
 
+def test_asks_take_the_place_of_a_tasks_instructions():
+    said = Wording("skyeyegpt", asks={"caption": "tell all of it"}, measuring=True)
+    found = said(item(texts=["a town"]), draws())[0]
+    assert found[0].text.endswith("tell all of it") and found[1].text == "a town"
+    assert system("skyeyegpt").tasks["caption"].ask != ("tell all of it",)
+    with pytest.raises(UserError, match="Did you mean caption"):
+        Wording("skyeyegpt", asks={"captoin": "x"})
+
+
 @pytest.mark.parametrize("name", sorted(systems()))
 def test_scenes_can_be_asked_by_every_system(name):
     from rsvlm.encoders.tokenizers import word_tokenizer

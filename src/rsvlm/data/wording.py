@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -122,6 +122,8 @@ class Wording:
         measuring: take each task's instruction of evaluation instead of drawing one.
         rephrase: put the task's instruction in the place of a question of its kind even where the
             instruction has no {text}; otherwise only where it has.
+        asks: instructions of some tasks in the place of the system's, as
+            `{caption: Describe the image in detail.}` for captions of several sentences.
 
     Raises:
         UserError: an unknown system, convention or task, or one that the system has no words for.
@@ -137,8 +139,14 @@ class Wording:
         text_boxes: str | None = None,
         measuring: bool = False,
         rephrase: bool = True,
+        asks: Mapping[str, str] | None = None,
     ) -> None:
         self.system = system(of)
+        for word, ask in (asks or {}).items():
+            if word not in self.system.tasks:
+                raise UserError(f"asks: {of} has no task {word!r}. {near(word, self.system.tasks)}")
+            task = replace(self.system.tasks[word], ask=(ask,), measure="")
+            self.system = replace(self.system, tasks={**self.system.tasks, word: task})
         self.codec = codec(boxes or self.system.boxes) if boxes or self.system.boxes else None
         self.tasks: tuple[str, ...] | None = None
         self.text_codec = codec(text_boxes) if text_boxes else None

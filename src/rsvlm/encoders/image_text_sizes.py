@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rsvlm.errors import UserError, near
@@ -143,9 +143,16 @@ def image_text_sizes_of(size: str | Mapping[str, Any]) -> dict[str, Any]:
                 f"there is no image-text model {size!r}. {near(size, IMAGE_TEXT_SIZES)}"
             )
         return copy.deepcopy(IMAGE_TEXT_SIZES[size])
-    numbers = {
-        name: dict(value) if isinstance(value, Mapping) else value for name, value in size.items()
-    }
+    numbers: dict[str, Any] = _plain(size)
     if "model_type" not in numbers:
         raise UserError("an image-text model's sizes need model_type, such as qwen2_5_vl or llava.")
     return numbers
+
+
+def _plain(value: Any) -> Any:
+    """Hydra's mappings and lists as dicts and lists, which transformers insists on."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(inner) for inner in value]
+    return value
