@@ -82,6 +82,7 @@ class Generative(LitBase):
         for name, part in self.model.named_children():
             node = nodes.get(name)
             source = node.get("weights") if isinstance(node, dict) else None
+            source = source or nodes.get("weights")  # of a model that has them all from one place
             if source and any(not p.requires_grad for p in part.parameters()):
                 found[name] = str(source)
         return found

@@ -67,10 +67,10 @@ def _part(name: str, parts: Mapping[str, float]) -> str:
 
 
 def _rate(lr: float | Mapping[str, float], model: nn.Module) -> float:
-    """A learning rate, or that of the way in which the model's language model is tuned."""
+    """A learning rate, or that of the way in which the model or its language model is tuned."""
     if not isinstance(lr, Mapping):
         return lr
-    tuning = getattr(getattr(model, "lm", None), "tuning", None)
+    tuning = getattr(model, "tuning", None) or getattr(getattr(model, "lm", None), "tuning", None)
     if not isinstance(tuning, str) or tuning not in lr:
         raise UserError(
             f"optimizer.lr has rates for model.tuning={', '.join(lr)}, the model's is {tuning}: "
