@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from rsvlm.data.sample import Answer
-from rsvlm.lit.evaluation import Evaluation
+from rsvlm.lit.evaluation import Evaluation, needs_answers
 from rsvlm.metrics.gather import Id
 from rsvlm.metrics.told import Told
 
@@ -79,7 +79,12 @@ class AnswerEvaluation(Evaluation):
         """Id -> how good the answer is (higher is better), and that in words; after `compute`."""
 
     def start(self, model: Any, dataset: Any, device: torch.device) -> None:
-        """Empties the metric."""
+        """Empties the metric.
+
+        Raises:
+            UserError: a model that does not write.
+        """
+        needs_answers(model)
         self.metric = self.make(model, dataset).to(device)
         asked = f" of the kind {', '.join(self.kinds)}" if isinstance(self.kinds, tuple) else ""
         self.told = Told(

@@ -10,7 +10,7 @@ import torch
 
 from rsvlm.data.view import Item, View
 from rsvlm.data.vocabulary import Vocabulary
-from rsvlm.lit.evaluation import Evaluation, can_run_alone
+from rsvlm.lit.evaluation import Evaluation, can_run_alone, needs_answers
 from rsvlm.metrics.captions.metric import Captions
 from rsvlm.metrics.captions.protocols import NUMBERED
 from rsvlm.metrics.change import ChangeCaptions, ChangeFlags
@@ -75,8 +75,13 @@ class CaptionEvaluation(Evaluation):
         return Captions(self.protocol, metrics=metrics, vocabulary=self.words(model))
 
     def start(self, model: Any, dataset: Any, device: torch.device) -> None:
-        """Empties the metric."""
+        """Empties the metric.
+
+        Raises:
+            UserError: a model that does not write.
+        """
         del dataset
+        needs_answers(model)
         metrics = self.metrics if self.stage == "test" else self.val_metrics
         self.metric = self.make(model, metrics).to(device)
 
@@ -100,9 +105,10 @@ class CaptionEvaluation(Evaluation):
     def draw(self, model: Any, dataset: Any, preprocess: Any, folder: Path) -> None:
         """Images with what was written of them, and predictions.jsonl beside the pictures."""
         from rsvlm.report.answers import draw_answers, write_answers
+        from rsvlm.report.questions import beside
 
         del model, preprocess
-        write_answers(self.metric.used, dataset, folder.parent / "predictions.jsonl")
+        write_answers(self.metric.used, dataset, beside(folder) / "predictions.jsonl")
         draw_answers(self.metric, dataset, folder)
 
 

@@ -23,12 +23,20 @@ class Contrastive(LitBase):
         micro_batch: pairs of a process that are held in memory at once; gradients stay those of
             the whole batch, for one more forward pass (`losses/grad_cache.py`). None holds all.
         **shared: see `LitBase`.
+
+    Raises:
+        UserError: a model that is no CLIP, or a `freeze` that matches nothing.
     """
 
     def __init__(
         self, *, freeze: Sequence[str] = (), micro_batch: int | None = None, **shared: Any
     ) -> None:
         super().__init__(**shared)
+        if not hasattr(self.model, "arch"):
+            raise UserError(
+                f"task=contrastive is for CLIPs, and a {type(self.model).__name__} is none: set "
+                "task=captioner, or task=bitemporal for a model of two dates."
+            )
         self.micro_batch = micro_batch
         if micro_batch is not None:
             check_micro_batch(self.model, micro_batch)

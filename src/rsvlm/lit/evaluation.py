@@ -56,6 +56,19 @@ def can_run_alone(model: nn.Module) -> bool:
     return not any(isinstance(p, DTensor) for p in model.parameters())
 
 
+def needs_answers(model: Any) -> None:
+    """Refuses a model that does not write.
+
+    Raises:
+        UserError: it has no `generate`.
+    """
+    if not hasattr(model, "generate"):
+        raise UserError(
+            f"a {type(model).__name__} writes no answers: choose evaluation=retrieval, zeroshot, "
+            "..., or a model that writes, with task=captioner."
+        )
+
+
 class Evaluation(abc.ABC):
     """What a task measures on a split, under one protocol.
 

@@ -126,8 +126,10 @@ def answer_sheet(rows: Sequence[Written], path: Path, *, title: str = "") -> Pat
                 axes.imshow(image)
                 axes.set_axis_off()
             left = (0.25 + cell * shown) / width
-            lines = [line for text in row.references for line in wrapped(text, 88, 2)]
-            asked = wrapped(row.question, 88, 2) if row.question else []
+            # A list of boxes has no narrow letters.
+            wide = 68 if row.question else 88
+            lines = [line for text in row.references for line in wrapped(text, wide, 2)]
+            asked = wrapped(row.question, 80, 2) if row.question else []
             figure.text(
                 left,
                 (top - 0.05) / height,
@@ -144,7 +146,7 @@ def answer_sheet(rows: Sequence[Written], path: Path, *, title: str = "") -> Pat
                 fontsize=7.5,
                 color=theme.quiet,
             )
-            said = "\n".join(wrapped(row.prediction or "(empty)", 88, 3))
+            said = "\n".join(wrapped(row.prediction or "(empty)", 64 if row.question else 88, 3))
             figure.text(
                 left, (top - 0.75) / height, said, va="top", fontsize=8.5, color=theme.first
             )

@@ -91,7 +91,7 @@ def draw_told(
     if not shown:
         return []
     title = f"{dataset.name}: what was answered, from the best to the worst"
-    if any("box" in row or "true" in row for row in by_id.values()):
+    if any("box" in row or "told" in row for row in by_id.values()):
         title += " (green: true, orange: the model's)"
     return [answer_sheet(shown, path, title=title)]
 
