@@ -333,9 +333,20 @@ rscapret_tiny = partial(
     generation={"max_new_tokens": 40},
 )
 
+rscapret_gemma270m = partial(
+    rscapret,
+    vision={"arch": "tiny", "activation": "gelu"},
+    bridge={"tokens": 4},
+    lm={"size": "gemma3_270m", "dtype": "bfloat16"},
+    max_text=32,
+    concat=0.0,
+    generation={"max_new_tokens": 32},
+)
+
 BUILDERS = {
     "rscapret": partial(rscapret),
     "rscapret_tiny": rscapret_tiny,
+    "rscapret_gemma270m": rscapret_gemma270m,
     "fromage": fromage,
 }
 
