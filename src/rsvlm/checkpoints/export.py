@@ -1,8 +1,9 @@
-"""A CLIP of ours as a folder that open_clip or transformers loads."""
+"""Our models as folders that open_clip, transformers, peft or the published code load."""
 
 from __future__ import annotations
 
 import copy
+import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -21,13 +22,14 @@ from rsvlm.nn.transformer import Block
 _START, _END = "<|startoftext|>", "<|endoftext|>"
 
 
-def export(model: CLIP, to: str, out: str | Path) -> list[Path]:
-    """Write a CLIP for another library.
+def export(model: Any, to: str, out: str | Path) -> list[Path]:
+    """Write a model for another library.
 
     Args:
-        model: with its activation set.
-        to: `open_clip`, for `open_clip.create_model_and_transforms("local-dir:<out>")`, or
-            `hf_clip`, for `transformers.CLIPModel.from_pretrained("<out>")`.
+        model: a CLIP with its activation set, or a model that writes.
+        to: of a CLIP, `open_clip`, for `open_clip.create_model_and_transforms("local-dir:<out>")`,
+            or `hf_clip`, for `transformers.CLIPModel.from_pretrained("<out>")`; of others, one of
+            `OTHERS`.
         out: folder, made if need be; files of the same names are replaced.
 
     Returns:
@@ -37,8 +39,18 @@ def export(model: CLIP, to: str, out: str | Path) -> list[Path]:
         UserError: an unknown format, a model without an activation, or one that the format
             cannot hold.
     """
+    if to in OTHERS:
+        folder = Path(out)
+        folder.mkdir(parents=True, exist_ok=True)
+        module, name = OTHERS[to]
+        write = getattr(importlib.import_module(f"rsvlm.checkpoints.{module}"), name)
+        return list(write(model, folder))
     if to not in _WRITERS:
-        raise UserError(f"there is no export to {to!r}. {near(to, _WRITERS)}")
+        raise UserError(f"there is no export to {to!r}. {near(to, [*_WRITERS, *OTHERS])}")
+    if not isinstance(model, CLIP):
+        raise UserError(
+            f"--to {to} takes a CLIP, not a {type(model).__name__}: choose {', '.join(OTHERS)}."
+        )
     if model.peft != "none":
         model = copy.deepcopy(model)
         left = merge(model)
@@ -102,7 +114,7 @@ def _open_clip(model: CLIP, folder: Path) -> list[Path]:
         _json(
             folder / "open_clip_config.json", {"model_cfg": config, "preprocess_cfg": preprocess}
         ),
-        _tensors(folder / "open_clip_model.safetensors", state),
+        tensors(folder / "open_clip_model.safetensors", state),
     ]
 
 
@@ -161,7 +173,7 @@ def _hf_clip(model: CLIP, folder: Path) -> list[Path]:
     }
     return [
         _json(folder / "config.json", config),
-        _tensors(folder / "model.safetensors", state),
+        tensors(folder / "model.safetensors", state),
         _json(folder / "preprocessor_config.json", processor),
         *_hf_tokenizer(model, folder),
     ]
@@ -214,7 +226,8 @@ def _json(path: Path, content: dict[str, Any]) -> Path:
     return path
 
 
-def _tensors(path: Path, state: dict[str, Tensor]) -> Path:
+def tensors(path: Path, state: dict[str, Tensor]) -> Path:
+    """Writes named tensors as safetensors."""
     from safetensors.torch import save_file
 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
@@ -226,3 +239,12 @@ _WRITERS: dict[str, Callable[[CLIP, Path], list[Path]]] = {
     "open_clip": _open_clip,
     "hf_clip": _hf_clip,
 }
+
+#: Exports of models that write: word to the file and the function that writes it.
+OTHERS: dict[str, tuple[str, str]] = {
+    "llava_hf": ("export_llava", "write_llava"),
+    "peft": ("export_adapter", "write_adapter"),
+    "fromage": ("export_published", "write_fromage"),
+    "minigptv2": ("export_published", "write_minigpt"),
+}
+FORMATS = (*_WRITERS, *OTHERS)

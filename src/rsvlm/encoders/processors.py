@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rsvlm.data.geometry import Geometry, identity
-from rsvlm.data.transforms import Preprocess
+from rsvlm.data.transforms import Pad, Preprocess
 from rsvlm.encoders.tokenizers import pretrained, word_tokenizer
 from rsvlm.errors import UserError
 
@@ -105,7 +105,9 @@ def placing(processor: Any) -> Callable[[int, int], Geometry] | None:
     crop = getattr(image, "crop_size", None) or {}
     side = size.get("shortest_edge")
     if getattr(image, "do_center_crop", False) and side and crop.get("height") == side:
-        return Preprocess(int(side)).geometry
+        # LLaVA's own processor alone pads before it resizes.
+        padded = type(image).__name__.startswith("Llava") and image.do_pad
+        return Pad(int(side)).geometry if padded else Preprocess(int(side)).geometry
     return None
 
 
