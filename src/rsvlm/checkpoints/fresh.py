@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from rsvlm.checkpoints.read import Contents
+from rsvlm.errors import UserError
 
 Held = TypeVar("Held")
 
@@ -55,3 +56,36 @@ def beneath(contents: Contents, own: Collection[str]) -> Contents:
     }
     packed = contents.packed | {"towers": towers}
     return replace(contents, tensors=renamed(contents.tensors), packed=packed)
+
+
+def same_tuning(model: nn.Module, contents: Contents, new: Collection[str], where: str) -> None:
+    """Tells a checkpoint of ours whose language model was tuned in another way.
+
+    Args:
+        model: takes it.
+        contents: of a file of ours.
+        new: parts that may start fresh.
+        where: the file, for errors.
+
+    Raises:
+        UserError: the tuning differs, and what the model adds may not start fresh.
+    """
+    ours = getattr(getattr(model, "lm", None), "tuning", None)
+    held = [name for name in contents.tensors if name.startswith("lm.")]
+    theirs = next((word for word, parts in ADDED.items() if _any(held, parts)), None)
+    if ours is None or theirs == (ours if ours in ADDED else None):
+        return
+    if theirs is not None:
+        raise UserError(
+            f"{where} was trained with model.tuning={theirs}, the model has model.tuning={ours}: "
+            f"say model.tuning={theirs}."
+        )
+    if not set(ADDED[ours]) <= set(new):
+        raise UserError(
+            f"{where} was trained without what model.tuning={ours} adds: say model.tuning=full (or "
+            "frozen) to use it, or init= to start a training from it."
+        )
+
+
+def _any(names: Collection[str], parts: Collection[str]) -> bool:
+    return any(f".{part}." in name for name in names for part in parts)

@@ -21,6 +21,7 @@ from rsvlm.checkpoints.dialects import (
     detect,
     published,
 )
+from rsvlm.checkpoints.fresh import beneath, same_tuning
 from rsvlm.checkpoints.read import Contents, read
 from rsvlm.checkpoints.resolve import Source, resolve
 from rsvlm.checkpoints.save import check_towers, left_out
@@ -174,8 +175,11 @@ def load_contents(
     interpolate: bool = False,
 ) -> LoadReport:
     """The steps after reading; see `load`."""
-    where, packed = found.name, contents.packed
-    if packed:
+    where = found.name
+    if contents.packed:
+        same_tuning(model, contents, new, where)
+        contents = beneath(contents, model.state_dict())
+    if packed := contents.packed:
         _load_towers(model, contents, where, (*towers, *new))
         towers = (*towers, *left_out(packed))
     own = model.state_dict()
