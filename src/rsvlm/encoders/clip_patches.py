@@ -78,6 +78,14 @@ class ClipPatches(ClipTower):
         self.layer = layer
         self.tokens: int = (self.image_size // self.tower.patch_size) ** 2
 
+    @property
+    def idle(self) -> list[str]:
+        """Names of parameters that no output depends on: those behind the block that is read."""
+        last = self.layer % len(self.tower.blocks)
+        unread = ["tower.ln_post."]
+        unread += [f"tower.blocks.{i}." for i in range(last + 1, len(self.tower.blocks))]
+        return [name for name, _ in self.named_parameters() if name.startswith(tuple(unread))]
+
     def hidden(self, images: Tensor, layer: int) -> Tensor:
         """Tokens [N, G * G, dim] behind a block, without the class token.
 

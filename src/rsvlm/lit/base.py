@@ -302,6 +302,9 @@ class LitBase(L.LightningModule, abc.ABC):
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, idle)
         mesh = self.device_mesh
         if mesh is not None and not self._sharded:
+            for name, parameter in self.named_parameters():
+                if name in idle:  # an optimizer of shards looks for a state of each it is given
+                    parameter.requires_grad_(False)
             shard(self.model, mesh["data_parallel"])
             self._sharded = True
 

@@ -30,10 +30,12 @@ def strategy() -> ModelParallelStrategy:
 
 
 def shard(model: nn.Module, mesh: Any) -> None:
-    """Shards a model in place: each transformer block, each tower, then the rest.
+    """Shards a model in place: each transformer block, and all the rest together.
 
-    Scalars (`logit_scale`) cannot be sharded: they stay whole on every rank, and their gradients
-    are averaged as those of the others are.
+    The rest, embedding tables and heads among it, is whole while the model runs, since parts of a
+    model use each other's (a language model embeds what stands beside images). Scalars
+    (`logit_scale`) cannot be sharded: they stay whole on every rank, and their gradients are
+    averaged as those of the others are.
     """
     scalars = {p for p in model.parameters() if p.ndim == 0}
     for module in model.modules():
@@ -41,10 +43,9 @@ def shard(model: nn.Module, mesh: Any) -> None:
             for block in module:
                 if any(True for _ in block.parameters()):
                     fully_shard(block, mesh=mesh)
-    for tower in model.children():
-        if any(True for _ in tower.parameters()):
-            fully_shard(tower, mesh=mesh)
     fully_shard(model, mesh=mesh, ignored_params=scalars)
+    if hasattr(model, "groups"):
+        model.groups = 1  # by length: a number that differs between ranks would let one wait
     for name in ("encode_image", "encode_text", "generate"):
         if hasattr(model, name):
             register_fsdp_forward_method(model, name)
