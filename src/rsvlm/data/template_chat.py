@@ -117,6 +117,7 @@ class TemplateWriter(Writer):
             )
         self.place = str(words[0])
         self.place_id: int = tokenizer.convert_tokens_to_ids(self.place)
+        self.marks = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
         bare = tokenizer("a", add_special_tokens=False)["input_ids"]
         whole = tokenizer("a")["input_ids"]
         self.front: list[int] = whole[: max(0, len(whole) - len(bare))] if whole != bare else []
@@ -135,6 +136,10 @@ class TemplateWriter(Writer):
 
         Args:
             image: uint8 [3, H, W] or a picture.
+
+        Raises:
+            UserError: the processor puts plain text around an image, which would be cut into other
+                tokens behind a word than alone (Gemma 3).
         """
         found = self.processor(
             text=[self.place],
@@ -144,6 +149,12 @@ class TemplateWriter(Writer):
         )
         ids = found.pop("input_ids")
         found.pop("attention_mask", None)
+        for token in (int(ids[0, 0]), int(ids[0, -1])):
+            if token not in self.marks:
+                raise UserError(
+                    f"a {type(self.processor).__name__} puts plain text around an image, so that "
+                    "prompts cannot be put together from its parts; this family is not supported."
+                )
         beside = {n: v for n, v in found.items() if v.shape == ids.shape and v.dtype == torch.long}
         rest = {name: value for name, value in found.items() if name not in beside}
         return Seen(ids[0].tolist(), {n: v[0].tolist() for n, v in beside.items()}, rest)

@@ -15,7 +15,8 @@ Boxes are told and read in the convention of the family (`FAMILIES`):
 
 - Qwen2.5-VL: pixels of the image as its processor resizes it (sides to multiples of 28, within
   `model.lm.pixels`), in JSON; the same picture at another size has other numbers.
-- Qwen2-VL: thousandths of the image, `<|box_start|>(x0,y0),(x1,y1)<|box_end|>`.
+- Qwen2-VL: thousandths of the image, `<|box_start|>(x0,y0),(x1,y1)<|box_end|>`; Qwen3-VL: the same
+  numbers in Qwen2.5-VL's JSON; InternVL: the same in `<box>[[x0, y0, x1, y1]]</box>`.
 - llava-hf: fractions of the square that its processor crops, two decimals. LLaVA itself was
   trained on padded images, so its boxes fit square pictures only; `models/llava.py` pads.
 - others: none, until `model.boxes=` names a convention of `data/boxes.py`.
@@ -47,6 +48,9 @@ FAMILIES = {
     "qwen2_vl": "qwen2_vl",
     "qwen2_5_vl": "qwen2_5_vl",
     "llava": "llava",
+    "qwen3_vl": "qwen3_vl",
+    "qwen3_vl_moe": "qwen3_vl",
+    "internvl": "internvl",
     "llava_next": "llava",
 }
 #: Of an architecture that is not listed.
