@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -176,6 +177,9 @@ def balance(sent: Sequence[Routed], mask: Tensor) -> Tensor:
     share that the router gave them; the mean over layers. 1 where all are used alike, up to the
     number of experts where one gets all tokens.
 
+    With several processes both shares are those of all of them: each process gives its own tokens'
+    part, so that the mean over processes is the term of the global batch.
+
     Args:
         sent: of `collected`, [B, L, experts] each.
         mask: [B, L], how often a token counts: 0 on padding.
@@ -184,9 +188,12 @@ def balance(sent: Sequence[Routed], mask: Tensor) -> Tensor:
         A scalar.
     """
     weights = mask.float()[..., None]
-    total = weights.sum()
-    terms = []
-    for shares, chosen in sent:
-        given, asked = ((part * weights).sum((0, 1)) / total for part in (chosen, shares))
-        terms.append(shares.shape[-1] * (given / given.sum() * asked).sum())
-    return torch.stack(terms).mean()
+    chosen = torch.stack([(routed.chosen * weights).sum((0, 1)) for routed in sent])
+    asked = torch.stack([(routed.shares * weights).sum((0, 1)) for routed in sent])
+    total, ranks = weights.sum(), 1
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(chosen)
+        dist.all_reduce(total)
+        ranks = dist.get_world_size()
+    given = chosen / chosen.sum(-1, keepdim=True)
+    return (asked.shape[-1] * ranks * (given * asked / total).sum(-1)).mean()
