@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rsvlm.errors import UserError, near
+from rsvlm.nn.portions import in_shards
 
 #: What `generate` takes, with the defaults; transformers' `GenerationConfig` says what they do.
 OPTIONS: dict[str, Any] = {
@@ -139,7 +140,12 @@ def generate_from(
         return_dict_in_generate=True,
         output_scores=True,
     )
-    found = model.generate(**inputs, generation_config=config, logits_processor=changes)
+    found = model.generate(
+        **inputs,
+        generation_config=config,
+        logits_processor=changes,
+        synced_gpus=in_shards(model),
+    )
     found.sequences = found.sequences[:, prompt:]
     scores = _scores(model, found, ends, chosen["length_penalty"])
     rows = [

@@ -5,7 +5,7 @@ Checkpoints stay single files with whole tensors, the same as a single process w
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -45,7 +45,9 @@ def shard(model: nn.Module, mesh: Any) -> None:
                     fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh, ignored_params=scalars)
     if hasattr(model, "groups"):
-        model.groups = 1  # by length: a number that differs between ranks would let one wait
+        cast(
+            Any, model
+        ).groups = 1  # by length: a number that differs between ranks would let one wait
     for name in ("encode_image", "encode_text", "generate"):
         if hasattr(model, name):
             register_fsdp_forward_method(model, name)

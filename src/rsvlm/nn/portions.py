@@ -1,21 +1,35 @@
-"""A batch of dialogues in portions of about one length, for generation."""
+"""A batch of dialogues in portions of about one length, for generation.
+
+Where parameters lie in shards, each pass through a block is a pass of all processes: they take as
+many portions, and write until the last of them has ended.
+"""
 
 from __future__ import annotations
 
 from types import SimpleNamespace
 from typing import Any
 
-from torch import Tensor
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
 
 from rsvlm.errors import UserError
 
 
-def portions(batch: Any, most: int) -> list[list[int]]:
+def in_shards(module: nn.Module) -> bool:
+    """Whether a part of a module's parameters lies in other processes."""
+    from torch.distributed.tensor import DTensor
+
+    return any(isinstance(parameter, DTensor) for parameter in module.parameters())
+
+
+def portions(batch: Any, most: int, *, shards: bool = False) -> list[list[int]]:
     """Row numbers, those with most images and text first; as they are where one portion takes all.
 
     Args:
         batch: a `ChatBatch`.
         most: rows in a portion.
+        shards: see `in_shards`; the last portion is then repeated where others have more.
 
     Raises:
         UserError: less than one row.
@@ -27,7 +41,12 @@ def portions(batch: Any, most: int) -> list[list[int]]:
     if len(order) > most:
         # Images of a prefix are not in the mask.
         order.sort(key=lambda row: (-len(batch.image_rows[row]), -words[row]))
-    return [order[start : start + most] for start in range(0, len(order), most)]
+    found = [order[start : start + most] for start in range(0, len(order), most)]
+    if shards:
+        count = torch.tensor(len(found), device=batch.input_ids.device)
+        dist.all_reduce(count, op=dist.ReduceOp.MAX)
+        found += found[-1:] * (int(count) - len(found))
+    return found
 
 
 def portion(batch: Any, tokens: Tensor, rows: list[int]) -> tuple[Any, Tensor]:

@@ -23,7 +23,7 @@ from rsvlm.encoders.generation import Generated
 from rsvlm.errors import UserError
 from rsvlm.nn.feature_cache import FeatureCache
 from rsvlm.nn.packing import check, keys_of, pack
-from rsvlm.nn.portions import portion, portions
+from rsvlm.nn.portions import in_shards, portion, portions
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +282,7 @@ class VisionLanguage(nn.Module):
         answers: dict[int, Answer] = {}
         try:
             tokens = self.tokens(batch, features)
-            for rows in portions(batch, chosen.pop("rows")):
+            for rows in portions(batch, chosen.pop("rows"), shards=in_shards(self)):
                 part, seen = portion(batch, tokens, rows)
                 embedded = self.place(part, self.join(part, seen))
                 found = self.lm.generate(embedded.inputs_embeds, embedded.attention_mask, **chosen)
