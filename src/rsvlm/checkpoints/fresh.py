@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
+from rsvlm.checkpoints.check import within
 from rsvlm.checkpoints.read import Contents
 from rsvlm.errors import UserError
 
@@ -58,33 +59,40 @@ def beneath(contents: Contents, own: Collection[str]) -> Contents:
     return replace(contents, tensors=renamed(contents.tensors), packed=packed)
 
 
-def same_tuning(model: nn.Module, contents: Contents, new: Collection[str], where: str) -> None:
-    """Tells a checkpoint of ours whose language model was tuned in another way.
+def same_tuning(model: nn.Module, contents: Contents, given: Collection[str], where: str) -> None:
+    """Tells a checkpoint of ours whose model was tuned in another way.
 
     Args:
-        model: takes it.
+        model: takes it; `tuning_of(names)` says which of its words adds something of these names,
+            where that is not a word for its language model.
         contents: of a file of ours.
-        new: parts that may start fresh.
+        given: parts that may start fresh or come from elsewhere.
         where: the file, for errors.
 
     Raises:
         UserError: the tuning differs, and what the model adds may not start fresh.
     """
-    ours = getattr(getattr(model, "lm", None), "tuning", None)
-    held = [name for name in contents.tensors if name.startswith("lm.")]
-    theirs = next((word for word, parts in ADDED.items() if _any(held, parts)), None)
-    if ours is None or theirs == (ours if ours in ADDED else None):
+    told = getattr(model, "tuning_of", _tuning_of)
+    theirs, mine = told(contents.tensors), told(model.state_dict())
+    if theirs == mine:
         return
+    ours = getattr(model, "tuning", None) or getattr(getattr(model, "lm", None), "tuning", "none")
     if theirs is not None:
         raise UserError(
             f"{where} was trained with model.tuning={theirs}, the model has model.tuning={ours}: "
             f"say model.tuning={theirs}."
         )
-    if not set(ADDED[ours]) <= set(new):
+    mine_alone = [name for name in model.state_dict() if within(name, added(model))]
+    if not all(within(name, given) for name in mine_alone):
         raise UserError(
             f"{where} was trained without what model.tuning={ours} adds: say model.tuning=full (or "
             "frozen) to use it, or init= to start a training from it."
         )
+
+
+def _tuning_of(names: Collection[str]) -> str | None:
+    held = [name for name in names if name.startswith("lm.")]
+    return next((word for word, parts in ADDED.items() if _any(held, parts)), None)
 
 
 def _any(names: Collection[str], parts: Collection[str]) -> bool:

@@ -177,7 +177,7 @@ def load_contents(
     """The steps after reading; see `load`."""
     where = found.name
     if contents.packed:
-        same_tuning(model, contents, new, where)
+        same_tuning(model, contents, (*new, *towers), where)
         contents = beneath(contents, model.state_dict())
     if packed := contents.packed:
         _load_towers(model, contents, where, (*towers, *new))

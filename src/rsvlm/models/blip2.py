@@ -209,6 +209,11 @@ class BLIP2(VisionLanguage):
             self.lm.model.get_output_embeddings().weight = table.weight
         return []
 
+    def tuning_of(self, names: Collection[str]) -> str | None:
+        """Which word of `TUNING` adds something of these names; None where nothing is added."""
+        parts = {name.partition(".")[0] for name in names if ".lora_A." in name}
+        return "lora" if "vision" in parts else "lm_lora" if parts else None
+
     def judge(self, contents: Contents, where: str) -> None:
         """Tells files of another language model, and adapters of other layers.
 
@@ -284,7 +289,7 @@ blip2_tiny = partial(
     blip2,
     vision={"image_size": 56, "dim": 64, "depth": 4, "heads": 4, "mlp_ratio": 4.0},
     bridge={"queries": 16, "dim": 64, "layers": 2, "heads": 4, "hidden": 128, "dropout": 0.0},
-    lm={"size": "tiny", "words": "world", "special": "own", "tuning": "full"},
+    lm={"size": "tiny", "words": "world", "special": "own"},
     tuning="full",
     prompt="",
     max_length=None,
