@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -15,6 +16,7 @@ from rsvlm import api, checkpoints
 from rsvlm.data.sample import SampleError, Turn
 from rsvlm.encoders.clip import clip
 from rsvlm.errors import UserError
+from rsvlm.gallery import Gallery
 
 
 @pytest.fixture(scope="module")
@@ -197,3 +199,56 @@ def test_search_ranks_a_folder(model, picture, tmp_path):
         (tmp_path / "bad").mkdir()
         (tmp_path / "bad" / "x.png").write_bytes(b"")
         api.search(model, tmp_path / "bad", "a")
+
+
+def test_an_index_stands_for_its_folder_and_knows_its_model(model, picture, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(3):
+        picture.rotate(90 * i).resize((40 + i, 40)).save(folder / f"{i}.png")
+    index = tmp_path / "index.safetensors"
+    Gallery.of(model, folder).save(index)
+    of_folder = api.search(model, folder, "a lake").retrieved
+    of_index = api.search(model, index, "a lake").retrieved
+    assert [name for name, _ in of_index] == [name for name, _ in of_folder]
+    assert [s for _, s in of_index] == pytest.approx([s for _, s in of_folder], abs=1e-6)
+    assert Gallery.read(index).root == folder
+    torch.manual_seed(5)
+    other = clip("tiny", activation="gelu").eval()
+    with pytest.raises(UserError, match=r"made by another model, or with other weights.*rsvlm ind"):
+        api.search(other, index, "a lake")
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"),
+    [
+        ("RGBA", r"has 4 bands \(RGBA\); 3 are expected: it was made RGB \(keeps the first three"),
+        ("L", r"has 1 band \(L\).*repeats the band"),
+        ("I;16", r"has 16 bits per band.*keeps the high byte"),
+    ],
+)
+def test_a_picture_that_is_made_rgb_is_told_once(model, mode, said, tmp_path, caplog):
+    if mode == "I;16":
+        picture = Image.fromarray(np.arange(4096, dtype=np.uint16).reshape(64, 64) * 16)
+    else:
+        picture = Image.new(mode, (64, 64), 90 if mode == "L" else (9, 90, 200, 7))
+    picture.save(tmp_path / "a.png")
+    from_file = rsvlm.predict(model, tmp_path / "a.png", "a; b")
+    (record,) = caplog.records
+    assert re.search(said, record.getMessage()) and "a.png" in record.getMessage()
+    caplog.clear()
+    from_memory = rsvlm.predict(model, picture, "a; b")
+    assert re.search(said, caplog.records[0].getMessage())
+    assert from_memory.candidates == from_file.candidates
+    caplog.clear()
+    api.search(model, tmp_path, "a")
+    (record,) = caplog.records
+    assert "1 of 1 pictures are not 8-bit RGB" in record.getMessage()
+
+
+def test_what_cannot_be_made_rgb_is_refused(model):
+    dark = Image.fromarray(np.full((64, 64), 900, np.uint16))
+    with pytest.raises(SampleError, match="no value above 4095"):
+        rsvlm.predict(model, dark, "a; b")
+    with pytest.raises(SampleError, match="32 bits per band"):
+        rsvlm.predict(model, Image.new("F", (64, 64)), "a; b")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -22,9 +22,12 @@ from rsvlm.data.transforms import Preprocess
 from rsvlm.encoders.clip import CLIP, clip, tokenizer
 from rsvlm.errors import UserError, near
 from rsvlm.finding import Finds, dialogue, find
+from rsvlm.gallery import Gallery
 from rsvlm.models import builder, builders
 
 AnyPicture = Picture | str | Path
+
+log = logging.getLogger(__name__)
 
 
 def load(
@@ -157,12 +160,11 @@ def search(
     *,
     batch_size: int = 64,
 ) -> Answer:
-    """Look through a folder of pictures for a text.
+    """Look through pictures for a text.
 
     Args:
         model: a CLIP, or a model that writes and finds pictures (`rscapret`).
-        gallery: folder; sub-folders are looked through as well. The latter takes an index too, see
-            `gallery.Gallery`.
+        gallery: folder, sub-folders too, or an index that `python -m rsvlm index` wrote.
         text: what to look for. Without one, and without pictures, the latter holds a dialogue on
             standard input.
         pictures: what stands before the text, for the latter.
@@ -175,8 +177,6 @@ def search(
     Raises:
         UserError: no text, another model, no such folder, or nothing in it that can be read.
     """
-    from rsvlm.data.images import EXTENSIONS
-
     if isinstance(model, Finds):
         if text is None and not pictures:
             return dialogue(model, gallery) or Answer()
@@ -187,29 +187,11 @@ def search(
         raise UserError("a CLIP looks for a text; leave the pictures out.")
     if not text or not text.strip():
         raise UserError("there is no text to look for: give text='two runways'.")
-    root = Path(gallery)
-    paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in EXTENSIONS)
-    if not paths:
-        raise UserError(f"gallery={gallery}: there are no pictures in it.")
-    names: list[str] = []
-    broken: list[str] = []
-    features: list[Tensor] = []
+    found = Gallery.of(model, gallery, batch_size=batch_size)
     with _evaluating(model):
-        for start in range(0, len(paths), batch_size):
-            read: list[AnyPicture] = []
-            for path in paths[start : start + batch_size]:
-                try:
-                    read.append(_picture(path))
-                    names.append(path.relative_to(root).as_posix())
-                except SampleError as error:
-                    broken.append(str(error))
-            if read:
-                features.append(encode_images(model, read))
-        if not features:
-            raise UserError(f"gallery={gallery}: no picture can be read; the first: {broken[0]}")
-        scores = (torch.cat(features) @ encode_texts(model, [text.strip()]).T)[:, 0]
-    order = np.argsort(-scores.cpu().numpy(), kind="stable")
-    return Answer(retrieved=[(names[i], float(scores[i])) for i in order], sources=broken)
+        query = encode_texts(model, [text.strip()])
+    (ranked,) = found.rank(query, len(found.names))
+    return Answer(retrieved=ranked, sources=found.broken)
 
 
 @contextmanager
@@ -238,13 +220,14 @@ def encode_texts(model: CLIP, texts: list[str]) -> Tensor:
 
 
 def _picture(picture: AnyPicture) -> Picture:
-    """A picture in RGB, read where it is a path."""
-    from rsvlm.data.images import read_image
+    """A picture in RGB, read where it is a path; what had to be done to it is told."""
+    from rsvlm.data.images import as_rgb, read_any
 
-    if isinstance(picture, str | Path):
-        return read_image(picture, convert=True)
-    if isinstance(picture, Image.Image):
-        return picture.convert("RGB")
+    if not isinstance(picture, Tensor):
+        rgb, done = as_rgb(picture) if isinstance(picture, Image.Image) else read_any(picture)
+        if done:
+            log.warning("%s", done)
+        return rgb
     if picture.dtype != torch.uint8 or picture.ndim != 3 or picture.shape[0] != 3:
         raise SampleError(
             f"an image tensor is uint8 [3, H, W], got {picture.dtype} {list(picture.shape)}."

@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from rsvlm.data.images import read_image
+from rsvlm.data.images import read_any
 from rsvlm.data.sample import Answer, Picture, Sample, Turn
 from rsvlm.data.view import Item, View
 from rsvlm.errors import UserError
@@ -77,7 +77,7 @@ class Talk:
         if answer.retrieved and self.root is not None:
             best = answer.retrieved[0][0]
             self.seen.append(best)
-            self.found = [read_image(self.root / best, convert=True)]
+            self.found = [read_any(self.root / best)[0]]  # the gallery has told what it made RGB
         return answer
 
     def _answer(self, turns: list[Turn], pictures: list[Picture], **options: Any) -> Answer:
@@ -128,8 +128,9 @@ def find(
 
 def dialogue(model: Any, source: str | Path, pictures: Sequence[Picture] = ()) -> Answer | None:
     """Questions from standard input, one a line; each finds a picture that joins the dialogue."""
-    root = Path(source)
-    talk = Talk(model, Gallery.of(model, root), root if root.is_dir() else None)
+    found = Gallery.of(model, source)
+    # An index may have come without its pictures; then what is found is named and not shown.
+    talk = Talk(model, found, found.root if found.root and found.root.is_dir() else None)
     print("Ask for a picture; an empty line ends.")
     answer = None
     while True:

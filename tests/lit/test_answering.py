@@ -171,6 +171,9 @@ def test_a_model_without_boxes_says_so():
     class Blind:
         codec = None
 
+        def generate(self, batch):
+            return []
+
     with pytest.raises(UserError, match=r"a Blind gives no boxes.*skyeyegpt"):
         GroundingEvaluation().start(Blind(), None, torch.device("cpu"))
     with pytest.raises(UserError, match=r"evaluation\.protocol='rvsg'.*rsvg"):
@@ -198,7 +201,7 @@ def test_turned_boxes_count_as_the_protocol_says():
         codec = codec("geochat0_100_theta")
 
         def generate(self, batch, **options):
-            return [Answer("{<30><40><70><60>|<45>}")]
+            return [Answer("it is there", boxes=[(30, 40, 70, 60)], angles=[45.0])]
 
     batch = SimpleNamespace(
         index=torch.tensor([0]),

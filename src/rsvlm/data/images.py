@@ -22,6 +22,7 @@ EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
 # A 16-bit picture whose values end below 4096 holds 12-bit data: its high bytes would be black.
 _DARKEST = 16
+_BITS = {"I": 32, "F": 32}
 
 
 class BrokenImage(SampleError):
@@ -41,7 +42,11 @@ class BrokenImage(SampleError):
 
 
 def read_image(
-    source: str | Path | bytes, convert: bool = False, *, name: str | None = None
+    source: str | Path | bytes,
+    convert: bool = False,
+    *,
+    name: str | None = None,
+    told: list[str] | None = None,
 ) -> Image.Image:
     """Reads a picture as 8-bit RGB.
 
@@ -58,6 +63,7 @@ def read_image(
         source: a file, or its content.
         convert: turn what is not 8-bit RGB into it.
         name: what errors call the picture; the path, unless given.
+        told: gets a sentence on what `convert` did, where it did anything.
 
     Raises:
         BrokenImage: it is missing, empty, damaged, too large, not a picture, or not RGB.
@@ -78,8 +84,12 @@ def read_image(
             if not (image.width and image.height):
                 raise BrokenImage(name, f"has no pixels ({image.width} x {image.height}).")
             bands, bits = _bands_and_bits(image, data)
-            if not convert:
-                _refuse(image, bands, bits, name)
+            fault = _fault(image, bands, bits)
+            if fault and not convert:
+                advice = "Save it as 8-bit RGB, or read with convert=True"
+                raise BrokenImage(name, f"{fault[0]}. {advice} ({fault[1]}).")
+            if fault and told is not None:
+                told.append(_notice(name, fault))
             image.load()
             return _rgb(image, bits, name)
     except Image.DecompressionBombError as error:
@@ -97,7 +107,7 @@ def read_image(
 def _bands_and_bits(image: Image.Image, data: bytes) -> tuple[int, int]:
     """Bands and bits per band as stored; Pillow's mode alone hides both."""
     bands = len(image.getbands())
-    bits = {"I": 32, "F": 32}.get(image.mode, 16 if image.mode.startswith("I;16") else 8)
+    bits = _BITS.get(image.mode, 16 if image.mode.startswith("I;16") else 8)
     if image.format == "TIFF":
         tags = image.tag_v2  # type: ignore[attr-defined]
         bands = tags.get(277, bands)
@@ -111,21 +121,62 @@ def _bands_and_bits(image: Image.Image, data: bytes) -> tuple[int, int]:
     return bands, bits
 
 
-def _refuse(image: Image.Image, bands: int, bits: int, name: str) -> None:
-    advice = "Save it as 8-bit RGB, or read with convert=True"
+def _fault(image: Image.Image, bands: int, bits: int) -> tuple[str, str] | None:
+    """What keeps a picture from being 8-bit RGB, and what `convert` does about it."""
     if bits > 8:
-        raise BrokenImage(
-            name, f"has {bits} bits per band; 8 are expected. {advice} (keeps the high byte)."
-        )
+        return f"has {bits} bits per band; 8 are expected", "keeps the high byte"
     if image.mode == "P":
-        if "transparency" in image.info:
-            raise BrokenImage(name, f"is a palette with transparency. {advice} (drops it).")
-    elif bands != 3:
-        raise BrokenImage(
-            name,
-            f"has {bands} band{'s' * (bands > 1)} ({image.mode}); 3 are expected. {advice} "
-            f"({'repeats the band' if bands < 3 else 'keeps the first three'}).",
-        )
+        return ("is a palette with transparency", "drops it") if _see_through(image) else None
+    if bands == 3:
+        return None
+    what = f"has {bands} band{'s' * (bands > 1)} ({image.mode}); 3 are expected"
+    if image.mode == "CMYK":
+        return what, "converts the colours"
+    return what, "repeats the band" if bands < 3 else "keeps the first three"
+
+
+def _see_through(image: Image.Image) -> bool:
+    return "transparency" in image.info
+
+
+def as_rgb(image: Image.Image, name: str = "the picture") -> tuple[Image.Image, str]:
+    """A picture in memory as 8-bit RGB, by the rule of `read_image` with `convert`.
+
+    Args:
+        image: of any mode.
+        name: what errors call it.
+
+    Returns:
+        The picture, and what was done to it in a sentence; "" for one that was RGB.
+
+    Raises:
+        BrokenImage: 32-bit values, or 16-bit values that end below 4096.
+    """
+    bits = _BITS.get(image.mode, 16 if image.mode.startswith("I;16") else 8)
+    if image.mode == "RGB" and bits == 8:
+        return image, ""
+    fault = _fault(image, len(image.getbands()), bits)
+    return _rgb(image.copy(), bits, name), _notice(name, fault)
+
+
+def read_any(source: str | Path) -> tuple[Image.Image, str]:
+    """Reads a picture of any mode that has a rule, and says what was done to it.
+
+    Args:
+        source: a file.
+
+    Returns:
+        The picture in RGB, and what was done to it in a sentence; "" for one that was RGB.
+
+    Raises:
+        BrokenImage: as `read_image` with `convert`.
+    """
+    said: list[str] = []
+    return read_image(source, convert=True, told=said), "".join(said)
+
+
+def _notice(name: str, fault: tuple[str, str] | None) -> str:
+    return f"{name} {fault[0]}: it was made RGB ({fault[1]})." if fault else ""
 
 
 def _rgb(image: Image.Image, bits: int, name: str) -> Image.Image:

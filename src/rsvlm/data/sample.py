@@ -149,6 +149,8 @@ class Answer:
         score: its score; the model's docstring says which (log-probability, cosine, ...).
         candidates: (text, score) pairs, best first.
         boxes: (x0, y0, x1, y1) in pixels of the original image.
+        angles: of `boxes`, in degrees, counter-clockwise about the box's centre, None of an upright
+            one; empty where all are upright.
         masks: [H, W] bool at the original size.
         retrieved: (id, score) pairs, best first.
         sources: where retrieved knowledge comes from.
@@ -159,6 +161,7 @@ class Answer:
     score: float | None = None
     candidates: list[tuple[str, float]] = field(default_factory=list)
     boxes: list[tuple[float, float, float, float]] = field(default_factory=list)
+    angles: list[float | None] = field(default_factory=list)
     masks: list[np.ndarray] = field(default_factory=list)
     retrieved: list[tuple[str, float]] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)

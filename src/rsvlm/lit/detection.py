@@ -58,7 +58,7 @@ class DetectionEvaluation(AnswerEvaluation):
         true, told = [], []
         for row, answer in enumerate(answers):
             true.append([shape(p, oriented=turn) for p in true_boxes(model, batch, row)])
-            told.append([shape(p, oriented=turn) for p in told_boxes(model, batch, row, answer)])
+            told.append([shape(p, oriented=turn) for p in told_boxes(answer)])
         self.metric.update(told, true, ids)
         return [{"true": t, "told": p} for t, p in zip(true, told, strict=True)]
 

@@ -43,12 +43,10 @@ def true_boxes(model: Any, batch: Any, row: int) -> list[Placed]:
     return found
 
 
-def told_boxes(model: Any, batch: Any, row: int, answer: Answer) -> list[Placed]:
+def told_boxes(answer: Answer) -> list[Placed]:
     """The boxes of an answer, in pixels of the image as stored, with their angles."""
-    if model.codec.has_angle and batch.geometry[row]:
-        read = model.codec.parse(answer.text, batch.geometry[row][0])
-        return [(place.box, place.angle) for place in read.boxes]
-    return [(box, None) for box in answer.boxes]
+    angles = answer.angles or [None] * len(answer.boxes)
+    return list(zip(answer.boxes, angles, strict=True))
 
 
 def shape(placed: Placed, *, oriented: bool) -> Any:
@@ -119,7 +117,7 @@ class GroundingEvaluation(AnswerEvaluation):
         rows, used = [], []
         for row, answer in enumerate(answers):
             true = [shape(p, oriented=oriented) for p in true_boxes(model, batch, row)]
-            told = [shape(p, oriented=oriented) for p in told_boxes(model, batch, row, answer)]
+            told = [shape(p, oriented=oriented) for p in told_boxes(answer)]
             rows.append({"text": answer.text, "prediction": told[0] if told else None})
             rows[-1]["box"] = true[0] if len(true) == 1 else None
             high, wide = batch.geometry[row][0].source

@@ -121,6 +121,8 @@ class ChatModel(VisionLanguage):
             if self.codec is not None and seen:
                 found = self.codec.parse(answer.text, seen[0])
                 answer.boxes = [place.box for place in found.boxes]
+                if self.codec.has_angle:
+                    answer.angles = [place.angle for place in found.boxes]
         return answers
 
 
