@@ -248,6 +248,11 @@ def test_a_family_is_the_plain_call(family, tmp_path):
             ids = theirs.generate(**asked, max_new_tokens=5, do_sample=False)
         new = ids[0, asked["input_ids"].shape[1] :]
         assert answer.text == processor.tokenizer.decode(new, skip_special_tokens=True).strip()
+    whole = hf_vlm(lm={"weights": tmp_path, "tuning": "full"}).train()
+    whole(batch)["logits"].sum().backward()
+    # What data parallel must not wait for.
+    assert {n for n, p in whole.lm.named_parameters() if p.grad is None} == set(whole.lm.idle)
+    assert bool(whole.lm.idle) is (family == "llava_next")
     trained = hf_vlm(lm={"weights": tmp_path, "tuning": "lora", "lora": {"targets": ["q_proj"]}})
     trained(batch)["logits"].sum().backward()
     assert all((p.grad is not None) == p.requires_grad for p in trained.parameters())

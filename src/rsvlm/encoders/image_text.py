@@ -209,6 +209,24 @@ class ImageTextModel(nn.Module):
         return int(self.model.config.get_text_config().max_position_embeddings)
 
     @property
+    def idle(self) -> list[str]:
+        """Names of parameters that no output depends on.
+
+        Of LLaVA and its kin, which read a block before the last: those behind it.
+        """
+        layer = getattr(self.model.config, "vision_feature_layer", None)
+        if not isinstance(layer, int) or layer >= 0:
+            return []
+        count = self.model.config.vision_config.num_hidden_layers
+        unread = [f".encoder.layers.{i}." for i in range(count + 1 + layer, count)]
+        return [
+            name
+            for name, _ in self.named_parameters()
+            if "vision_tower." in name
+            and any(part in name for part in (*unread, ".post_layernorm."))
+        ]
+
+    @property
     def tuned(self) -> list[str]:
         """Names of the layers within `model` that LoRA tunes; numbers stand as {}."""
         return tuned_layers(self.model)
