@@ -5,7 +5,6 @@ import torch
 from PIL import Image
 
 import rsvlm
-from rsvlm import run
 from rsvlm.ask import Writes
 from rsvlm.data.sample import Turn
 from rsvlm.data.vocabulary import Vocabulary
@@ -13,6 +12,7 @@ from rsvlm.encoders.resnet import ConvStem
 from rsvlm.errors import UserError
 from rsvlm.models import builder
 from rsvlm.models.rsiccformer import RSICCformer
+from rsvlm.showing import dialogue
 
 PAIR = [Image.new("RGB", (48, 40), "green"), Image.new("RGB", (48, 40), "grey")]
 
@@ -63,7 +63,7 @@ def test_a_dialogue_carries_its_history(delta, monkeypatch, capsys):
             or rsvlm.data.sample.Answer(f"answer to {question}")
         ),
     )
-    last = run.dialogue(delta, PAIR)
+    last = dialogue(delta, PAIR)
     assert asked == [("has anything changed ?", 0), ("how many houses ?", 2)]
     assert last.text == "answer to how many houses ?"
     assert "answer to has anything changed ?" in capsys.readouterr().out

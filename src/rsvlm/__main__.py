@@ -13,6 +13,7 @@ TOOLS = {
     "scenes": ("rsvlm.cli.scenes", "look at the generated world"),
     "inspect": ("rsvlm.cli.inspect", "what is in a data set, and what is wrong with its files"),
     "shards": ("rsvlm.cli.shards", "write a data set as tar shards"),
+    "index": ("rsvlm.cli.index", "encode a folder of pictures once, for predict.py gallery="),
     "export": ("rsvlm.cli.export", "write a checkpoint in open_clip's or Hugging Face's layout"),
     "average": ("rsvlm.cli.average", "average the weights of two models"),
     "metrics": ("rsvlm.cli.metrics", "metrics under named protocols, and their comparison"),

@@ -49,13 +49,17 @@ def entry(main: Callable[[], Any]) -> None:
     except (UserError, ConfigCompositionException, OverrideParseException) as error:
         sys.exit(f"error: {error}")
     except InstantiationException as error:
-        # What Hydra builds raises inside of its own error.
-        cause: BaseException | None = error
-        while isinstance(cause, InstantiationException):
-            cause = cause.__cause__
+        cause = _cause(error)
         if isinstance(cause, UserError):
             sys.exit(f"error: {cause}")
         raise
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What was raised inside of what Hydra builds, without Hydra's own errors around it."""
+    while isinstance(error, InstantiationException) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def check(cfg: DictConfig) -> int:
@@ -288,56 +292,39 @@ def evaluate(cfg: DictConfig, out: Path | None = None) -> dict[str, float]:
 
 def predict(cfg: DictConfig, out: Path | None = None) -> Any:
     """Asks a model about pictures, holds a dialogue, or looks through a folder for a text."""
-    from rsvlm.api import predict as ask
-    from rsvlm.api import search
-    from rsvlm.ask import Writes
+    from rsvlm.showing import show
 
     check(cfg)
-    settle_words(cfg, out or Path(HydraConfig.get().runtime.output_dir))
-    model = build_model(cfg).eval()
-    pictures = [p for p in (cfg.image, cfg.before, cfg.after) if p]
-    if cfg.gallery:
-        answer = search(model, cfg.gallery, cfg.text or cfg.prompt, pictures)
-        for name, score in answer.retrieved[:10]:
-            print(f"{score:8.4f}  {name}")
-        return answer
-    prompt = cfg.prompt or cfg.text or ""
-    writes = isinstance(model, Writes)
-    if not pictures or not (prompt or writes):
-        raise UserError(
-            'give a picture and a question, image=a.png prompt="an airport; a beach" (before= and '
-            "after= for two dates), or a folder and a text, gallery=<folder> "
-            'text="two runways".'
-        )
-    if writes and not prompt and hasattr(model, "lm") and not getattr(model, "describes", False):
-        return dialogue(model, pictures)
-    answer = ask(model, pictures, prompt)
-    for text, score in answer.candidates:
-        print(f"{score:8.4f}  {text}")
-    if not answer.candidates:
-        print(answer.text)
-    return answer
+    out = out or Path(HydraConfig.get().runtime.output_dir)
+    settle_words(cfg, out)
+    return show(
+        build_model(cfg).eval(),
+        out,
+        pictures=[p for p in (cfg.image, cfg.before, cfg.after) if p],
+        prompt=(cfg.text or cfg.prompt if cfg.gallery else cfg.prompt or cfg.text) or "",
+        gallery=cfg.gallery,
+        picture=cfg.out,
+    )
 
 
-def dialogue(model: Any, pictures: list[str]) -> Any:
-    """Questions from standard input, one a line, each with all that was said before it."""
-    from rsvlm.api import predict as ask
-    from rsvlm.data.sample import Turn
+def load(words: Sequence[str]) -> Any:
+    """The model that predict.py would ask with these words, ready to be asked; for the tools.
 
-    print("Ask; an empty line ends.")
-    history: list[Turn] = []
-    answer = None
-    while True:
-        try:
-            question = input("> ").strip()
-        except EOFError:
-            question = ""
-        if not question:
-            return answer
-        answer = ask(model, pictures, question, history)
-        print(answer.text)
-        shown = () if history else tuple(range(len(pictures)))
-        history += [Turn("user", question, shown), Turn("assistant", answer.text)]
+    Raises:
+        UserError: a word that the configuration does not know, or whatever building tells.
+    """
+    from hydra import compose, initialize_config_dir
+
+    register()
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            cfg = compose("predict", command_line(words, CONF))
+        check(cfg)
+        return build_model(cfg).eval()
+    except (ConfigCompositionException, OverrideParseException) as error:
+        raise UserError(str(error)) from error
+    except InstantiationException as error:
+        raise _cause(error) from error
 
 
 # Behind the verbs ---------------------------------------------------------------------------

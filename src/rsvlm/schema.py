@@ -74,7 +74,8 @@ class PredictSchema(Schema):
         after: second date of a pair.
         prompt: the question, or candidate texts with `;` between them.
         text: a text to look for in `gallery`.
-        gallery: folder of pictures to search.
+        gallery: folder of pictures to search, or an index of one (`python -m rsvlm index`).
+        out: the picture of the answer; null takes answer.png in the run's folder.
     """
 
     image: str | None = MISSING
@@ -83,3 +84,4 @@ class PredictSchema(Schema):
     prompt: str | None = MISSING
     text: str | None = MISSING
     gallery: str | None = MISSING
+    out: str | None = MISSING

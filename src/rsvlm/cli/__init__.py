@@ -10,7 +10,7 @@ from pathlib import Path
 from rsvlm.errors import UserError, near
 
 # Words whose value is free text or a path: what the user types is what arrives.
-FREE = ("prompt", "text", "image", "before", "after", "gallery", "ckpt", "init", "resume")
+FREE = ("prompt", "text", "image", "before", "after", "gallery", "out", "ckpt", "init", "resume")
 # Paths inside a node; these may hold an interpolation, so `${` is left to OmegaConf.
 PATHS = re.compile(r"^[\w.]+\.(root|weights|index)$")
 
