@@ -119,9 +119,11 @@ def check_towers(model: nn.Module, meta: Mapping[str, Any], where: str) -> None:
         now = fingerprint(model, [name for name in kept["shapes"] if name in state])
         difference = f"{lost[0]} is not there" if lost else _difference(kept, now)
         if difference:
+            bits = f" (and model.{part}.quantize as then)" if "then [" in difference else ""
             raise UserError(
                 f"{where} was trained with the weights {kept['source']} in {part}, and the model "
-                f"has others there ({difference}). Give model.{part}.weights={kept['source']}."
+                f"has others there ({difference}). Give model.{part}.weights={kept['source']}"
+                f"{bits}."
             )
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from rsvlm.encoders.generation import Generated, generate_from
 from rsvlm.encoders.image_text_sizes import image_text_sizes_of
-from rsvlm.encoders.loading import checkpoint_layers, quantised
+from rsvlm.encoders.loading import checkpoint_layers, leave_state_out, quantised
 from rsvlm.encoders.processors import load_processor, small_processor
 from rsvlm.encoders.tokenizers import pretrained
 from rsvlm.errors import UserError, near
@@ -105,6 +105,8 @@ class ImageTextModel(nn.Module):
             for flag in ("is_loaded_in_4bit", "is_loaded_in_8bit"):
                 setattr(self.decoder, flag, getattr(self.model, flag, False))
             add_lora(self.decoder, lora or {}, LORA, where="the language model")
+        if few:
+            leave_state_out(self)
         if grad_checkpointing:
             checkpoint_layers(self.model)
         self.train(self.training)

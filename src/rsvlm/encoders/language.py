@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from rsvlm.encoders.generation import Generated, generate
 from rsvlm.encoders.gguf import plain
 from rsvlm.encoders.language_sizes import SIZES, sizes_of
+from rsvlm.encoders.loading import checkpoint_layers, leave_state_out, quantised
 from rsvlm.encoders.tokenizers import (
     SPECIAL,
     load_tokenizer,
@@ -58,6 +59,8 @@ class LanguageModel(nn.Module):
         moe: settings of `moe_lora` where they differ from `nn.moe_lora.MOE`.
         head_chunk: of how many words at a time logits are made in training; None makes all at
             once. The loss is the same.
+        quantize: `nf4` or `int8` loads published weights in few bits, see `encoders.loading`.
+        grad_checkpointing: compute the layers' inner values again in the backward pass.
         device: where to build; `meta` makes no weights.
 
     Attributes:
@@ -81,6 +84,8 @@ class LanguageModel(nn.Module):
         lora: Mapping[str, Any] | None = None,
         moe: Mapping[str, Any] | None = None,
         head_chunk: int | None = None,
+        quantize: str | None = None,
+        grad_checkpointing: bool = False,
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
@@ -98,8 +103,9 @@ class LanguageModel(nn.Module):
         self._source = word_tokenizer(words) if words is not None else (tokenizer or weights)
         self._tokenizer: Any = None
         self._settled = False
+        few = quantised(quantize, self.dtype, weights, tuning)
         if weights is not None:
-            self.model: Any = self._published(weights, size, device)
+            self.model: Any = self._published(weights, size, device, few)
         else:
             numbers = sizes_of(size)
             if words is not None:
@@ -111,6 +117,10 @@ class LanguageModel(nn.Module):
             self._grow(len(self.tokenizer))
         self.dim: int = self.model.get_input_embeddings().embedding_dim
         self.tune(tuning, lora=lora, moe=moe)
+        if few:
+            leave_state_out(self)
+        if grad_checkpointing:
+            checkpoint_layers(self.model)
         self.train(self.training)
 
     # Building -----------------------------------------------------------------------------
@@ -120,6 +130,7 @@ class LanguageModel(nn.Module):
         weights: str | Path,
         size: str | Mapping[str, Any] | None,
         device: torch.device | str | None,
+        few: Mapping[str, Any],
     ) -> Any:
         """The model in a folder, held against the size that the recipe says."""
         from transformers import AutoConfig, AutoModelForCausalLM
@@ -141,7 +152,7 @@ class LanguageModel(nn.Module):
                 return AutoModelForCausalLM.from_config(config, dtype=self.dtype)
         try:
             return AutoModelForCausalLM.from_pretrained(
-                name, dtype=self.dtype, **options, **plain(options)
+                name, dtype=self.dtype, **options, **plain(options), **few
             )
         except (OSError, ValueError, KeyError) as error:
             raise _unreadable(weights, error) from error

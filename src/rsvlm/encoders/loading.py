@@ -69,6 +69,25 @@ def quantised(
     return {"quantization_config": BitsAndBytesConfig(**words), "device_map": {"": device}}
 
 
+#: Ends of the names under which bitsandbytes keeps what its packed weights mean.
+_STATE = (".absmax", ".quant_map", ".SCB", ".weight_format", ".nested_absmax", ".nested_quant_map")
+
+
+def leave_state_out(module: nn.Module) -> None:
+    """Keeps what belongs to packed weights out of a module's state dict.
+
+    A frozen model in few bits comes from its source again, and packs itself; its checkpoint then
+    holds what was trained, as that of any frozen model.
+    """
+
+    def drop(owner: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
+        for name in [n for n in state if n.startswith(prefix)]:
+            if name.endswith(_STATE) or ".quant_state." in name:
+                del state[name]
+
+    module.register_state_dict_post_hook(drop)
+
+
 class _Twice:
     """A layer that keeps its inputs alone and runs again in the backward pass."""
 
