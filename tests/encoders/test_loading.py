@@ -150,3 +150,24 @@ def test_what_transformers_is_told_of_few_bits(monkeypatch, tmp_path, word):
         assert config.bnb_4bit_compute_dtype == torch.bfloat16
     assert all(p.requires_grad == (".lora_" in name) for name, p in model.named_parameters())
     assert quantised(None, torch.float32, None) == {}
+
+
+class Packed(torch.nn.Linear):
+    """A layer that saves what its packed weight means, as bitsandbytes' layers do."""
+
+    def _save_to_state_dict(self, destination, prefix, keep_vars):
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        for word in ("absmax", "nested_quant_map", "quant_state.bitsandbytes__nf4"):
+            destination[f"{prefix}weight.{word}"] = torch.zeros(1)
+        destination[f"{prefix}SCB"] = torch.zeros(1)
+
+
+def test_what_packed_weights_mean_is_no_part_of_a_checkpoint():
+    inner = torch.nn.Sequential(Packed(2, 2), torch.nn.LayerNorm(2))
+    model = torch.nn.ModuleDict({"lm": inner, "bridge": Packed(2, 2)})
+    assert len(model.state_dict()) == 6 + 2 * 4
+    loading.leave_state_out(inner)
+    names = set(model.state_dict())
+    assert names >= {"lm.0.weight", "lm.0.bias", "lm.1.weight", "lm.1.bias"}
+    assert not any("absmax" in n or "quant" in n or "SCB" in n for n in names if "lm." in n)
+    assert "bridge.weight.absmax" in names  # another's
