@@ -199,6 +199,27 @@ def test_peft_loads_the_adapter_of_an_image_text_model(tmp_path):
         torch.testing.assert_close(logits, model.eval()(batch)["logits"], **CLOSE)
 
 
+@pytest.mark.parametrize("tuning", ["lora", "full"])
+@pytest.mark.parametrize("size", ["tiny_llava", "tiny_qwen2_5_vl"])
+def test_a_tuned_model_of_transformers_is_a_folder_again(tmp_path, tuning, size):
+    from transformers import AutoModelForImageTextToText
+
+    pytest.importorskip("peft")
+    lm = {"size": size, "words": "world", "tuning": tuning, "lora": {"r": 4}}
+    model = scrambled(hf_vlm(lm=lm))
+    written = checkpoints.export(model, "transformers", tmp_path)
+    assert {path.name for path in written} == {path.name for path in tmp_path.iterdir()}
+    _, info = AutoModelForImageTextToText.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    again = hf_vlm(lm={"weights": tmp_path, "tuning": "frozen"}).eval()
+    batch = asked(model, picture(40, 56), training=True)
+    with torch.no_grad():
+        # Measured: 2.3e-5 of logits up to 9.4; LoRA is added to the weights, not to what they give.
+        torch.testing.assert_close(again(batch)["logits"], model(batch)["logits"], **CLOSE)
+    same = asked(again, picture(40, 56), training=True)
+    assert torch.equal(same.input_ids, batch.input_ids)
+
+
 def finder(seed):
     torch.manual_seed(seed)
     sizes = {"image_size": 32, "patch_size": 8, "width": 32, "layers": 2, "heads": 4}
@@ -284,6 +305,8 @@ def test_bad_input_says_what_to_do(tmp_path):
         checkpoints.export(tiny("full"), "open_clip", tmp_path)
     with pytest.raises(UserError, match=r"it was not trained with model\.tuning=lora"):
         checkpoints.export(tiny("full"), "peft", tmp_path)
+    with pytest.raises(UserError, match=r"not a LLaVA; a LLaVA goes to llava_hf"):
+        checkpoints.export(tiny("full"), "transformers", tmp_path)
     with pytest.raises(UserError, match="takes an RS-CapRet, not a LLaVA"):
         checkpoints.export(tiny("full"), "fromage", tmp_path)
     with pytest.raises(UserError, match="takes a SkyEyeGPT, not a LLaVA"):

@@ -243,6 +243,7 @@ _WRITERS: dict[str, Callable[[CLIP, Path], list[Path]]] = {
 #: Exports of models that write: word to the file and the function that writes it.
 OTHERS: dict[str, tuple[str, str]] = {
     "llava_hf": ("export_llava", "write_llava"),
+    "transformers": ("export_hf", "write_transformers"),
     "peft": ("export_adapter", "write_adapter"),
     "fromage": ("export_published", "write_fromage"),
     "minigptv2": ("export_published", "write_minigpt"),

@@ -1,7 +1,8 @@
 """`python -m rsvlm export --ckpt <run or file> --to <format> --out <folder>`.
 
-CLIPs go to `open_clip` and `hf_clip`; LLaVA with LoRA folded in to `llava_hf`; LoRA of a language
-model to `peft`; RS-CapRet to `fromage`; SkyEyeGPT to `minigptv2`.
+CLIPs go to `open_clip` and `hf_clip`; LLaVA to `llava_hf` and models of transformers to
+`transformers`, LoRA folded in; LoRA of a language model to `peft`; RS-CapRet to `fromage`;
+SkyEyeGPT to `minigptv2`.
 """
 
 from __future__ import annotations
