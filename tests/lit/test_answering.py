@@ -11,24 +11,24 @@ from rsvlm.cli.metrics import main as metrics
 from rsvlm.data.boxes import codec
 from rsvlm.data.geometry import identity
 from rsvlm.data.sample import Answer
+from rsvlm.data.scenes.export import FORMATS, export
 from rsvlm.errors import UserError
 from rsvlm.lit.answering import AllBut, question_ids
 from rsvlm.lit.grounding import GroundingEvaluation
 from rsvlm.lit.vqa import VQAEvaluation, type_of
+from rsvlm.metrics.judged import Scores
 from rsvlm.models.skyeyegpt import SkyEyeGPT
 
 TINY = [
     "model=skyeyegpt_tiny",
     "task=captioner",
-    "data=scenes",
-    "data.dataset.n=5",
-    "data.dataset.size=64",
     "data.eval_batch_size=3",
     "data.workers=0",
     "trainer=cpu",
     "logger=none",
     "model.generation.max_new_tokens=4",
 ]
+WORLD = ["data=scenes", "data.dataset.n=5", "data.dataset.size=64"]
 
 
 @pytest.fixture
@@ -37,8 +37,10 @@ def evaluate(compose, tmp_path):
 
     def go(*words):
         out = tmp_path / str(len(list(tmp_path.iterdir())))
-        values = run.evaluate(compose("eval", [*TINY, *words]), out)
-        lines = (out / "predictions.jsonl").read_text().splitlines()
+        drawn = WORLD if not any(word.startswith("data=") for word in words) else []
+        values = run.evaluate(compose("eval", [*TINY, *drawn, *words]), out)
+        (file,) = out.rglob("predictions.jsonl")
+        lines = file.read_text().splitlines()
         results = json.loads((out / "metrics.json").read_text())["results"]
         return values, [json.loads(line) for line in lines], results, out
 
@@ -160,6 +162,63 @@ def test_detailed_descriptions_are_scored(evaluate, monkeypatch):
     values, lines, _, out = evaluate(*words, "+data.dataset.parts=[turns]")
     assert values == {"test/scenes/coco_details/bleu4": pytest.approx(100)}
     assert len(lines) == 2 and (out / "pictures" / "details.png").is_file()
+
+
+def lenient(question, answer, truth):
+    """A judge of the user's."""
+    assert question and truth
+    return 0.5
+
+
+def test_rsieval_is_described_and_judged(evaluate, monkeypatch, tmp_path_factory):
+    root = tmp_path_factory.mktemp("data") / "RSIEval"
+    export(FORMATS["rsieval"], root, {"train": 0, "val": 0, "test": 2}, size=48)
+
+    def say(batch, row):
+        return batch.answers[row] if row % 2 == 0 else "a dragon"
+
+    told_by(monkeypatch, say)
+    base = ("evaluation=rsieval", "data=rsieval", f"data.root={root}", "evaluation.metrics=[bleu1]")
+    values, lines, results, out = evaluate(*base)
+    right = sum(line["prediction"] == line["answer"] for line in lines)
+    assert 0 < right < len(lines)
+    assert values["test/rsieval/equal/judged"] == pytest.approx(100 * right / len(lines))
+    assert 0 < values["test/rsieval/coco/bleu1"] <= 100
+    row = next(r for r in results if r["name"].endswith("/judged"))
+    assert row["protocol"] == "equal" and sum(n for n, _ in row["types"].values()) == len(lines)
+    pictures = out / "pictures" / "rsieval"
+    assert (pictures / "questions.png").is_file() and (pictures / "captions.png").is_file()
+    assert len((pictures / "captions.jsonl").read_text().splitlines()) == 2
+    # People grade from 0 to 10 in the file of answers, and the same answers get their grades.
+    graded = out / "graded.jsonl"
+    for line in lines:
+        line["score"] = 10 if line["prediction"] == "a dragon" else 3
+    graded.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    scores = "+evaluation.judge._target_=rsvlm.metrics.judged.Scores"
+    more = (*base, "data.splits.test=[vqa]", scores, f"+evaluation.judge.path={graded}")
+    values, *_ = evaluate(*more, "+evaluation.judge.most=10")
+    wanted = 100 * (len(lines) - right) / len(lines) + 30 * right / len(lines)
+    assert values["test/rsieval/scores/judged"] == pytest.approx(wanted)
+    told_by(monkeypatch, lambda batch, row: "something else")
+    with pytest.raises(UserError, match=r"no verdict on 'something else'.*one checkpoint's"):
+        evaluate(*more, "+evaluation.judge.most=10")
+    own = (f"+evaluation.judge._target_={__name__}.lenient", "+evaluation.judge._partial_=true")
+    values, *_ = evaluate(*base, "data.splits.test=[vqa]", *own)
+    assert values["test/rsieval/callable/judged"] == 50
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ({"question": "q", "answer": "a", "score": 1}, "needs the texts question, prediction"),
+        ({"question": "q", "answer": "a", "prediction": "p", "score": None}, "score=None is no nu"),
+        ({"question": "q", "answer": "a", "prediction": "p", "score": 7}, "score=7 is not from 0"),
+    ],
+)
+def test_verdicts_that_cannot_be_read(line, message, tmp_path):
+    (tmp_path / "scores.jsonl").write_text(json.dumps(line) + "\n")
+    with pytest.raises(UserError, match=message):
+        Scores(tmp_path / "scores.jsonl")
 
 
 def test_a_data_set_without_such_questions_says_so(evaluate):

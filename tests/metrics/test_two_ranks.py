@@ -22,6 +22,7 @@ from rsvlm.metrics.change import (
 )
 from rsvlm.metrics.gather import RecordMetric
 from rsvlm.metrics.grounding import Detection, Grounding
+from rsvlm.metrics.judged import Judged
 from rsvlm.metrics.naming import Naming
 from rsvlm.metrics.segmentation import Segmentation
 from rsvlm.metrics.selo import windows
@@ -83,6 +84,7 @@ def records():
                 [b[: 1 + i % 3] for i, b in enumerate(lists)],
             ),
         ),
+        "judged": (Judged(), ([i % 3 / 2 for i in range(N)], list("xyz" * 8)[:N])),
         "naming": (Naming(), (SAYS, [ANSWERS[i % 3] for i in range(N)], list("abc" * 8)[:N])),
         "rmsin": (Segmentation("rmsin", size=9), (masks, true)),
         "lisa": (Segmentation("lisa"), (masks, true)),

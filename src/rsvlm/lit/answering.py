@@ -54,8 +54,8 @@ class AnswerEvaluation(Evaluation):
     """
 
     metric: Any
-    #: The sheet's file, without ending.
-    sheet = "questions"
+    #: The files of the sheet and of the answers, without ending.
+    sheet, file = "questions", "predictions"
 
     def __init__(
         self, *, kinds: Sequence[str] | None = None, options: Mapping[str, Any] | None = None
@@ -120,5 +120,5 @@ class AnswerEvaluation(Evaluation):
 
         del model, preprocess
         marks = self.marks()
-        write_told(self.told.rows, marks, dataset, folder)
+        write_told(self.told.rows, marks, dataset, folder, self.file)
         draw_told(self.told.rows, marks, dataset, folder / f"{self.sheet}.png")

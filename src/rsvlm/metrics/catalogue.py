@@ -57,6 +57,7 @@ def entries() -> dict[str, list[Callable[..., Any]]]:
         OpenQuestions,
     )
     from rsvlm.metrics.grounding import Detection, Grounding
+    from rsvlm.metrics.judged import Judged
     from rsvlm.metrics.naming import Naming
     from rsvlm.metrics.segmentation import Segmentation
     from rsvlm.metrics.vqa import VQA
@@ -76,7 +77,7 @@ def entries() -> dict[str, list[Callable[..., Any]]]:
         "selo": [SeLo],
         "captions": [text.Captions, *scores, ChangeCaptions, OpenQuestions],
         "clipscore": [text.clip_score, text.ref_clip_score],
-        "judge": [text.clair],
+        "judge": [text.clair, Judged],
         "change_flags": [ChangeFlags],
         "change_counts": [ChangeCounts],
         "change_locations": [ChangeLocations],

@@ -241,7 +241,9 @@ PROTOCOLS: dict[str, dict[str, str]] = {
             "A language model says from 0 to 100 how likely caption and references are of one "
             "image, in wording of our own (after CLAIR); name the model."
         ),
-        "callable": "A judge of the user's, 0 to 1 per caption, times 100; name it.",
+        "callable": "A judge of the user's, 0 to 1 per caption or answer, times 100; name it.",
+        "scores": "Verdicts of people or of a language model from a file, times 100; name them.",
+        "equal": "1 for the true answer after VQA's EvalAI normalisation, else 0.",
     },
 }
 

@@ -142,5 +142,7 @@ METRICS: dict[str, Word] = {
     **_regions(),
     "clipscore": Word("cosine of image and caption", "clipscore"),
     "refclipscore": Word("harmonic mean of clipscore and the best reference", "clipscore"),
+    "judged": Word("answers to open questions by a judge's verdicts", "judge"),
+    "judged_mean": Word("mean over question types of the type's own mean verdict", "judge"),
     "judge": Word("verdict of a language model on caption and references", "judge"),
 }
