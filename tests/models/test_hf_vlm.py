@@ -343,6 +343,20 @@ def test_boxes_follow_an_augmented_picture_through_the_processor():
     assert grid == [1, 64 // 4, 64 // 4]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_texts_alone_and_beside_pictures(folders, kind):
+    model = hf_vlm(lm={"weights": folders[kind], "tuning": "frozen"}).eval()
+    bare = item(model, 5, [("user", "how many ?", ()), ("assistant", "two")])
+    rows = [*rows_of(model)[:1], bare]
+    batch = model.collate(training=True)(rows)
+    both = model(batch)["logits"]
+    alone = model(model.collate(training=True)([bare]))["logits"]
+    torch.testing.assert_close(both[-len(alone) :], alone, **CLOSE)
+    together = model.generate(model.collate(training=False)(rows), max_new_tokens=4)
+    (single,) = model.generate(model.collate(training=False)([bare]), max_new_tokens=4)
+    assert together[1].text == single.text and not single.boxes
+
+
 # Use ------------------------------------------------------------------------------------------
 
 
