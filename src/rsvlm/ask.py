@@ -77,7 +77,8 @@ def ask(
         raise UserError(item.reason)
     batch = collate([item])
     if not len(batch):
-        raise UserError(f"the question cannot be asked: {'; '.join(batch.skipped)}")
+        told = "; ".join(batch.skipped).removeprefix("sample 'the question': ")
+        raise UserError(f"the question cannot be asked: {told}")
     device = next(model.parameters()).device
     with torch.no_grad():
         return model.generate(batch.to(device))[0]

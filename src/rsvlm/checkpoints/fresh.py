@@ -90,6 +90,31 @@ def same_tuning(model: nn.Module, contents: Contents, given: Collection[str], wh
         )
 
 
+def same_width(model: nn.Module, contents: Contents, where: str) -> None:
+    """Tells a checkpoint of ours whose language model has another width.
+
+    Args:
+        model: takes it.
+        contents: of a file of ours.
+        where: the file, for errors.
+
+    Raises:
+        UserError: the width differs.
+    """
+    assert contents.packed is not None
+    width = getattr(getattr(model, "lm", None), "dim", None)
+    shapes = {name: list(tensor.shape) for name, tensor in contents.tensors.items()}
+    for kept in contents.packed["towers"].values():
+        shapes |= kept["shapes"]
+    ends = ("embed_tokens.weight", "embed_tokens.base_layer.weight")
+    tables = [name for name in shapes if name.startswith("lm.") and name.endswith(ends)]
+    if width is not None and tables and shapes[tables[0]][-1] != width:
+        raise UserError(
+            f"{where} was trained with a language model of width {shapes[tables[0]][-1]}, this one "
+            f"has {width}: choose the model option, or the model/lm, that it was trained with."
+        )
+
+
 def _tuning_of(names: Collection[str]) -> str | None:
     held = [name for name in names if name.startswith("lm.")]
     return next((word for word, parts in ADDED.items() if _any(held, parts)), None)

@@ -21,7 +21,7 @@ from rsvlm.checkpoints.dialects import (
     detect,
     published,
 )
-from rsvlm.checkpoints.fresh import beneath, same_tuning
+from rsvlm.checkpoints.fresh import beneath, same_tuning, same_width
 from rsvlm.checkpoints.read import Contents, read
 from rsvlm.checkpoints.resolve import Source, resolve
 from rsvlm.checkpoints.save import check_towers, left_out
@@ -177,6 +177,7 @@ def load_contents(
     """The steps after reading; see `load`."""
     where = found.name
     if contents.packed:
+        same_width(model, contents, where)
         same_tuning(model, contents, (*new, *towers), where)
         contents = beneath(contents, model.state_dict())
     if packed := contents.packed:

@@ -374,4 +374,5 @@ def _kind(dialogue: Dialogue) -> str | None:
 
 def _who(item: Item) -> str:
     meta = item.sample.meta
-    return f"sample {meta.get('id', item.index)!r} of {meta.get('dataset', '?')!r}"
+    of = f" of {meta['dataset']!r}" if "dataset" in meta else ""
+    return f"sample {meta.get('id', item.index)!r}{of}"

@@ -104,10 +104,11 @@ class Writer:
             pairs, dropped = without_first(pairs), True
         # One place is enough for an answer that may be cut.
         if self._over(out, min(1, len(out.answer))):
+            limits = ("max_words", "max_prompt", "max_length")
+            window = [f"{word}={n}" for word in limits if (n := getattr(self, word)) is not None]
             raise SampleError(
                 f"the question alone has {len(out.text.split())} words, and {len(out.prompt)} "
-                f"tokens with its images; the window is max_words={self.max_words}, "
-                f"max_prompt={self.max_prompt}, max_length={self.max_length}."
+                f"tokens with its images; the window is {', '.join(window)}."
             )
         out.truncated |= dropped
         room = None if self.max_length is None else self.max_length - len(out.prompt)

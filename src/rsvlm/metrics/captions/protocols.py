@@ -84,7 +84,10 @@ def score(
     """
     check(protocol, metrics, vocabulary)
     if not predictions:
-        raise UserError("no images were given: a caption metric of nothing has no value.")
+        raise UserError(
+            "no image with a caption was given, so there is nothing to measure: does this data set "
+            "have captions?"
+        )
     wanted = set(WORDS[protocol] if metrics is None else metrics)
     for word in list(wanted):
         wanted.update(MEANS.get(word, ()))
