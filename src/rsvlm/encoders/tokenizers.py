@@ -29,20 +29,23 @@ def word_list(words: str | Sequence[str]) -> list[str]:
 
     Args:
         words: the words; or `world` for those of the generated world and of ChangeChat's questions
-            (words.txt); or a text file with one word a line.
+            (words.txt); or `chat` for these, those of the prompts of chat models, and the numbers
+            that boxes are written in (words_chat.txt); or a text file with one word a line.
 
     Raises:
         UserError: no such file.
     """
     if not isinstance(words, str):
         return list(words)
-    if words == "world":
-        return files("rsvlm.encoders").joinpath("words.txt").read_text(encoding="utf-8").split()
+    if words in ("world", "chat"):
+        names = ("words.txt", "words_chat.txt")[: 1 + (words == "chat")]
+        folder = files("rsvlm.encoders")
+        return [w for n in names for w in folder.joinpath(n).read_text(encoding="utf-8").split()]
     path = Path(words)
     if not path.is_file():
         raise UserError(
-            f"words={words}: there is no such file. Give `world`, a list, or a text file with one "
-            "word a line."
+            f"words={words}: there is no such file. Give `world`, `chat`, a list, or a text file "
+            "with one word a line."
         )
     return path.read_text(encoding="utf-8").split()
 

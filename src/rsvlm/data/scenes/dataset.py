@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from rsvlm.data.geometry import Box
 from rsvlm.data.sample import Sample, Turn
 from rsvlm.data.scenes import change_words
 from rsvlm.data.scenes.annotate import CATEGORIES, instances, oriented_box
@@ -80,6 +81,7 @@ class Scenes:
         classes: Iterable[str] | None = None,
         wording: str = "seen",
         oriented: bool = False,
+        least: float = 0.0,
         change: float = 0.5,
         nuisance: float | Mapping[str, float] = 0.3,
         system: str = "skyeyegpt",
@@ -96,6 +98,8 @@ class Scenes:
             classes: keep to these classes; `self.classes` stays the full list, for the labels.
             wording: `seen` or `held_out` sentences.
             oriented: give instances oriented boxes; `meta["oriented"]` has them in either case.
+            least: leave out instances, and phrases for them, whose shorter side in the picture is
+                less than this share of the picture's.
             change: share of pairs that have changed.
             nuisance: greatest strength (0 to 1) of what differs without being a change, for all
                 of `dates.NUISANCES` or by name.
@@ -130,6 +134,8 @@ class Scenes:
             for word in nuisance:
                 if word not in NUISANCES:
                     raise UserError(f"no nuisance {word!r}. {near(word, NUISANCES)}")
+        if not 0 <= least <= 1:
+            raise UserError(f"least={least} is a share of the picture's side: 0 to 1.")
         if not 0 <= change <= 1:
             raise UserError(f"change={change} is a share: 0 to 1.")
         self.system = prompts(system)
@@ -138,6 +144,7 @@ class Scenes:
         self.split, self.size, self.seed, self.layout = split, size, seed, layout
         self.held_out = wording == "held_out"
         self.oriented, self.change, self.nuisance = oriented, change, nuisance
+        self.least = least * size
         self.classes: list[str] = list(CLASSES)
         self._first = low
 
@@ -250,6 +257,7 @@ class Scenes:
             oriented=self.oriented,
             image_id=image_id,
         )
+        found = [i for i in found if i.box is not None and _shorter(i.box) >= self.least]
         if image_id:  # ids are unique within a sample, and the same thing keeps its last digits
             for instance in found:
                 instance.id += _SECOND
@@ -330,6 +338,10 @@ class Scenes:
         if "landmark" in parts:
             self._know(sample, both.before)
         return sample
+
+
+def _shorter(box: Box) -> float:
+    return min(box[2] - box[0], box[3] - box[1])
 
 
 _SECOND = 1_000_000
