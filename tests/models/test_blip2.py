@@ -463,6 +463,17 @@ def test_questions_and_their_history_are_written_as_published():
     assert learned == [" two\n", " tanks\n"]
 
 
+@pytest.mark.parametrize("packing", ["rows", "shared"])
+def test_packed_rows_learn_what_rows_alone_learn(packing):
+    alone, packed = ours(), ours(packing=packing)
+    batch = alone.collate(training=True)(items(alone, "a house", "two tanks near the river"))
+    for model in (alone, packed):
+        AnswerLoss()(model(batch), batch)["answer"].backward()
+    for (name, mine), theirs in zip(packed.named_parameters(), alone.parameters(), strict=True):
+        if mine.grad is not None:
+            torch.testing.assert_close(mine.grad, theirs.grad, atol=1e-5, rtol=1e-4, msg=name)
+
+
 def test_a_long_caption_is_cut_as_lavis_cuts_it():
     model = ours(max_length=10)
     batch = model.collate(training=True)(items(model, "a house near the river " * 9))

@@ -24,6 +24,9 @@ Tuned on the cross entropy of the caption, by `tuning`:
 RS3's captions are drawn: 20 candidates by nucleus sampling (`candidates=20`, `SAMPLING`), which
 come back with their scores, best first; RS5M ranks them by two CLIPs then.
 
+A data set's question is asked as "Question: ... Short answer:", LAVIS' words for OPT; one that is
+typed is asked as it is typed, and without one the prompt asks for a caption.
+
 LAVIS lowers captions and strips their punctuation before training (`chat={clean: blip}`).
 transformers' copy runs the norm behind the tower with an eps of 1e-6, LAVIS and we with 1e-5.
 
