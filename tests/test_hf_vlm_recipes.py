@@ -27,15 +27,16 @@ def narrow(name):
     return sizes
 
 
-@pytest.mark.parametrize("recipe", ["hf_vlm_rsicd", "hf_vlm_vrsbench"])
-def test_a_narrow_one_takes_a_real_step(compose, recipe):
-    pytest.importorskip("peft")
+def configured(compose, recipe, size):
+    """The recipe with a word list in place of a download."""
     cfg = compose("train", [f"experiment={recipe}", "optimizer.fused=false"])
     assert cfg.model.lm.weights.startswith("hf://") and cfg.data.augment is None
-    cfg.model.lm.size = narrow(cfg.model.lm.size)
+    cfg.model.lm.size = size
     cfg.model.lm.weights, cfg.model.lm.words, cfg.model.lm.dtype = None, "world", "float32"
-    torch.manual_seed(0)
-    model = instantiate(cfg.model).train()
+    return cfg
+
+
+def batch_of(model):
     samples = [
         Sample(
             [torch.randint(0, 256, (3, 60, 80), dtype=torch.uint8)],
@@ -45,9 +46,24 @@ def test_a_narrow_one_takes_a_real_step(compose, recipe):
         for i in range(2)
     ]
     view = View(samples, model.preprocess(), training=False)
-    batch = model.collate(training=True)([view[0, i] for i in range(2)])
-    asked = "sentence" if recipe == "hf_vlm_rsicd" else "detail"
-    assert all(asked in prompt for prompt in batch.prompts)
+    return model.collate(training=True)([view[0, i] for i in range(2)])
+
+
+@pytest.mark.parametrize(
+    ("recipe", "asked"), [("hf_vlm_rsicd", "sentence"), ("hf_vlm_vrsbench", "detail")]
+)
+def test_each_asks_for_its_kind_of_caption(compose, recipe, asked):
+    model = instantiate(configured(compose, recipe, "tiny_qwen2_5_vl").model)
+    batch = batch_of(model)
+    assert len(batch) == 2 and all(asked in prompt for prompt in batch.prompts)
+
+
+def test_a_narrow_one_takes_a_real_step(compose):
+    pytest.importorskip("peft")
+    cfg = configured(compose, "hf_vlm_rsicd", narrow("qwen2_5_vl_3b"))
+    torch.manual_seed(0)
+    model = instantiate(cfg.model).train()
+    batch = batch_of(model)
     optimizer = instantiate(cfg.optimizer)(model)
     schedule = instantiate(cfg.scheduler)(optimizer, total_steps=100)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
