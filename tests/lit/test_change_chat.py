@@ -1,5 +1,7 @@
 """ChangeChat's tasks by hand: what a dialogue asks, what it is told, and how answers are read."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -22,6 +24,7 @@ class Asked:
         self.items, self.index = items, torch.tensor([item.index for item in items])
         self.ids = [str(item.index) for item in items]
         self.answers = [item.sample.turns[-1].text for item in items]
+        self.instructions = [item.sample.turns[0].text for item in items]
 
     def to(self, device):
         return self
@@ -63,7 +66,7 @@ def pair(index, changed, *, kind="dialogue", said=None):
 def lead(mode, answer, items):
     evaluation = DialogueEvaluation(mode=mode, metrics=["bleu1", "bleu2", "bleu4"])
     model = Stub(answer)
-    evaluation.start(model, None, torch.device("cpu"))
+    evaluation.start(model, SimpleNamespace(name="pairs"), torch.device("cpu"))
     evaluation.update(model, WholeImages(items))
     return evaluation, evaluation.compute(), model.asked
 
@@ -137,7 +140,7 @@ def test_what_is_no_dialogue():
 def ask(task, told, right, **options):
     evaluation = ChangeTaskEvaluation(task=task, **options)
     model = Stub(lambda place, history: told[place])
-    evaluation.start(model, None, torch.device("cpu"))
+    evaluation.start(model, SimpleNamespace(name="pairs"), torch.device("cpu"))
     evaluation.update(
         model, Asked([pair(i, True, kind=task, said=(text,)) for i, text in enumerate(right)])
     )
@@ -156,3 +159,28 @@ def test_answers_of_the_single_questions_are_read():
         ChangeTaskEvaluation(task="counts")
     with pytest.raises(UserError, match="does not read binary answers"):
         ChangeTaskEvaluation(task="binary", protocol="published")
+
+
+class Pairs(list):
+    name = "pairs"
+
+
+@pytest.mark.parametrize("kind", ["dialogue", "count"])
+def test_what_was_asked_is_shown_with_the_pairs(tmp_path, kind):
+    items = [pair(0, True), pair(1, False)]
+    if kind == "dialogue":
+        evaluation, *_ = lead("free", lambda place, told: COUNT, items)
+    else:
+        evaluation = ChangeTaskEvaluation(task="count")
+        model = Stub(lambda place, told: COUNT)
+        evaluation.start(model, Pairs(), torch.device("cpu"))
+        items = [pair(i, True, kind="count", said=(COUNT,)) for i in range(2)]
+        evaluation.update(model, Asked(items))
+        evaluation.compute()
+    pictures = tmp_path / "pictures"
+    evaluation.draw(None, Pairs(item.sample for item in items), None, pictures)
+    assert (pictures / ("answers.png" if kind == "dialogue" else "questions.png")).is_file()
+    assert (tmp_path / "predictions.jsonl").read_text().count("\n") == 2
+    if kind == "dialogue":
+        assert evaluation.told.rows[0]["question"] == "Changed? / How many? / Describe."
+        assert evaluation.told.rows[0]["answer"] == f"Yes / {COUNT} / {CAPTION}"

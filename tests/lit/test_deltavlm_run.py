@@ -152,6 +152,9 @@ def test_each_task_is_measured_under_its_own_protocol(whole, chat, compose, scra
     assert {f"test/{name}" for name in wanted} <= set(values)
     rows = json.loads((scratch / "metrics.json").read_text())["results"]
     assert all(row["count"] >= 1 and row["skipped"] == 0 for row in rows)
+    sheet = "questions" if task in ("binary", "count", "location") else "answers"
+    assert (scratch / "pictures" / f"{sheet}.png").is_file()
+    assert (scratch / "predictions.jsonl").read_text().count("\n") >= 1
 
 
 def pictures(chat):

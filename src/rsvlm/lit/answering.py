@@ -45,6 +45,19 @@ def question_ids(batch: Any) -> list[Id]:
     return out
 
 
+def score_marks(captions: Any) -> dict[Id, tuple[float, str]]:
+    """Id -> CIDEr-D of the single answer, or the first score that there is, and that in words.
+
+    Args:
+        captions: a caption metric after `compute`.
+    """
+    scores = captions.per_image
+    word = "cider" if "cider" in scores else next(iter(scores), "")
+    values = scores[word].tolist() if word else [0.0] * len(captions.ids)
+    named = zip(captions.ids, values, strict=True)
+    return {id: (value, f"{word} {value:.1f}" if word else "") for id, value in named}
+
+
 class AnswerEvaluation(Evaluation):
     """Asks each question and keeps what was answered.
 

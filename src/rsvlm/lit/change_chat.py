@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from rsvlm.data.sample import SampleError, Turn
+from rsvlm.data.sample import Answer, SampleError, Turn
 from rsvlm.data.view import Item
 from rsvlm.errors import UserError, near
+from rsvlm.lit.answering import AnswerEvaluation, score_marks
 from rsvlm.lit.captioning import CaptionEvaluation
-from rsvlm.lit.evaluation import Evaluation
 from rsvlm.lit.localisation import WholeImages, collate_whole
 from rsvlm.metrics.change import (
     ChangeCaptions,
@@ -23,6 +24,9 @@ from rsvlm.metrics.change import (
 )
 from rsvlm.metrics.change.flags import says_changed
 from rsvlm.metrics.change.templates import plain, templates_of, unchanged
+from rsvlm.metrics.gather import Id
+from rsvlm.metrics.told import Told
+from rsvlm.metrics.vqa.normalise import evalai, right
 
 #: Task -> its protocols, the default first.
 TASKS: dict[str, tuple[str, ...]] = {
@@ -31,8 +35,10 @@ TASKS: dict[str, tuple[str, ...]] = {
     "location": ("published", "robust"),
 }
 
+_ROW = ("question", "prediction", "answer")
 
-class ChangeTaskEvaluation(Evaluation):
+
+class ChangeTaskEvaluation(AnswerEvaluation):
     """Yes or no, counts, or places of a change, read from the answers.
 
     Args:
@@ -61,40 +67,62 @@ class ChangeTaskEvaluation(Evaluation):
                 f"evaluation.protocol={protocol!r} does not read {task} answers. "
                 f"{near(protocol, TASKS[task])}"
             )
+        super().__init__(kinds=(task,), options=options)
         self.task, self.protocol, self.empty = task, protocol, empty
-        self.kinds = (task,)
-        self.options = dict(options or {})
 
-    def start(self, model: Any, dataset: Any, device: torch.device) -> None:
-        """Empties the metric."""
+    def make(self, model: Any, dataset: Any) -> Any:
+        """An empty metric."""
         del model, dataset
-        self.metric: Any
         if self.task == "binary":
-            self.metric = ChangeFlags(self.protocol)
-        elif self.task == "count":
-            self.metric = ChangeCounts(self.protocol)
-        else:
-            self.metric = ChangeLocations(self.protocol, empty=self.empty)
-        self.metric.to(device)
+            return ChangeFlags(self.protocol)
+        if self.task == "count":
+            return ChangeCounts(self.protocol)
+        return ChangeLocations(self.protocol, empty=self.empty)
 
-    def update(self, model: Any, batch: Any) -> None:
-        """Answers a batch of questions."""
-        told = [answer.text for answer in model.generate(batch, **self.options)]
+    def add(
+        self, model: Any, batch: Any, answers: list[Answer], ids: list[Id]
+    ) -> list[dict[str, Any]]:
+        """Feeds the metric."""
+        del model
         truth: list[Any] = list(batch.answers)
         if self.task == "binary":
             truth = [_yes(answer, id) for answer, id in zip(truth, batch.ids, strict=True)]
-        self.metric.update(told, truth, batch.index.tolist())
+        self.metric.update([answer.text for answer in answers], truth, ids)
+        return [{"kind": self.task}] * len(answers)
+
+    def marks(self) -> dict[Id, tuple[float, str]]:
+        """Whether the answer is the true one word by word; the metric reads more kindly."""
+        out = {}
+        for row in self.told.rows:
+            same = right(row["prediction"], row["answer"], evalai)
+            out[row["id"]] = (float(same), "as the true answer" if same else "another answer")
+        return out
+
+
+class _Shown(CaptionEvaluation):
+    """Answers shown with what was asked."""
+
+    def start(self, model: Any, dataset: Any, device: torch.device) -> None:
+        """Empties the metric and the record of questions."""
+        super().start(model, dataset, device)
+        self.told = Told().to(device)
 
     def compute(self) -> dict[str, Any]:
         """Metric words and their values."""
+        self.told.compute()
         return self.metric.compute()
 
-    def facts(self, word: str) -> dict[str, Any]:
-        """Count and unit of a metric word."""
-        return self.metric.facts(word)
+    def draw(self, model: Any, dataset: Any, preprocess: Any, folder: Path) -> None:
+        """Pairs with questions, true answers and answers; predictions.jsonl as of captions."""
+        from rsvlm.report.answers import write_answers
+        from rsvlm.report.questions import beside, draw_told
+
+        del model, preprocess
+        write_answers(self.metric.used, dataset, beside(folder) / "predictions.jsonl")
+        draw_told(self.told.rows, score_marks(self.metric), dataset, folder / "answers.png")
 
 
-class OpenEvaluation(CaptionEvaluation):
+class OpenEvaluation(_Shown):
     """Open questions, each against its one reference; see `metrics/change`.
 
     Args:
@@ -111,8 +139,15 @@ class OpenEvaluation(CaptionEvaluation):
         """An empty metric."""
         return OpenQuestions(self.protocol, metrics=metrics, vocabulary=self.words(model))
 
+    def update(self, model: Any, batch: Any) -> None:
+        """Answers a batch of questions."""
+        written, ids = self.write(model, batch), batch.index.tolist()
+        self.metric.update(written, batch.references, ids)
+        rows = zip(batch.instructions, written, batch.answers, strict=True)
+        self.told.update(ids, [dict(zip(_ROW, row, strict=True)) for row in rows])
 
-class DialogueEvaluation(CaptionEvaluation):
+
+class DialogueEvaluation(_Shown):
     """ChangeChat's three questions one after the other: changed, how many, describe.
 
     Args:
@@ -196,6 +231,13 @@ class DialogueEvaluation(CaptionEvaluation):
         ]
         assert isinstance(self.metric, ChangeCaptions)
         self.metric.update(written, references, places, told_flags)
+        between = dict(zip(go_on, counted, strict=True))
+        rows = []
+        for i, caption in enumerate(written):
+            answers = [said[i], between.get(i, "(not asked)"), caption]
+            lines = ([turn.text for turn in asked[i]], answers, right[i])
+            rows.append(dict(zip(_ROW, map(" / ".join, lines), strict=True)))
+        self.told.update(places, rows)
 
     def _answer(self, model: Any, items: list[Item], dialogues: list[list[Turn]]) -> list[str]:
         if not items:
@@ -208,7 +250,7 @@ class DialogueEvaluation(CaptionEvaluation):
 
     def compute(self) -> dict[str, Any]:
         """Metric words and their values."""
-        values = self.metric.compute()
+        values = super().compute()
         self.others: dict[str, Any] = {}
         for metric in (self.flags, self.counts):
             if metric.held("records") is not None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from rsvlm.data.sample import Answer
 from rsvlm.errors import UserError, near
-from rsvlm.lit.answering import AnswerEvaluation
+from rsvlm.lit.answering import AnswerEvaluation, score_marks
 from rsvlm.lit.captioning import QUICK
 from rsvlm.lit.grounding import shape
 from rsvlm.metrics.captions.metric import Captions
@@ -127,10 +127,4 @@ class TextEvaluation(AnswerEvaluation):
 
     def marks(self) -> dict[Id, tuple[float, str]]:
         """CIDEr-D of the single answer, or the first score that there is."""
-        scores = self.metric.per_image
-        word = "cider" if "cider" in scores else next(iter(scores), "")
-        values = scores[word].tolist() if word else [0.0] * len(self.metric.ids)
-        return {
-            id: (value, f"{word} {value:.1f}")
-            for id, value in zip(self.metric.ids, values, strict=True)
-        }
+        return score_marks(self.metric)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from rsvlm.data.sample import Answer
-from rsvlm.lit.answering import AnswerEvaluation
+from rsvlm.lit.answering import AnswerEvaluation, score_marks
 from rsvlm.lit.captioning import QUICK
 from rsvlm.lit.vqa import type_of
 from rsvlm.metrics.captions.metric import Captions
@@ -98,10 +98,7 @@ class RSIEvalEvaluation(AnswerEvaluation):
         if self.judged:
             out = {id: (v, f"verdict {v:.2f}") for id, v in self.metric.verdicts.items()}
         if self.described:
-            scores = self.captions.per_image
-            word = "cider" if "cider" in scores else next(iter(scores))
-            values = zip(self.captions.ids, scores[word].tolist(), strict=True)
-            out |= {id: (value, f"{word} {value:.1f}") for id, value in values}
+            out |= score_marks(self.captions)
         return out
 
     def draw(self, model: Any, dataset: Any, preprocess: Any, folder: Path) -> None:
