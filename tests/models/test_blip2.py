@@ -313,7 +313,12 @@ def manifest(name):
         ("blip2", "blip2_opt", {}, ()),
         ("blip2", "blip2_opt", {"tuning": "frozen"}, ()),
         ("blip2.lavis", "blip2_opt_6_7b", {"vision": {"image_size": 364}}, ("lm",)),
-        ("blip2.rs5m", "blip2_opt_6_7b", {"tuning": "lora"}, ("vision", "bridge", "lm")),
+        (
+            "blip2.rs5m",
+            "blip2_opt_6_7b",
+            {"tuning": "lora", "weights": "a"},
+            ("vision", "bridge", "lm"),
+        ),
     ],
 )
 def test_manifest_loads_at_full_size(name, option, words, towers, tmp_path):
@@ -535,6 +540,8 @@ def test_other_language_models_and_other_adapters_are_told(tmp_path):
     both = adapter(seen, 8) | adapter(seen.replace("qkv", "projection"), 8)
     with pytest.raises(UserError, match=r"LoRA of rank 8, the model has 16: say model.lora.r=8"):
         given(both, ours(tuning="lora"))
+    with pytest.raises(UserError, match=r"an adapter alone.*give that one as model.weights=zoo:"):
+        given(both, ours(tuning="lora", lora={"r": 8}))
 
 
 def test_words_that_do_not_fit_are_told():

@@ -255,6 +255,12 @@ class BLIP2(VisionLanguage):
                 f"{where} holds LoRA of rank {rank}, the model has {self._rank()}: say "
                 f"model.lora.r={rank}, and its model.lora.alpha."
             )
+        if theirs and self.weights is None:
+            base = "blip2_opt" if self.lm.dim == 2560 else "blip2_opt_6_7b"
+            raise UserError(
+                f"{where} is an adapter alone, which lies over a whole model: give that one as "
+                f"model.weights=zoo:{base}.hf, or where it lies on disk."
+            )
 
     def _rank(self) -> int:
         found = [p for n, p in self.named_parameters() if n.endswith("lora_A.default.weight")]
