@@ -1,6 +1,7 @@
 """Sweeps, launchers, and what is refused before anything is built, through the entry points."""
 
 import json
+import re
 import os
 import subprocess
 import sys
@@ -90,4 +91,6 @@ def test_predict_asks_and_searches(root, tmp_path):
     assert "a [long] lake" in asked.stdout
     found = start(root, "predict.py", *model, f"gallery={folder}", "text=a lake, with trees")
     assert found.returncode == 0, found.stderr[-3000:]
-    assert found.stdout.count(".png") == 3
+    named = sorted(re.findall(r"^ *-?0\.\d{4}  (.+)$", found.stdout, re.MULTILINE))
+    assert named == ["0.png", "1.png", "2.png"]
+    assert (tmp_path / "p" / "answer.png").is_file()
