@@ -1,8 +1,8 @@
 """Sweeps, launchers, and what is refused before anything is built, through the entry points."""
 
 import json
-import re
 import os
+import re
 import subprocess
 import sys
 
