@@ -253,11 +253,6 @@ class RSCapRet(Finder):
         finally:
             self.train(mode)
 
-    def _answer(self, row: Sequence[Generated]) -> Answer:
-        texts = [(self.decode(text.ids), text.score) for text in row]
-        (best, score), more = texts[0], texts if len(texts) > 1 else []
-        return Answer(best, score, candidates=more, finished=row[0].ended)
-
     def _sought(self, embedded: Embedded, texts: Sequence[Generated], query: str) -> Tensor:
         """Features of what the model has written."""
         if query != "caption":

@@ -4,6 +4,9 @@ A dialogue keeps its own positions and sees itself alone, so that losses and gra
 separate rows. Where dialogues begin alike, up to their last image, the beginning can stand once: it
 reads itself alone in any case, and each dialogue goes on from it. Attention runs dialogue by
 dialogue, without a mask of the whole row, by transformers' own function of scaled dot products.
+
+Dropout is drawn once for a shared beginning, where separate rows draw it for each dialogue. The
+term that balances experts counts its tokens as often as dialogues go on from them.
 """
 
 from __future__ import annotations
