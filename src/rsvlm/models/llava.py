@@ -20,7 +20,7 @@ Tuned on the cross entropy of all answers, the projector always, the language mo
   load-balancing term of weight 0.01, otherwise as `lora`.
 
 Before any of them comes LLaVA's own first stage (projector alone, 1e-3, 256 samples, prompts
-`plain`), or its weights: `init=zoo:llava.v15 init_new=[lora_A,lora_B]`.
+`plain`), or its weights: `init=zoo:llava.v15`; what LoRA or experts add starts fresh.
 
 Images are padded to a square with CLIP's mean colour (`resize=pad`), as LLaVA was trained;
 transformers' processor cuts the sides off instead (`resize=crop`), as GeoChat's scripts do, so
@@ -215,7 +215,7 @@ ROWS = (
         licence="Llama 2 Community License",
         paper="2310.03744",
         homepage="https://github.com/haotian-liu/LLaVA",
-        notes="whole; says nothing of LoRA or experts: init_new=[lora_A,lora_B] or init_new=[moe]",
+        notes="whole, without LoRA or experts, which start fresh under init=",
     ),
     Row(
         model="llava",
