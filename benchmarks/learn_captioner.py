@@ -195,7 +195,8 @@ def table() -> str:
             if task == "vqa":
                 strict = _spread([one["constant"]["vqa_words"][word] for one in ones])
                 fixed += f"; by its words {strict}"
-            seconds = _spread([one["processor_seconds"] for one in ones], digits=0)
+            timed = [one["processor_seconds"] for one in ones if one["processor_seconds"]]
+            seconds = _spread(timed, digits=0) if timed else "–"
             lines.append(
                 f"| {row} | {len(ones)} | {task}, {word} | {' | '.join(cells)} | {fixed} | "
                 f"{seconds} |"
