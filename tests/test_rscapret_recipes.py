@@ -115,10 +115,7 @@ def batch(model, count):
     return model.collate(training=True)([view[0, n] for n in range(count)])
 
 
-@pytest.mark.parametrize(
-    "recipe",
-    [pytest.param(r, marks=pytest.mark.slow) if "llama2" in r else r for r in RECIPES],
-)
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_a_narrow_one_takes_a_real_step(compose, recipe):
     cfg = configuration(compose, recipe, narrow=True)
     torch.manual_seed(0)
