@@ -41,9 +41,6 @@ from rsvlm.checkpoints.dialects import revert
 from rsvlm.losses.language import AnswerLoss
 from rsvlm.models.llava import LLaVA, llava, llava_tiny
 
-# peft.py of this folder is another program than the library.
-sys.path[:] = [path for path in sys.path if Path(path).resolve() != Path(__file__).parent]
-
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 #: LLaVA's rank at its width of 4,096.
 LORA: dict[str, Any] = {"r": 128, "alpha": 256, "dropout": 0.0, "targets": LINEAR}

@@ -1,6 +1,6 @@
 """Fine-tuning a CLIP of our own with each kind of adapter: parameters, memory, retrieval.
 
-    RSVLM_DATA=... python benchmarks/peft.py --out runs/peft
+    RSVLM_DATA=... python benchmarks/adapters.py --out runs/peft
 
 RSICD's training images are cut in two by their place in the file. A CLIP is trained on the even
 ones; from its best checkpoint, each kind is tuned on the odd ones, at a few learning rates of which
