@@ -144,11 +144,15 @@ def build_model(cfg: DictConfig) -> Any:
     import torch
 
     from rsvlm import checkpoints
+    from rsvlm.checkpoints.resolve import resolve
 
-    torch.manual_seed(cfg.seed)
-    model = instantiate(cfg.model)
     if cfg.ckpt and cfg.init:
         raise UserError("ckpt= (this exact model) and init= (a start) exclude each other.")
+    if cfg.ckpt or cfg.init:
+        # A file that cannot be had is told before a large model is built.
+        resolve(cfg.ckpt or cfg.init).local()
+    torch.manual_seed(cfg.seed)
+    model = instantiate(cfg.model)
     if cfg.ckpt or cfg.init:
         # What a model is tuned with is new by definition.
         fresh = (*cfg.init_new, *(checkpoints.added(model) if cfg.init else ()))

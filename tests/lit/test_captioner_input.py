@@ -140,3 +140,18 @@ def test_marks_that_a_vocabulary_has_already_or_not_at_all(compose):
     cfg = compose("predict", ["model=rscapret_tiny", "model.lm.words=[tank, '[RET]']"])
     with pytest.raises(UserError, match=r"has a word \[RET\] already"):
         run.build_model(cfg).collate(training=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["experiment=skyeyegpt_stage1"], "has no tokenizer.*model.lm.weights=<folder"),
+        (["experiment=llava_rsgpt4v", "init=nowhere.ckpt"], "nowhere.ckpt"),
+    ],
+)
+def test_what_a_large_model_lacks_is_told_before_it_is_built(
+    compose, tmp_path, monkeypatch, words, message
+):
+    monkeypatch.setattr("rsvlm.run.instantiate", lambda *a, **k: pytest.fail("something was built"))
+    with pytest.raises(UserError, match=message):
+        run.fit(compose("train", [*words, "trainer=cpu", "logger=none"]), tmp_path)

@@ -27,8 +27,10 @@ def settle(cfg: DictConfig, out: Path) -> None:
         out: the run's folder.
 
     Raises:
-        UserError: a published checkpoint, whose words only its own word map tells.
+        UserError: a published checkpoint, whose words only its own word map tells; a language model
+            that has nothing to read its words by.
     """
+    _has_tokenizer(cfg.model.get("lm"))
     node = cfg.model.get("words")
     if not node or str(node.get("path")) != "data":
         return
@@ -51,6 +53,18 @@ def settle(cfg: DictConfig, out: Path) -> None:
     path = out / "words.json"
     write(path, vocabulary.dumps())
     cfg.model.words.path = str(path)
+
+
+def _has_tokenizer(node: Any) -> None:
+    """Says so before minutes go by in which a large model is built at random."""
+    if not isinstance(node, DictConfig) or "tokenizer" not in node:
+        return
+    if all(node.get(word) is None for word in ("weights", "tokenizer", "words")):
+        raise UserError(
+            "the language model has no tokenizer: give model.lm.weights=<folder or hf://org/repo>, "
+            "which holds one, or model.lm.tokenizer=<folder> where the weights come with ckpt=, or "
+            "model.lm.words=world for a small one."
+        )
 
 
 def captions(dataset: Any) -> Iterator[str]:
