@@ -174,6 +174,16 @@ def test_bad_words_say_what_to_do(tmp_path):
         LanguageModel("vicuna_7b", weights=tmp_path / "tiny")
 
 
+def test_logits_that_are_changed_behind_the_head_are_refused():
+    small = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1}
+    small |= {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16}
+    with pytest.raises(UserError, match=r"gemma2.*final_logit_softcapping=30\.0"):
+        model({"model_type": "gemma2", **small})
+    with pytest.raises(UserError, match=r"logit_scale=0\.0625"):
+        model({"model_type": "cohere", **small})
+    assert model({"model_type": "gemma3_text", **small}).dim == 32
+
+
 def test_published_sizes():
     counts = {}
     for size in ("vicuna_7b", "llama3_1b", "opt_2_7b", "llama3_8b"):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from rsvlm.encoders.generation import Generated, generate
 from rsvlm.encoders.gguf import plain
-from rsvlm.encoders.language_sizes import SIZES, sizes_of
+from rsvlm.encoders.language_sizes import SIZES, plain_head, sizes_of
 from rsvlm.encoders.loading import checkpoint_layers, leave_state_out, quantised
 from rsvlm.encoders.tokenizers import (
     SPECIAL,
@@ -113,6 +113,7 @@ class LanguageModel(nn.Module):
             config = AutoConfig.for_model(**numbers)
             with torch.device(device or torch.get_default_device()):
                 self.model = AutoModelForCausalLM.from_config(config, dtype=self.dtype)
+        plain_head(self.model.config, str(weights or size))
         if self._source is not None:
             self._grow(len(self.tokenizer))
         self.dim: int = self.model.get_input_embeddings().embedding_dim

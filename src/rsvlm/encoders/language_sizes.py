@@ -143,3 +143,28 @@ def sizes_of(size: str | Mapping[str, Any] | None) -> dict[str, Any]:
     if "model_type" not in numbers:
         raise UserError("a language model's sizes need model_type, such as llama or opt.")
     return numbers
+
+
+#: What some architectures do to their logits behind the head: Gemma 2, Granite, Cohere, xLSTM.
+_BEHIND = ("final_logit_softcapping", "logits_scaling", "logit_scale", "output_logit_soft_cap")
+
+
+def plain_head(config: Any, where: str) -> None:
+    """Refuses an architecture whose logits are more than its head's product.
+
+    Logits are computed here at the positions that are learned alone, by the head itself.
+
+    Args:
+        config: of transformers.
+        where: the weights or the size, for the error.
+
+    Raises:
+        UserError: logits that are capped or scaled.
+    """
+    for word in _BEHIND:
+        if getattr(config, word, None) not in (None, 1, 1.0):
+            raise UserError(
+                f"{where} ({config.model_type}) changes its logits behind the head "
+                f"({word}={getattr(config, word)}), which is not done here and would give wrong "
+                "losses in silence: take another language model."
+            )
