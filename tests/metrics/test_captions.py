@@ -200,8 +200,9 @@ REFERENCES = [
 def test_every_protocol_names_its_words_and_itself():
     named = PROTOCOLS["captions"]
     assert set(WORDS) >= {"coco", "nltk", "earthdial", "rs_rag", "token_ids", "open_questions"}
-    # A dialogue's protocol says how the answers came about; they are scored as token_ids.
-    assert {name for name in named if not name.startswith("dialogue_")} == set(WORDS)
+    # These say what is captioned: a dialogue's are scored as token_ids, the others as coco.
+    of_others = {name for name in named if name.startswith(("dialogue_", "coco_"))}
+    assert len(of_others) == 4 and set(named) - of_others == set(WORDS)
     listed = {word for words in WORDS.values() for word in words}
     listed |= {f"{part}_{word}" for part in PARTS for word in SPLIT}
     assert listed == {word for word, row in METRICS.items() if row.task == "captions"}
@@ -356,7 +357,7 @@ def test_empty_everywhere_has_a_value(protocol):
 
 
 def test_no_images_and_unknown_words_are_errors():
-    with pytest.raises(UserError, match="no images"):
+    with pytest.raises(UserError, match="no image with a caption"):
         score("coco", [], [])
     with pytest.raises(UserError, match="Did you mean earthdial"):
         score("earthdail", ["a"], [["a"]])

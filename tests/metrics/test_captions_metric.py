@@ -67,7 +67,7 @@ def test_reset_and_use_again():
     predictions, references = world()
     metric.update(predictions, references)  # without ids: counted from 0 again
     assert values(metric) == first
-    with pytest.raises(UserError, match="no images"):
+    with pytest.raises(UserError, match="no image with a caption"):
         metric.reset()
         metric.compute()
 

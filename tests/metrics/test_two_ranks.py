@@ -207,7 +207,11 @@ def test_two_ranks_with_uneven_shards_equal_one_process(tmp_path):
                     expected = pytest.approx(expected, abs=1e-12)
                 assert found[case][name] == expected, (case, name)
         nothing, unnamed, empty = found["errors"]
-        assert "no images" in nothing and "give ids" in unnamed and "nothing was given" in empty
+        assert (
+            "no image with a caption" in nothing
+            and "give ids" in unnamed
+            and "nothing was given" in empty
+        )
 
 
 def test_all_families_are_in_it():
