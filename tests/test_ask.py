@@ -44,6 +44,13 @@ def test_a_question_and_one_with_history(delta):
         rsvlm.predict(delta, PAIR, " ")
 
 
+def test_what_a_recipe_learns_from_is_no_limit_to_what_may_be_asked():
+    torch.manual_seed(0)
+    model = builder("skyeyegpt_tiny")(chat={"kinds": ["refer"]}).eval()
+    assert rsvlm.predict(model, PAIR[0], "[refer] the house").score
+    assert rsvlm.predict(model, PAIR[0], "what is this ?").score
+
+
 def test_a_captioner_takes_two_dates_and_no_question(captioner):
     assert set(rsvlm.predict(captioner, PAIR, "").text.split()) <= set(captioner.words.words)
     with pytest.raises(UserError, match="takes no question"):

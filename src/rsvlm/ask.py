@@ -47,6 +47,8 @@ def ask(
             pictures that it does not take.
     """
     collate = model.collate(training=False)
+    if hasattr(collate, "kinds"):
+        collate.kinds = None  # what a recipe learns from is no limit to what may be asked
     captioner = isinstance(collate, ChangeCollate)
     if captioner:
         if prompt.strip() or history:
