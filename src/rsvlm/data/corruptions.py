@@ -19,6 +19,7 @@ from PIL import Image, ImageFilter
 from rsvlm.data.order import rng
 from rsvlm.data.sample import Picture, Sample, SampleError
 from rsvlm.data.transforms import to_pil
+from rsvlm.data.wrapped import Wrapped
 from rsvlm.errors import UserError, near
 
 #: What one date becomes: the picture, and its map of class ids, which only geometry moves.
@@ -158,7 +159,7 @@ def corrupt(
     return replace(sample, images=images, semantic=maps, meta=meta)
 
 
-class Robustness:
+class Robustness(Wrapped):
     """A data set of pairs whose splits may carry a corruption: `test@blur_2`.
 
     A split without one is the data set as it is. All other attributes are the data set's own.
@@ -194,17 +195,8 @@ class Robustness:
             raise UserError(f"split {split}@{words}: a severity is 1, 2 or 3, as in blur_2.")
         self.severity = int(grade or 0)
         self.dates, self.seed = dates, seed
-        self.dataset = dataset(split=split)
         both = "_both" if dates == "both" else ""
-        self.name = self.dataset.name + (f"{both}_{words}" if words else "")
-
-    def __getattr__(self, word: str) -> Any:
-        if word == "dataset":  # of an object that is being unpickled
-            raise AttributeError(word)
-        return getattr(self.dataset, word)
-
-    def __len__(self) -> int:
-        return len(self.dataset)
+        super().__init__(dataset(split=split), f"{both}_{words}" if words else "")
 
     def __getitem__(self, index: int) -> Sample:
         """The pair, corrupted where the split says so."""

@@ -8,10 +8,11 @@ from typing import Any
 
 from rsvlm.data.sample import Sample, SampleError
 from rsvlm.data.transforms import sides
+from rsvlm.data.wrapped import Wrapped
 from rsvlm.errors import UserError
 
 
-class OtherImage:
+class OtherImage(Wrapped):
     """A baseline: the captions, questions and boxes of each sample beside the image of another one.
 
     The image is that of the sample half of the data set and one further on, so that the images as
@@ -27,20 +28,11 @@ class OtherImage:
     """
 
     def __init__(self, dataset: Callable[..., Any], split: str = "test") -> None:
-        self.dataset = dataset(split=split)
-        self.name = f"{self.dataset.name}_other_image"
+        super().__init__(dataset(split=split), "_other_image")
         if len(self.dataset) < 3:
             raise UserError(
                 f"{self.dataset.name}, split {split}: another image needs three samples."
             )
-
-    def __getattr__(self, word: str) -> Any:
-        if word == "dataset":  # of an object that is being unpickled
-            raise AttributeError(word)
-        return getattr(self.dataset, word)
-
-    def __len__(self) -> int:
-        return len(self.dataset)
 
     def __getitem__(self, index: int) -> Sample:
         """The sample with the other image.

@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from rsvlm.data.sample import Sample, SampleError
+from rsvlm.data.wrapped import Wrapped
 
 
-class SameDate:
+class SameDate(Wrapped):
     """A baseline: the questions, answers and first dates of a data set, and no change to be seen.
 
     All other attributes are the data set's own; its name ends in `_same_date`, so that no metric of
@@ -21,16 +22,7 @@ class SameDate:
     """
 
     def __init__(self, dataset: Callable[..., Any], split: str = "test") -> None:
-        self.dataset = dataset(split=split)
-        self.name = f"{self.dataset.name}_same_date"
-
-    def __getattr__(self, word: str) -> Any:
-        if word == "dataset":  # of an object that is being unpickled
-            raise AttributeError(word)
-        return getattr(self.dataset, word)
-
-    def __len__(self) -> int:
-        return len(self.dataset)
+        super().__init__(dataset(split=split), "_same_date")
 
     def __getitem__(self, index: int) -> Sample:
         """The pair with the first picture, and the first map, in both places.

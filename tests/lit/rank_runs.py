@@ -1,0 +1,97 @@
+"""Recipes trained by one process and by two gloo ranks, for the tests that hold both together.
+
+A rank is the test file itself, run as a program: all recipes train in it, for importing Lightning
+takes longer than any.
+"""
+
+import csv
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+
+
+def train(recipes, shared, out, trainer):
+    """Trains all recipes (name to words), each into its own folder of `out`."""
+    from hydra import compose, initialize_config_dir
+
+    from rsvlm import run
+    from rsvlm.cli import command_line
+
+    run.register()
+    for name, words in recipes.items():
+        given = command_line([*words, *shared, f"trainer={trainer}"], ROOT / "conf")
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            cfg = compose("train", given)
+        run.fit(cfg, Path(out) / name, overrides=[])
+
+
+def found(out, scalars):
+    """Scalars of each step, metrics, and the last checkpoint's tensors."""
+    with (out / "metrics.csv").open() as file:
+        rows = list(csv.reader(file))[1:]
+    steps = {
+        word: [float(value) for _, name, value in rows if name == f"train/{word}"]
+        for word in scalars
+    }
+    results = json.loads((out / "metrics.json").read_text())["results"]
+    values = {row["name"]: row["value"] for row in results}
+    state = torch.load(out / "last.ckpt", map_location="cpu", weights_only=True)["state_dict"]
+    return steps, values, state
+
+
+def alone_and_together(script, recipes, shared, folders, scalars=("loss", "grad_norm")):
+    """For each recipe what one process found, and what two ranks found.
+
+    Args:
+        script: the test file, which as a program trains into the folder that it is given.
+        recipes: see `train`.
+        shared: see `train`.
+        folders: pytest's `tmp_path_factory`.
+        scalars: words of `train/...` that are compared.
+    """
+    alone, together = folders.mktemp("alone"), folders.mktemp("together")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ranks = []
+    for rank in range(2):
+        env = os.environ | {
+            "OMP_NUM_THREADS": "1",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "NODE_RANK": "0",
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": "2",
+        }
+        command = [sys.executable, script, str(together)]
+        ranks.append(
+            subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        )
+    train(recipes, shared, alone, "cpu")
+    said = [rank.communicate()[0].decode(errors="replace")[-3000:] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], "\n\n".join(said)
+    return {
+        name: (found(alone / name, scalars), found(together / name, scalars)) for name in recipes
+    }
+
+
+def hold_equal(alone, together):
+    """Asserts that both found the same, up to the order of float sums."""
+    (steps, values, state), (got_steps, got_values, got_state) = alone, together
+    for word, expected in steps.items():
+        assert got_steps[word] == pytest.approx(expected, rel=1e-5), word
+    assert got_state.keys() == state.keys()
+    for key, tensor in state.items():
+        torch.testing.assert_close(
+            got_state[key], tensor, rtol=0, atol=1e-5, msg=f"{key}: {{}}".format
+        )
+    assert got_values.keys() == values.keys()
+    assert got_values == pytest.approx(values, abs=1e-6)
