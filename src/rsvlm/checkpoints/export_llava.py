@@ -134,8 +134,8 @@ def _compare(model: Any, folder: Path, image_id: int) -> None:
     theirs = tokenizer(text, add_special_tokens=not bare)["input_ids"]
     if theirs != ours:
         # Where one is the other's beginning, they part at its end.
-        pairs = enumerate(zip(ours, theirs, strict=False))
-        place = next((n for n, (a, b) in pairs if a != b), min(len(ours), len(theirs)))
+        met = enumerate(zip(ours, theirs, strict=False))
+        place = next((n for n, (a, b) in met if a != b), min(len(ours), len(theirs)))
         log.warning(
             "%s: its tokenizer cuts a dialogue otherwise than ours from token %d on (%s, here %s); "
             "answers may differ.",
