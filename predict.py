@@ -1,21 +1,6 @@
-"""Asks a checkpoint about a picture: python predict.py --help."""
+"""`rsvlm predict` from a clone: python predict.py --help."""
 
-import os
-
-# Hydra's short errors hide the cause of a failing instantiation.
-os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-
-import hydra
-from omegaconf import DictConfig
-
-from rsvlm import run
-
-
-@hydra.main(version_base="1.3", config_path="conf", config_name="predict")
-def main(cfg: DictConfig) -> None:
-    """Hydra's entry; conf/predict.yaml lists the words."""
-    run.predict(cfg)
-
+from rsvlm.app.entry import main
 
 if __name__ == "__main__":
-    run.entry(main)
+    main("predict")

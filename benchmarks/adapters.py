@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from rsvlm.encoders.clip import clip
+from rsvlm.encoders.clip.model import clip
 from rsvlm.losses.contrastive import ClipLoss
 from rsvlm.nn.adapter_settings import PRESETS
 from rsvlm.nn.adapters import counts

@@ -28,12 +28,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rsvlm.data.scenes.dataset import Scenes
-from rsvlm.data.vocabulary import Vocabulary
+from rsvlm.data.text.vocabulary import Vocabulary
 from rsvlm.losses.language import CaptionLoss
-from rsvlm.models.mmodalcc import MModalCC, mmodalcc
-from rsvlm.nn.beam import Hypothesis, beam_search
-from rsvlm.nn.change_decoder import CaptionDecoder
+from rsvlm.models.change_captioning.beam_search import Hypothesis, beam_search
+from rsvlm.models.change_captioning.decoder import CaptionDecoder
+from rsvlm.models.change_captioning.mmodalcc import MModalCC, mmodalcc
+from rsvlm.synthetic.dataset import Scenes
 
 POSITIONS = 52
 

@@ -37,7 +37,7 @@ from torch import Tensor
 
 from rsvlm.checkpoints.dialects import revert
 from rsvlm.losses.language import AnswerLoss
-from rsvlm.models.llava import LLaVA, llava, llava_tiny
+from rsvlm.models.llava.model import LLaVA, llava, llava_tiny
 
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 #: LLaVA's rank at its width of 4,096.

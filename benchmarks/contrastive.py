@@ -31,11 +31,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rsvlm.checkpoints.clip_keys import CLIP_DIALECTS
 from rsvlm.checkpoints.dialects import convert, detect
-from rsvlm.data.collate import PairCollate
-from rsvlm.encoders.clip import CLIP, clip, tokenizer
-from rsvlm.encoders.sizes import OPEN_CLIP_ARCHS
+from rsvlm.data.collate.pairs import PairCollate
+from rsvlm.encoders.clip.architectures import OPEN_CLIP_ARCHS
+from rsvlm.encoders.clip.layouts import CLIP_DIALECTS
+from rsvlm.encoders.clip.model import CLIP, clip, tokenizer
 from rsvlm.lit.optim import adamw
 from rsvlm.losses.contrastive import ClipLoss
 

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from rsvlm.losses.language import AnswerLoss
-from rsvlm.models.deltavlm import DeltaVLM, deltavlm
+from rsvlm.models.deltavlm.model import DeltaVLM, deltavlm
 
 #: A quarter of the full width, a third of the blocks of the language model, its whole vocabulary.
 SMALL: dict[str, Any] = {

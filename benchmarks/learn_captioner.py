@@ -53,7 +53,7 @@ def tower(seed: int, recipe: str, work: Path) -> tuple[Path, float]:
     """A CLIP that learned the scenes of a recipe: its checkpoint and the seconds that it took."""
     from hydra import compose
 
-    from rsvlm import run
+    from rsvlm.app import run
 
     out = work / f"tower_{seed}"
     told = out / "seconds.json"
@@ -70,43 +70,44 @@ def tower(seed: int, recipe: str, work: Path) -> tuple[Path, float]:
 
 def run_row(row: str, seed: int, work: Path) -> dict[str, Any]:
     """Trains and tests on the images, and on other images; returns what is written."""
-    from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    from rsvlm import run
+    from rsvlm.app import run
+    from rsvlm.config.compose import compose
 
     _, recipe, words, eyes, measured = ROWS[row]
-    run.register()
     begun = time.process_time()
     out = work / f"{row}_{seed}"
     found: dict[str, Any] = {"row": row, "seed": seed, "overrides": words}
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        before = 0.0
-        if eyes:
-            seen = time.process_time()
-            file, before = tower(seed, recipe, work)
-            begun += time.process_time() - seen
-            words = [*words, f"model.vision.weights={file}"]
-        fit = compose("train", [*settings(recipe, seed, words), "evaluation=none"])
-        run.fit(fit, out, overrides=[])
-        found["train_seconds"] = round(time.process_time() - begun, 1)
-        for task in measured:
-            more = [f"evaluation={task}", f"ckpt={out / 'last.ckpt'}"]
-            if task == "captions":
-                more.append("evaluation.metrics=[bleu4,rouge_l,cider]")
-            cfg = compose("eval", [*settings(recipe, seed, words), *more])
-            OmegaConf.set_struct(cfg, False)
-            for name in ("seen", "other_image"):
-                if name == "other_image":
-                    wrapped = {"_target_": "rsvlm.data.other_image.OtherImage", "_partial_": True}
-                    cfg.data.dataset = OmegaConf.create({**wrapped, "dataset": cfg.data.dataset})
-                folder = work / f"{row}_{seed}_{task}_{name}"
-                run.evaluate(cfg, folder)
-                results = json.loads((folder / "metrics.json").read_text())
-                found["commit"] = results["git_commit"]
-                values = {r["name"].rsplit("/", 1)[-1]: r["value"] for r in results["results"]}
-                found.setdefault(task, {})[name] = values
-        found["constant"] = constant(recipe, measured)
+    before = 0.0
+    if eyes:
+        seen = time.process_time()
+        file, before = tower(seed, recipe, work)
+        begun += time.process_time() - seen
+        words = [*words, f"model.vision.weights={file}"]
+    fit = compose("train", [*settings(recipe, seed, words), "evaluation=none"])
+    run.fit(fit, out, overrides=[])
+    found["train_seconds"] = round(time.process_time() - begun, 1)
+    for task in measured:
+        more = [f"evaluation={task}", f"ckpt={out / 'last.ckpt'}"]
+        if task == "captions":
+            more.append("evaluation.metrics=[bleu4,rouge_l,cider]")
+        cfg = compose("eval", [*settings(recipe, seed, words), *more])
+        OmegaConf.set_struct(cfg, False)
+        for name in ("seen", "other_image"):
+            if name == "other_image":
+                wrapped = {
+                    "_target_": "rsvlm.data.loading.wrappers.ShuffledImages",
+                    "_partial_": True,
+                }
+                cfg.data.dataset = OmegaConf.create({**wrapped, "dataset": cfg.data.dataset})
+            folder = work / f"{row}_{seed}_{task}_{name}"
+            run.evaluate(cfg, folder)
+            results = json.loads((folder / "metrics.json").read_text())
+            found["commit"] = results["git_commit"]
+            values = {r["name"].rsplit("/", 1)[-1]: r["value"] for r in results["results"]}
+            found.setdefault(task, {})[name] = values
+    found["constant"] = constant(recipe, measured)
     found["tower_seconds"] = round(before, 1)
     found["processor_seconds"] = round(time.process_time() - begun + before, 1)
     found["machine"] = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
@@ -156,7 +157,7 @@ def constant(recipe: str, measured: tuple[str, ...]) -> dict[str, dict[str, floa
 
 def _asked(samples: list[Any]) -> list[tuple[str, str, str]]:
     """Type, words and answer of each question."""
-    from rsvlm.lit.answering import OTHER_TASKS
+    from rsvlm.evaluation.question_answering import OTHER_TASKS
 
     return [
         (asked.kind, asked.text, told.text)

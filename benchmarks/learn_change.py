@@ -40,11 +40,11 @@ WORDS = ("cider", "change_cider", "no_change_cider", "change_accuracy")
 
 def run_row(row: str, seed: int, epochs: int | None, work: Path) -> dict[str, Any]:
     """Trains, tests and tests blind; returns what is written."""
-    from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    from rsvlm import run
-    from rsvlm.cli import checkpoint_of
+    from rsvlm.app import run
+    from rsvlm.checkpoints.resolve import checkpoint_of
+    from rsvlm.config.compose import compose
 
     paper, words = ROWS[row]
     recipe = f"experiment={paper}_tiny_scenes"
@@ -52,14 +52,12 @@ def run_row(row: str, seed: int, epochs: int | None, work: Path) -> dict[str, An
     shared += ["evaluation.metrics=[bleu4,rouge_l,cider]"]
     if epochs is not None:
         shared.append(f"trainer.max_epochs={epochs}")
-    run.register()
     begun = time.process_time()
     out = work / f"{row}_{seed}"
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        run.fit(compose("train", shared), out, overrides=[])
-        blind = compose("eval", [*shared, f"ckpt={checkpoint_of(str(out))}"])
+    run.fit(compose("train", shared), out, overrides=[])
+    blind = compose("eval", [*shared, f"ckpt={checkpoint_of(str(out))}"])
     OmegaConf.set_struct(blind, False)
-    wrapped = {"_target_": "rsvlm.data.same_date.SameDate", "_partial_": True}
+    wrapped = {"_target_": "rsvlm.data.loading.wrappers.UnchangedPair", "_partial_": True}
     blind.data.dataset = OmegaConf.create({**wrapped, "dataset": blind.data.dataset})
     run.evaluate(blind, work / f"{row}_{seed}_blind")
     found: dict[str, Any] = {"row": row, "seed": seed, "overrides": shared[1:]}
@@ -81,15 +79,12 @@ def run_row(row: str, seed: int, epochs: int | None, work: Path) -> dict[str, An
 
 def constant() -> dict[str, float]:
     """The baseline without a model, on the recipe's test pairs."""
-    from hydra import compose, initialize_config_dir
     from hydra.utils import instantiate
 
-    from rsvlm import run
+    from rsvlm.config.compose import compose
     from rsvlm.metrics.change import ChangeCaptions, ChangeFlags
 
-    run.register()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = compose("train", ["experiment=mmodalcc_tiny_scenes"])
+    cfg = compose("train", ["experiment=mmodalcc_tiny_scenes"])
     data = instantiate(cfg.data.dataset)(split="test")
     both = [data._both(data._number(i)) for i in range(len(data))]
     flags = [int(bool(pair.edits)) for pair in both]

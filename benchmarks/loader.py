@@ -4,7 +4,7 @@
     python benchmarks/loader.py --workers 2 --size 224
 
 Everything a training batch needs is done: read, decode, augment (the house's RSICD recipe), choose
-a caption, tokenise, stack. The shards are written by `python -m rsvlm shards` into a temporary
+a caption, tokenise, stack. The shards are written by `rsvlm shards` into a temporary
 folder. Both hold the same bytes in the same order, and with order=shuffled they give the same
 batches, which is checked first. webdataset's own reader, over the same shards with our transform
 and collate behind it, is the yardstick for reading tars in sequence.
@@ -31,14 +31,15 @@ import torch
 from torch.utils.data import DataLoader
 
 from rsvlm.cli.shards import write
-from rsvlm.data.collate import PairCollate
+from rsvlm.data.collate.pairs import PairCollate
 from rsvlm.data.datasets import RSICD, Shards
 from rsvlm.data.images import read_image
-from rsvlm.data.order import Batches, rng
+from rsvlm.data.item import TransformedSample
+from rsvlm.data.loading.sampler import Batches, rng
+from rsvlm.data.loading.transformed import TransformedDataset
 from rsvlm.data.sample import Sample
 from rsvlm.data.transforms import Augment
-from rsvlm.data.view import Item, View
-from rsvlm.encoders.clip import tokenizer
+from rsvlm.encoders.clip.model import tokenizer
 
 BATCH = 256
 STEPS = ("read", "decode", "augment", "collate")
@@ -47,7 +48,7 @@ STEPS = ("read", "decode", "augment", "collate")
 class Fetch(torch.utils.data.Dataset):
     """A batch of keys to a batch of samples, inside the worker."""
 
-    def __init__(self, view: View, collate: PairCollate) -> None:
+    def __init__(self, view: TransformedDataset, collate: PairCollate) -> None:
         self.view, self.collate = view, collate
 
     def __getitem__(self, keys: list[tuple[int, int]]) -> Any:
@@ -55,10 +56,10 @@ class Fetch(torch.utils.data.Dataset):
 
 
 def batches(dataset: Any, augment: Augment, workers: int, order: str) -> Iterator[Any]:
-    """One epoch of training batches, as lit/data.py makes them."""
+    """One epoch of training batches, as lit/datamodule.py makes them."""
     sizes = getattr(dataset, "shard_sizes", None)
     sampler = Batches(len(dataset), BATCH, order=order, block=2048, sizes=sizes)
-    view = View(dataset, augment, training=True)
+    view = TransformedDataset(dataset, augment, training=True)
     return iter(
         DataLoader(
             Fetch(view, PairCollate(tokenizer("ViT-B-32"))),
@@ -85,7 +86,9 @@ def webdataset_batches(out: Path, augment: Augment) -> Iterator[Any]:
         picture = read_image(raw["jpg"], name=raw["__key__"])
         image = augment(picture, rng(0, 0, index))
         text = random.choice(facts["captions"])
-        items.append(Item(index, Sample([image], texts=[text], meta={"id": facts["id"]})))
+        items.append(
+            TransformedSample(index, Sample([image], texts=[text], meta={"id": facts["id"]}))
+        )
         if len(items) == BATCH:
             yield collate(items)
             items = []
@@ -126,7 +129,9 @@ def split(dataset: Any, augment: Augment, limit: int) -> dict[str, float]:
             image = augment(picture, generator)
             spent["augment"] += time.process_time() - at
             text = entry.texts[int(generator.integers(len(entry.texts)))]
-            items.append(Item(index, Sample([image], texts=[text], meta={"id": entry.id})))
+            items.append(
+                TransformedSample(index, Sample([image], texts=[text], meta={"id": entry.id}))
+            )
         at = time.process_time()
         collate(items)
         if number:  # the first batch also builds the tokenizer's table

@@ -32,8 +32,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rsvlm.losses.caption_retrieval import CaptionRetrievalLoss
-from rsvlm.models.rscapret import RSCapRet, rscapret
-from rsvlm.nn.vlm import Embedded
+from rsvlm.models.rscapret.model import RSCapRet, rscapret
+from rsvlm.nn.packing import Embedded
 
 LLAMA: dict[str, Any] = {"model_type": "llama", "vocab_size": 32000}
 SMALL: dict[str, Any] = {

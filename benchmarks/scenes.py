@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from rsvlm.data.scenes import PARTS, Scenes
-from rsvlm.data.view import rng
+from rsvlm.data.loading.transformed import rng
 from rsvlm.metrics.captions import cider_d, tokenize
+from rsvlm.synthetic import PARTS, Scenes
 
 #: What is timed: a name and the options of `Scenes`.
 FORMS: dict[str, dict[str, Any]] = {

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from rsvlm.metrics import maps, selo
+from rsvlm.metrics import selo, selo_image_ops
 
 try:
     import cv2
@@ -67,7 +67,7 @@ def cheap(pictures: list[Image.Image]) -> torch.Tensor:
 def clip_encoder(arch: str) -> tuple[Encode, int]:
     """A CLIP of random weights, and the width of its features."""
     from rsvlm.data.transforms import Preprocess
-    from rsvlm.encoders.clip import clip
+    from rsvlm.encoders.clip.model import clip
 
     torch.manual_seed(0)
     model = clip(arch, activation="quick_gelu").eval()
@@ -150,9 +150,9 @@ def peaks(prob: np.ndarray) -> list[tuple[int, int]]:
     gray = np.asarray(prob * 255.0, dtype=np.uint8)
     if cv2 is None:
         for _ in range(5):
-            gray = maps.box_blur(gray, 50)
-        flat = (maps.maximum_filter(gray, 1000) == gray) & (gray > 0)
-        centres = maps.component_centres(flat)
+            gray = selo_image_ops.box_blur(gray, 50)
+        flat = (selo_image_ops.maximum_filter(gray, 1000) == gray) & (gray > 0)
+        centres = selo_image_ops.component_centres(flat)
     else:
         # Published, though nothing uses it: the connected areas of the map itself.
         measure.label(np.asarray(gray > 150, np.uint8) * 255, connectivity=2)
@@ -169,7 +169,7 @@ def peaks(prob: np.ndarray) -> list[tuple[int, int]]:
 def resize(crop: np.ndarray) -> np.ndarray:
     """To 256 px."""
     if cv2 is None:
-        return maps.resize_cubic(crop, 256)
+        return selo_image_ops.resize_cubic(crop, 256)
     return cv2.resize(crop, (256, 256), interpolation=cv2.INTER_CUBIC)
 
 
@@ -200,7 +200,7 @@ def fill(shape: tuple[int, ...], regions: Any) -> np.ndarray:
     """Float64 mask."""
     polygons = [np.array(region, np.int32) for region in regions]
     if cv2 is None:
-        return maps.fill_polygons((shape[0], shape[1]), polygons).astype(np.float64)
+        return selo_image_ops.fill_polygons((shape[0], shape[1]), polygons).astype(np.float64)
     mask = np.zeros(shape)
     cv2.fillPoly(mask, polygons, 1)
     return mask
@@ -212,7 +212,9 @@ def median(gray: np.ndarray, names: list[str]) -> np.ndarray:
         return cv2.medianBlur(gray, selo.MEDIAN)
     boxes = np.array([[int(edge) for edge in Path(name).stem.split("_")] for name in names])
     rows, columns = np.unique(boxes[:, :2]), np.unique(boxes[:, 2:])
-    return maps.median_of_cells(gray[np.ix_(rows[:-1], columns[:-1])], rows, columns, selo.MEDIAN)
+    return selo_image_ops.median_of_cells(
+        gray[np.ix_(rows[:-1], columns[:-1])], rows, columns, selo.MEDIAN
+    )
 
 
 def ours(image: np.ndarray, queries: torch.Tensor, encode: Encode) -> list[dict[str, float]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -39,21 +39,9 @@ def golden() -> Path:
 @pytest.fixture
 def compose() -> Callable[..., object]:
     """`compose("train", ["experiment=…"])`: a configuration as the entry point gets it."""
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
+    from rsvlm.config.compose import compose
 
-    from rsvlm import run
-    from rsvlm.cli import command_line
-
-    def build(name: str, overrides: Sequence[str] = ()) -> object:
-        run.register()
-        GlobalHydra.instance().clear()
-        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            return hydra_compose(name, command_line(overrides, ROOT / "conf"))
-
-    yield build
-    GlobalHydra.instance().clear()
+    return compose
 
 
 @pytest.fixture

@@ -12,11 +12,12 @@ import torch
 from PIL import Image
 
 import rsvlm
-from rsvlm import api, checkpoints
+from rsvlm import checkpoints
 from rsvlm.data.sample import SampleError, Turn
-from rsvlm.encoders.clip import clip
+from rsvlm.encoders.clip.model import clip
 from rsvlm.errors import UserError
-from rsvlm.gallery import Gallery
+from rsvlm.inference import api
+from rsvlm.retrieval.gallery import Gallery
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +59,14 @@ def test_the_zoo_loads_without_the_libraries_that_only_some_need():
 
 def test_our_own_checkpoint_says_itself_what_it_is(model, tmp_path, picture):
     torch.save(checkpoints.pack(model, {}), tmp_path / "last.ckpt")
-    for name in (None, "clip_tiny"):
-        loaded, preprocess, tokenizer = rsvlm.load(name, tmp_path / "last.ckpt")
+    for names in ([], ["clip_tiny"]):
+        loaded, preprocess, tokenizer = rsvlm.load_clip(*names, tmp_path / "last.ckpt")
         assert loaded.arch == "tiny" and loaded.activation == "gelu" and not loaded.training
         images, ids = preprocess(picture)[None], tokenizer(["an airport"])
         assert images.dtype == torch.uint8 and images.shape == (1, 3, 64, 64)
         assert torch.equal(loaded.encode_image(images), model.encode_image(images))
         assert torch.equal(loaded.encode_text(ids), model.encode_text(ids))
-    with pytest.raises(UserError, match="is a CLIP tiny, not a clip_small"):
+    with pytest.raises(UserError, match="model=clip_small is not the model of .*its arch is small, the checkpoint.s is tiny"):
         rsvlm.load("clip_small", tmp_path / "last.ckpt")
 
 
@@ -74,7 +75,7 @@ def test_what_is_not_an_architectures_default_comes_back(tmp_path):
     options = {"stem": "patch", "image_size": 32, "mean": (0.1, 0.2, 0.3), "logit_bias": -10.0}
     model = clip("tiny", activation="quick_gelu", **options).eval()
     torch.save(checkpoints.pack(model, {}), tmp_path / "a.ckpt")
-    loaded, preprocess, _ = rsvlm.load(None, tmp_path / "a.ckpt")
+    loaded, preprocess, _ = rsvlm.load_clip(tmp_path / "a.ckpt")
     assert loaded.mean == (0.1, 0.2, 0.3) and preprocess.size == 32
     assert float(loaded.logit_bias.detach()) == -10.0
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
@@ -90,8 +91,8 @@ def test_a_row_with_the_published_file(scratch, picture):
     file = scratch / "RS5M_ViT-B-32.pt"
     torch.save(theirs.state_dict(), file)
     _, _, transform = open_clip.create_model_and_transforms("ViT-B-32-quickgelu")
-    for name in ("georsclip_vitb32.rs5m", "georsclip_vitb32", None):
-        model, preprocess, tokenizer = rsvlm.load(name, file)
+    for names in (["georsclip_vitb32.rs5m"], ["georsclip_vitb32"], []):
+        model, preprocess, tokenizer = rsvlm.load_clip(*names, file)
         assert model.activation == "quick_gelu"
         with torch.no_grad():
             ours = model.encode_image(preprocess(picture)[None], normalize=True)
@@ -124,8 +125,8 @@ def test_names_that_cannot_be_loaded(name, match):
 
 def test_a_file_that_does_not_say_what_it_is(model, tmp_path):
     torch.save(model.state_dict(), tmp_path / "a.pt")
-    with pytest.raises(UserError, match=r"does not say which model it is.*clip_tiny"):
-        rsvlm.load(None, tmp_path / "a.pt")
+    with pytest.raises(UserError, match=r"does not say which model it is.*rsvlm list models"):
+        rsvlm.load(tmp_path / "a.pt")
     with pytest.raises(UserError, match=r"model\.activation=quick_gelu"):
         rsvlm.load("clip_tiny", tmp_path / "a.pt")
 

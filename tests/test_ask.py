@@ -2,17 +2,17 @@
 
 import pytest
 import torch
+from model_options import build
 from PIL import Image
 
 import rsvlm
-from rsvlm.ask import Writes
 from rsvlm.data.sample import Turn
-from rsvlm.data.vocabulary import Vocabulary
+from rsvlm.data.text.vocabulary import Vocabulary
 from rsvlm.encoders.resnet import ConvStem
 from rsvlm.errors import UserError
-from rsvlm.models import builder
-from rsvlm.models.rsiccformer import RSICCformer
-from rsvlm.showing import dialogue
+from rsvlm.inference.display import dialogue
+from rsvlm.models.change_captioning.rsiccformer import RSICCformer
+from rsvlm.models.protocols import Generator
 
 PAIR = [Image.new("RGB", (48, 40), "green"), Image.new("RGB", (48, 40), "grey")]
 
@@ -20,7 +20,7 @@ PAIR = [Image.new("RGB", (48, 40), "green"), Image.new("RGB", (48, 40), "grey")]
 @pytest.fixture(scope="module")
 def delta():
     torch.manual_seed(0)
-    return builder("deltavlm_tiny")().eval()
+    return build("deltavlm_tiny").eval()
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def captioner():
 
 
 def test_a_question_and_one_with_history(delta):
-    assert isinstance(delta, Writes)
+    assert isinstance(delta, Generator)
     first = rsvlm.predict(delta, PAIR, "has anything changed ?")
     again = rsvlm.predict(delta, PAIR, "has anything changed ?")
     assert first.text == again.text and first.score == again.score
@@ -46,7 +46,7 @@ def test_a_question_and_one_with_history(delta):
 
 def test_what_a_recipe_learns_from_is_no_limit_to_what_may_be_asked():
     torch.manual_seed(0)
-    model = builder("skyeyegpt_tiny")(chat={"kinds": ["refer"]}).eval()
+    model = build("skyeyegpt_tiny", chat={"kinds": ["refer"]}).eval()
     assert rsvlm.predict(model, PAIR[0], "[refer] the house").score
     assert rsvlm.predict(model, PAIR[0], "what is this ?").score
 
@@ -64,7 +64,7 @@ def test_a_dialogue_carries_its_history(delta, monkeypatch, capsys):
     monkeypatch.setattr("builtins.input", lambda prompt: next(lines))
     asked = []
     monkeypatch.setattr(
-        "rsvlm.api.predict",
+        "rsvlm.inference.api.predict",
         lambda model, pictures, question, history: (
             asked.append((question, len(history)))
             or rsvlm.data.sample.Answer(f"answer to {question}")

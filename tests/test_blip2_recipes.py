@@ -10,8 +10,8 @@ import pytest
 import torch
 from hydra.utils import instantiate
 
+from rsvlm.data.loading.transformed import TransformedDataset
 from rsvlm.data.sample import Sample
-from rsvlm.data.view import View
 
 CONF = Path(__file__).parents[1] / "conf" / "experiment"
 RECIPES = sorted(
@@ -56,7 +56,7 @@ def batch(model, count):
         )
         for n in range(count)
     ]
-    view = View(samples, model.preprocess(), training=False, caption="all")
+    view = TransformedDataset(samples, model.preprocess, training=False, caption="all")
     return model.collate(training=True)([view[0, n] for n in range(count)])
 
 

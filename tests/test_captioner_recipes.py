@@ -11,9 +11,9 @@ import pytest
 import torch
 from hydra.utils import instantiate
 
-from rsvlm.data.mixture import Mixture
+from rsvlm.data.loading.mixture import Mixture
+from rsvlm.data.loading.transformed import TransformedDataset
 from rsvlm.data.sample import Sample, Turn
-from rsvlm.data.view import View
 from rsvlm.errors import UserError
 from rsvlm.lit.optim import adamw, warmup_cosine
 
@@ -78,9 +78,9 @@ def test_full_size_takes_a_step_on_meta(compose, name):
     assert with_gradient(model) == trained(model)
     assert not any(name.startswith("vision.") for name in trained(model))
     if cfg.model.tuning != "full":
-        added = {".lora_A.", ".lora_B."} if cfg.model.tuning == "lora" else {".moe."}
+        adapter_parts = {".lora_A.", ".lora_B."} if cfg.model.tuning == "lora" else {".moe."}
         own = {name for name in trained(model) if name.startswith("lm.")}
-        assert own and all(any(part in name for part in added) for name in own)
+        assert own and all(any(part in name for part in adapter_parts) for name in own)
 
 
 def batch(model, count):
@@ -98,7 +98,7 @@ def batch(model, count):
                 Turn("assistant", "it is near a road and a large building", kind="dialogue"),
             ]
         samples.append(Sample([image + 10 * i], turns=turns, meta={"id": i}))
-    view = View(samples, model.preprocess(), training=False, caption="all")
+    view = TransformedDataset(samples, model.preprocess, training=False, caption="all")
     return model.collate(training=True)([view[(0, i)] for i in range(count)])
 
 

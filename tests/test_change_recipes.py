@@ -14,8 +14,8 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import open_dict
 
+from rsvlm.data.loading.transformed import TransformedDataset
 from rsvlm.data.sample import Sample, Turn
-from rsvlm.data.view import View
 
 CONF = Path(__file__).parents[1] / "conf"
 TRAINED = {
@@ -112,7 +112,7 @@ def chat(model, count, side):
             Turn("assistant", "yes a house" if i % 2 else "no", kind="binary"),
         ]
         samples.append(Sample(pictures, layout="before_after", turns=turns, meta={"id": i}))
-    view = View(samples, model.preprocess(), training=False, caption="all")
+    view = TransformedDataset(samples, model.preprocess, training=False, caption="all")
     return model.collate(training=True)([view[(0, i)] for i in range(count)])
 
 

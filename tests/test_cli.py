@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from rsvlm.cli import command_line, quote
+from rsvlm.config.overrides import command_line, quote
 from rsvlm.errors import UserError
 
 TEXTS = [
@@ -48,28 +48,28 @@ def test_resume_makes_hydra_use_the_folder_of_the_run(root, tmp_path):
     run = tmp_path / "a run, with=marks"
     run.mkdir()
     (run / "config.yaml").write_text("seed: 0\n")
-    got = command_line([f"resume={run}"], root / "conf")
+    got = command_line([f"resume={run}"], [root / "conf"])
     assert got == [f"resume='{run}'", f"hydra.run.dir='{run}'", "hydra.output_subdir=null"]
 
 
 def test_a_rank_that_lightning_starts_takes_its_parents_words_as_they_are(root, tmp_path):
     (tmp_path / "config.yaml").write_text("seed: 0\n")
     for typed in (["ckpt=a, b.ckpt", "prompt=it's"], [f"resume={tmp_path}"]):
-        parent = command_line(typed, root / "conf")
+        parent = command_line(typed, [root / "conf"])
         # What lightning.fabric's subprocess launcher adds to sys.argv.
         child = [*parent, 'hydra.run.dir="x"', "hydra.job.name=train_ddp_process_1"]
-        assert command_line(child, root / "conf") == child
+        assert command_line(child, [root / "conf"]) == child
 
 
 def test_resume_of_no_run_says_what_a_run_is(root, tmp_path):
     with pytest.raises(UserError, match=r"config\.yaml.*last\.ckpt"):
-        command_line([f"resume={tmp_path}"], root / "conf")
+        command_line([f"resume={tmp_path}"], [root / "conf"])
 
 
 @pytest.mark.parametrize("value", ["clip_smal_rsicd", "glob(clip_smoll*)"])
 def test_unknown_recipe_offers_the_near_ones(root, value):
     with pytest.raises(UserError, match="clip_small_rsicd"):
-        command_line([f"experiment={value}"], root / "conf")
+        command_line([f"experiment={value}"], [root / "conf"])
 
 
 def test_help_answers_without_torch(root):

@@ -4,10 +4,10 @@ import pytest
 import torch
 from hydra.utils import instantiate
 
+from rsvlm.app.run_folder import source_of
+from rsvlm.data.loading.transformed import TransformedDataset
 from rsvlm.data.sample import Sample
-from rsvlm.data.view import View
-from rsvlm.encoders.image_text_sizes import image_text_sizes_of
-from rsvlm.folder import source_of
+from rsvlm.encoders.hf_vlm_sizes import image_text_sizes_of
 from rsvlm.lit.generative import Generative
 
 
@@ -45,7 +45,7 @@ def batch_of(model):
         )
         for i in range(2)
     ]
-    view = View(samples, model.preprocess(), training=False)
+    view = TransformedDataset(samples, model.preprocess, training=False)
     return model.collate(training=True)([view[0, i] for i in range(2)])
 
 

@@ -9,7 +9,7 @@ import yaml
 
 from rsvlm.cli.table import measured, read_expected, table
 from rsvlm.metrics.names import SCALARS, parse
-from rsvlm.models import builders
+from rsvlm.config.compose import options
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src" / "rsvlm").rglob("*.py"))
@@ -94,7 +94,7 @@ def test_expected_numbers_name_known_recipes_models_and_metrics(folder):
     expected = read_expected(folder)
     for row in expected["rows"] or []:
         assert row["recipe"] in recipes, row
-        assert row["model"] in builders(), row
+        assert row["model"] in options("model"), row
         for name in row["metrics"]:
             parse(name)
     assert (folder / "README.md").is_file()
@@ -112,7 +112,7 @@ def test_readme_commands_name_recipes_and_models_that_exist():
             found += 1
             assert recipe in recipes, f"{page}: {recipe}"
         for model in re.findall(r"(?<![/\w.])model=(\w+)", text):
-            assert model in builders(), f"{page}: {model}"
+            assert model in options("model"), f"{page}: {model}"
     assert found >= 10
 
 

@@ -74,7 +74,7 @@ def test_a_sweep_through_the_job_launcher_leaves_numbered_runs(root, tmp_path):
 
 def test_predict_asks_and_searches(root, tmp_path):
     """A run's checkpoint answers about a picture and looks through a folder."""
-    from rsvlm.data.scenes import Scenes
+    from rsvlm.synthetic import Scenes
 
     folder = tmp_path / "pictures, all"
     folder.mkdir()

@@ -12,9 +12,9 @@ import pytest
 import torch
 from hydra.utils import instantiate
 
-from rsvlm.data.collate import PairBatch
-from rsvlm.encoders import clip as clip_module
-from rsvlm.encoders.sizes import sizes
+from rsvlm.data.collate.pairs import PairBatch
+from rsvlm.encoders.clip import model as clip_module
+from rsvlm.encoders.clip.architectures import sizes
 
 CONF = Path(__file__).parents[1] / "conf"
 RECIPES = sorted(

@@ -5,13 +5,14 @@ import pytest
 import torch
 from PIL import Image
 
-from rsvlm import checkpoints, run
+from rsvlm import checkpoints
 from rsvlm.__main__ import main
+from rsvlm.app import run
 from rsvlm.data.sample import Answer
-from rsvlm.encoders.clip import clip
+from rsvlm.encoders.clip.model import clip
 from rsvlm.errors import UserError
-from rsvlm.models.skyeyegpt import SkyEyeGPT
-from rsvlm.showing import draw_boxes
+from rsvlm.inference.display import draw_boxes
+from rsvlm.models.skyeyegpt.model import SkyEyeGPT
 
 ORANGE = (255, 122, 26)
 

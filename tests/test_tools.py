@@ -1,13 +1,14 @@
-"""`python -m rsvlm export` of a run's folder, and the table of paper and measured values."""
+"""`rsvlm export` of a run's folder, and the table of paper and measured values."""
 
 import json
 
 import pytest
 import torch
 
-from rsvlm import api, run
 from rsvlm.__main__ import main
+from rsvlm.app import run
 from rsvlm.cli.table import table
+from rsvlm.inference import api
 
 WORDS = [
     "experiment=clip_tiny_scenes",
@@ -27,12 +28,10 @@ WORDS = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    from hydra import compose, initialize_config_dir
+    from rsvlm.config.compose import compose
 
     out = tmp_path_factory.mktemp("run")
-    run.register()
-    with initialize_config_dir(str(run.CONF), version_base="1.3"):
-        run.fit(compose("train", WORDS), out, overrides=[])
+    run.fit(compose("train", WORDS), out, overrides=[])
     return out
 
 
@@ -41,7 +40,7 @@ def test_a_runs_folder_is_exported_and_loads_there(folder, tmp_path, capsys, to)
     assert main(["export", "--ckpt", str(folder), "--to", to, "--out", str(tmp_path)]) == 0
     written = capsys.readouterr().out.split()
     assert {path.rpartition("/")[2] for path in written} == {p.name for p in tmp_path.iterdir()}
-    model, _, tokenize = api.load(None, folder / "last.ckpt")
+    model, _, tokenize = api.load_clip(folder / "last.ckpt")
     images, ids = torch.randn(2, 3, 64, 64), tokenize(["two ships", "a park"])
     with torch.no_grad():
         if to == "open_clip":

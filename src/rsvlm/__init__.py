@@ -10,18 +10,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rsvlm.api import load, predict
     from rsvlm.data.sample import Answer, Sample
+    from rsvlm.inference.api import list_models, load, load_clip, predict
 
     __version__: str
 
-__all__ = ["Answer", "Sample", "__version__", "load", "predict"]
+__all__ = ["Answer", "Sample", "__version__", "list_models", "load", "load_clip", "predict"]
 
 _HOMES = {
     "Answer": "rsvlm.data.sample",
     "Sample": "rsvlm.data.sample",
-    "load": "rsvlm.api",
-    "predict": "rsvlm.api",
+    "list_models": "rsvlm.inference.api",
+    "load": "rsvlm.inference.api",
+    "load_clip": "rsvlm.inference.api",
+    "predict": "rsvlm.inference.api",
 }
 
 

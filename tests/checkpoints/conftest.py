@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from rsvlm.encoders.clip import CLIP
-from rsvlm.encoders.towers import ResNetTower, TextTransformer, VisionTransformer
+from rsvlm.encoders.clip.model import CLIP
+from rsvlm.encoders.clip.towers import ResNetTower, TextTransformer, VisionTransformer
 
 VOCAB, CONTEXT, EMBED = 100, 12, 24
 

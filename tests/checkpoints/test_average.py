@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from rsvlm import api, checkpoints
-from rsvlm.checkpoints.average import average
+from rsvlm import checkpoints
 from rsvlm.cli import average as tool
-from rsvlm.encoders.clip import CLIP, clip
+from rsvlm.encoders.clip.model import CLIP, clip
 from rsvlm.errors import UserError
+from rsvlm.export.average import average
+from rsvlm.inference import api
 from rsvlm.nn import adapters
 
 
@@ -86,7 +87,7 @@ def test_the_tool_writes_a_checkpoint_that_loads(tmp_path, capsys) -> None:
     words = ["--a", str(tmp_path / "a.ckpt"), "--b", str(tmp_path / "b.ckpt"), "--out", str(out)]
     tool.main([*words, "--alpha", "0.3"])
     assert "0.7 of" in capsys.readouterr().out
-    model, _, _ = api.load(None, out)
+    model = api.load(out)
     expected = average(a, b, 0.3)
     assert model.activation == "gelu"
     for name, value in model.state_dict().items():

@@ -174,7 +174,7 @@ def test_unknown_names_come_with_the_nearest_known_ones(reference, refused, tmp_
 
 def test_another_architecture_says_which_it_looks_like(refused, tmp_path):
     """With the real sizes: only shapes matter, so the tensors are views of one number."""
-    from rsvlm.encoders.clip import clip
+    from rsvlm.encoders.clip.model import clip
 
     other = clip("ViT-L-14-336", device="meta").state_dict()
     torch.save({k: torch.zeros(()).expand(v.shape) for k, v in other.items()}, tmp_path / "a.pt")

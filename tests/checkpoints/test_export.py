@@ -7,9 +7,10 @@ import json
 import pytest
 import torch
 
+from rsvlm.export.formats import export
 from rsvlm import checkpoints
-from rsvlm.encoders.clip import CLIP, clip, tokenizer
-from rsvlm.encoders.towers import TextTransformer, VisionTransformer
+from rsvlm.encoders.clip.model import CLIP, clip, tokenizer
+from rsvlm.encoders.clip.towers import TextTransformer, VisionTransformer
 from rsvlm.errors import UserError
 
 # Measured: at most 1e-6 off; the libraries sum in another order.
@@ -35,7 +36,7 @@ def test_open_clip_loads_it(small, tmp_path, activation):
     import open_clip
 
     model = small(activation)
-    written = checkpoints.export(model, "open_clip", tmp_path)
+    written = export(model, "open_clip", tmp_path)
     assert {path.name for path in written} == {path.name for path in tmp_path.iterdir()}
     theirs, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{tmp_path}")
     theirs.eval()
@@ -56,7 +57,7 @@ def test_open_clip_loads_a_resnet(ours, scramble, tmp_path):
     import open_clip
 
     model = scramble(ours("resnet", "quick_gelu"))
-    checkpoints.export(model, "open_clip", tmp_path)
+    export(model, "open_clip", tmp_path)
     theirs = open_clip.create_model(f"local-dir:{tmp_path}").eval()
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
@@ -67,7 +68,7 @@ def test_open_clip_loads_a_resnet(ours, scramble, tmp_path):
 def test_transformers_loads_it(small, tmp_path, activation):
     transformers = pytest.importorskip("transformers")
     model = small(activation)
-    written = checkpoints.export(model, "hf_clip", tmp_path)
+    written = export(model, "hf_clip", tmp_path)
     assert {path.name for path in written} == {path.name for path in tmp_path.iterdir()}
     theirs, info = transformers.CLIPModel.from_pretrained(tmp_path, output_loading_info=True)
     assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
@@ -102,7 +103,7 @@ def test_transformers_preprocesses_alike(small, tmp_path):
     from rsvlm.data.transforms import Preprocess
 
     model = small("gelu")
-    checkpoints.export(model, "hf_clip", tmp_path)
+    export(model, "hf_clip", tmp_path)
     processor = AutoImageProcessor.from_pretrained(tmp_path, backend="pil")
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8))
     theirs = processor(image, return_tensors="pt").pixel_values
@@ -113,21 +114,21 @@ def test_transformers_preprocesses_alike(small, tmp_path):
 
 def test_what_cannot_be_exported_says_why(ours, small, tmp_path):
     with pytest.raises(UserError, match=r"no export to 'open-clip'.*open_clip"):
-        checkpoints.export(small("gelu"), "open-clip", tmp_path)
+        export(small("gelu"), "open-clip", tmp_path)
     with pytest.raises(UserError, match="activation is not set"):
-        checkpoints.export(small(None), "hf_clip", tmp_path)
+        export(small(None), "hf_clip", tmp_path)
     with pytest.raises(UserError, match=r"stem=patch"):
-        checkpoints.export(clip("tiny", activation="gelu"), "open_clip", tmp_path)
+        export(clip("tiny", activation="gelu"), "open_clip", tmp_path)
     with pytest.raises(UserError, match="no ResNet tower"):
-        checkpoints.export(ours("resnet", "gelu"), "hf_clip", tmp_path)
+        export(ours("resnet", "gelu"), "hf_clip", tmp_path)
     adapted = small("gelu")
     adapted.visual.lora = torch.nn.Linear(2, 2)
     with pytest.raises(UserError, match=r"no place for visual\.lora\.weight"):
-        checkpoints.export(adapted, "open_clip", tmp_path)
+        export(adapted, "open_clip", tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_files_are_readable_text(small, tmp_path):
-    checkpoints.export(small("gelu"), "hf_clip", tmp_path)
+    export(small("gelu"), "hf_clip", tmp_path)
     vocab = json.loads((tmp_path / "vocab.json").read_text())
     assert len(vocab) == 49408 and vocab["<|endoftext|>"] == 49407

@@ -6,21 +6,22 @@ from pathlib import Path
 
 import pytest
 import torch
+import rsvlm
+from rsvlm.export.formats import export
 
 from rsvlm import checkpoints
-from rsvlm.checkpoints.build import build, restore
-from rsvlm.checkpoints.merged import merged
+from rsvlm.checkpoints.merge_lora import merged
 from rsvlm.cli import export as tool
+from rsvlm.data.loading.transformed import TransformedDataset
 from rsvlm.data.sample import Sample, Turn
 from rsvlm.data.transforms import to_pil
-from rsvlm.data.view import View
 from rsvlm.encoders.language import LanguageModel
 from rsvlm.encoders.tokenizers import words_of
 from rsvlm.errors import UserError
-from rsvlm.models.hf_vlm import hf_vlm
-from rsvlm.models.llava import llava
-from rsvlm.models.rscapret import rscapret
-from rsvlm.models.skyeyegpt import skyeyegpt
+from rsvlm.models.hf_vlm.model import hf_vlm
+from rsvlm.models.llava.model import llava
+from rsvlm.models.rscapret.model import rscapret
+from rsvlm.models.skyeyegpt.model import skyeyegpt
 
 CLOSE = {"atol": 1e-4, "rtol": 0.0}  # the project's bound for parity
 WORDS = words_of(
@@ -59,7 +60,7 @@ def picture(high, wide):
 
 def asked(model, image, *, training=False):
     turns = [Turn("user", QUESTION, (0,)), Turn("assistant", "two tank")]
-    view = View([Sample([image], turns=turns)], model.preprocess(), training=False)
+    view = TransformedDataset([Sample([image], turns=turns)], model.preprocess, training=False)
     return model.collate(training=training)([view[0, 0]])
 
 
@@ -71,7 +72,7 @@ def test_transformers_loads_a_llava_and_answers_alike(tmp_path, resize, tuning, 
     pytest.importorskip("peft")
     model = tiny(tuning, resize=resize)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    written = checkpoints.export(model, "llava_hf", tmp_path)
+    written = export(model, "llava_hf", tmp_path)
     assert {path.name for path in written} == {path.name for path in tmp_path.iterdir()}
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not caplog.text
@@ -111,7 +112,7 @@ def test_transformers_loads_a_llava_and_answers_alike(tmp_path, resize, tuning, 
 
 def test_an_exported_llava_is_a_model_of_transformers_for_us_too(tmp_path):
     model = tiny("full", resize="pad")
-    checkpoints.export(model, "llava_hf", tmp_path)
+    export(model, "llava_hf", tmp_path)
     again = hf_vlm(lm={"weights": tmp_path, "tuning": "frozen"}).eval()
     image = picture(40, 80)
     first, second = asked(model, image), asked(again, image)
@@ -151,7 +152,7 @@ def test_peft_loads_the_adapter_of_a_language_model(tmp_path, targets, caplog):
         for name, parameter in model.named_parameters():
             if ".lora_B." in name:
                 parameter.normal_(std=0.3)
-    written = checkpoints.export(model, "peft", tmp_path / "adapter")
+    written = export(model, "peft", tmp_path / "adapter")
     assert {path.name for path in written} == {p.name for p in (tmp_path / "adapter").iterdir()}
     assert "bridge.layers.0.weight" in caplog.text  # trained, and no part of an adapter
     theirs = peft.PeftModel.from_pretrained(
@@ -186,7 +187,7 @@ def test_peft_loads_the_adapter_of_an_image_text_model(tmp_path):
         for name, parameter in model.named_parameters():
             if ".lora_B." in name:
                 parameter.normal_(std=0.3)
-    checkpoints.export(model, "peft", tmp_path / "adapter")
+    export(model, "peft", tmp_path / "adapter")
     theirs = peft.PeftModel.from_pretrained(
         AutoModelForImageTextToText.from_pretrained(tmp_path / "base"), tmp_path / "adapter"
     ).eval()
@@ -207,7 +208,7 @@ def test_a_tuned_model_of_transformers_is_a_folder_again(tmp_path, tuning, size)
     pytest.importorskip("peft")
     lm = {"size": size, "words": "world", "tuning": tuning, "lora": {"r": 4}}
     model = scrambled(hf_vlm(lm=lm))
-    written = checkpoints.export(model, "transformers", tmp_path)
+    written = export(model, "transformers", tmp_path)
     assert {path.name for path in written} == {path.name for path in tmp_path.iterdir()}
     _, info = AutoModelForImageTextToText.from_pretrained(tmp_path, output_loading_info=True)
     assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
@@ -232,7 +233,7 @@ def finder(seed):
 
 def test_an_rscapret_goes_through_fromages_layout(tmp_path):
     model = finder(0)
-    (path,) = checkpoints.export(model, "fromage", tmp_path)
+    (path,) = export(model, "fromage", tmp_path)
     again = finder(1)
     # CLIP's projection is used by neither.
     checkpoints.load(again, path, towers=["proj"])
@@ -241,7 +242,7 @@ def test_an_rscapret_goes_through_fromages_layout(tmp_path):
     assert all(torch.equal(v, again.state_dict()[n]) for n, v in model.state_dict().items())
     # Towers with files of their own stay out, as FROMAGe prunes them.
     model.vision.weights, model.lm.weights = "clip.pt", "opt"
-    (path,) = checkpoints.export(model, "fromage", tmp_path)
+    (path,) = export(model, "fromage", tmp_path)
     names = set(torch.load(path, weights_only=True)["state_dict"])
     keys = (Path(__file__).parents[1] / "keys" / "fromage.txt").read_text().split("\n")
     published = {line.split()[0] for line in keys if line and not line.startswith("#")}
@@ -263,7 +264,7 @@ def test_a_skyeyegpt_goes_through_minigpts_layout(tmp_path, tuning):
         )
 
     model, again = scrambled(made(0)), made(1)
-    (path,) = checkpoints.export(model, "minigptv2", tmp_path)
+    (path,) = export(model, "minigptv2", tmp_path)
     checkpoints.load(again, path)
     assert all(torch.equal(v, again.state_dict()[n]) for n, v in model.state_dict().items())
     names = set(torch.load(path, weights_only=True)["model"])
@@ -284,7 +285,7 @@ def test_the_command_takes_a_runs_checkpoint(tmp_path, capsys, compose):
     torch.manual_seed(0)
     model = scrambled(instantiate(cfg.model))
     saved_run(model, tmp_path / "last.ckpt", OmegaConf.to_container(cfg.model, resolve=True))
-    restored = restore(str(tmp_path / "last.ckpt"))
+    restored = rsvlm.load(tmp_path / "last.ckpt")
     assert all(torch.equal(v, restored.state_dict()[n]) for n, v in model.state_dict().items())
     tool.main(
         ["--ckpt", f"{tmp_path}/last.ckpt", "--to", "llava_hf", "--out", f"{tmp_path}/folder"]
@@ -300,28 +301,26 @@ def test_the_command_takes_a_runs_checkpoint(tmp_path, capsys, compose):
 
 def test_bad_input_says_what_to_do(tmp_path):
     with pytest.raises(UserError, match="takes a LLaVA, not a HFVLM"):
-        checkpoints.export(hf_vlm(lm={"size": "tiny_llava"}), "llava_hf", tmp_path)
+        export(hf_vlm(lm={"size": "tiny_llava"}), "llava_hf", tmp_path)
     with pytest.raises(UserError, match=r"takes a CLIP, not a LLaVA: choose llava_hf"):
-        checkpoints.export(tiny("full"), "open_clip", tmp_path)
+        export(tiny("full"), "open_clip", tmp_path)
     with pytest.raises(UserError, match=r"it was not trained with model\.tuning=lora"):
-        checkpoints.export(tiny("full"), "peft", tmp_path)
+        export(tiny("full"), "peft", tmp_path)
     with pytest.raises(UserError, match=r"not a LLaVA; a LLaVA goes to llava_hf"):
-        checkpoints.export(tiny("full"), "transformers", tmp_path)
+        export(tiny("full"), "transformers", tmp_path)
     with pytest.raises(UserError, match="takes an RS-CapRet, not a LLaVA"):
-        checkpoints.export(tiny("full"), "fromage", tmp_path)
+        export(tiny("full"), "fromage", tmp_path)
     with pytest.raises(UserError, match="takes a SkyEyeGPT, not a LLaVA"):
-        checkpoints.export(tiny("full"), "minigptv2", tmp_path)
+        export(tiny("full"), "minigptv2", tmp_path)
     with pytest.raises(UserError, match="two linear layers, this one has 3"):
-        checkpoints.export(tiny("full", bridge={"depth": 3}), "llava_hf", tmp_path)
+        export(tiny("full", bridge={"depth": 3}), "llava_hf", tmp_path)
     with pytest.raises(UserError, match="experts"):
-        checkpoints.export(tiny("moe_lora"), "llava_hf", tmp_path)
+        export(tiny("moe_lora"), "llava_hf", tmp_path)
     with pytest.raises(UserError, match="no tokenizer"):
-        checkpoints.export(tiny("full", lm={"words": None}), "llava_hf", tmp_path)
+        export(tiny("full", lm={"words": None}), "llava_hf", tmp_path)
     with pytest.raises(UserError, match=r"there is no export to 'llava-hf'.*Did you mean llava_hf"):
-        checkpoints.export(tiny("full"), "llava-hf", tmp_path)
+        export(tiny("full"), "llava-hf", tmp_path)
     assert not [path for path in tmp_path.iterdir() if path.suffix == ".safetensors"]
     torch.save({"state_dict": {"a": torch.zeros(1)}}, tmp_path / "a.pt")
-    with pytest.raises(UserError, match=r"no run's checkpoint: name its model, --model llava"):
-        restore(str(tmp_path / "a.pt"))
-    with pytest.raises(UserError, match=r"asks for os\.system, which is not rsvlm's"):
-        build({"_target_": "rsvlm.models.llava.LLaVA", "vision": {"_target_": "os.system"}})
+    with pytest.raises(UserError, match=r"does not say which model it is: name it, model="):
+        rsvlm.load(tmp_path / "a.pt")

@@ -236,7 +236,7 @@ def test_loading_lets_go_of_the_file(reference, ours, tmp_path):
 def test_full_size(scratch: Path, scramble, name: str):
     import open_clip
 
-    from rsvlm.encoders.clip import clip
+    from rsvlm.encoders.clip.model import clip
 
     theirs = scramble(open_clip.create_model(name))
     torch.save(theirs.state_dict(), scratch / "a.pt")

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from rsvlm import checkpoints
-from rsvlm.checkpoints.save import fingerprint
+from rsvlm.checkpoints.frozen import fingerprint
 from rsvlm.errors import UserError
 
 SOURCE = "hf://org/tower@main"
@@ -155,7 +155,7 @@ def test_a_run_of_another_model_is_refused(ours):
 
 
 def test_our_own_checkpoint_of_another_architecture_says_which(tmp_path):
-    from rsvlm.encoders.clip import clip
+    from rsvlm.encoders.clip.model import clip
 
     torch.save(checkpoints.pack(clip("tiny", activation="gelu"), {}), tmp_path / "a.ckpt")
     with pytest.raises(

@@ -14,10 +14,11 @@ from rsvlm.checkpoints import hub, zoo
 from rsvlm.checkpoints.load import dialects_of, load_contents
 from rsvlm.checkpoints.read import unwrap
 from rsvlm.checkpoints.resolve import Source, resolve
-from rsvlm.encoders.clip import ARCHS
+from rsvlm.encoders.clip.model import ARCHS
 from rsvlm.errors import UserError
 from rsvlm.metrics.names import metric_name
-from rsvlm.models import builder, builders
+from model_options import build
+from rsvlm.config.compose import known_option, options
 
 KEYS = Path(__file__).parents[1] / "keys"
 ROWS = sorted(zoo.rows().values(), key=lambda row: row.name)
@@ -36,7 +37,7 @@ def test_the_published_files_are_all_there():
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_facts(row):
-    assert row.arch in (*ARCHS, "") and row.model in builders()
+    assert row.arch in (*ARCHS, "") and row.model in options("model")
     assert bool(row.arch) == bool(row.activation)
     if row.arch:
         assert row.image_size == (336 if row.arch.endswith("336") else 224)
@@ -96,7 +97,7 @@ def manifest(row: zoo.Row) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("row", CLIPS, ids=lambda row: row.name)
 def test_key_manifest_loads_on_meta(row, tmp_path):
-    model = builder(row.model)(device="meta")
+    model = build(row.model, device="meta")
     contents = unwrap({"epoch": 1, "state_dict": manifest(row)}, tmp_path / "a.pt")
     report = load_contents(model, contents, Source("a.pt", row), dialects=dialects_of(model))
     assert report.loaded == report.total == len(model.state_dict())
@@ -151,4 +152,4 @@ def test_unknown_names_list_the_near_ones():
     with pytest.raises(UserError, match=r"lacks its tag.*zoo:georsclip_vitb32\.ret2"):
         zoo.row("georsclip_vitb32")
     with pytest.raises(UserError, match="Did you mean georsclip_vitb32"):
-        builder("geosclip_vitb32")
+        known_option("model", "geosclip_vitb32")

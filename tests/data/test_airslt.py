@@ -6,7 +6,7 @@ from PIL import Image
 
 from rsvlm.data.datasets import AIRSLT
 from rsvlm.data.images import BrokenImage
-from rsvlm.data.inspect import describe
+from rsvlm.data.inspection.describe import describe
 from rsvlm.errors import UserError
 
 SQUARE = [[2.5, 1.0], [6.0, 1.0], [6.0, 5.0], [2.5, 5.0]]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rsvlm.data.order import Batches, blocked
+from rsvlm.data.loading.sampler import Batches, blocked
 
 SIZES = [30, 7, 0, 40, 23, 1, 50]
 

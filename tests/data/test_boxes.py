@@ -6,8 +6,8 @@ import time
 import numpy as np
 import pytest
 
-from rsvlm.data.boxes import CODECS, bind, codec
 from rsvlm.data.geometry import enclosing, identity, turned, unturned
+from rsvlm.data.text.box_codecs import CODECS, bind, codec
 from rsvlm.data.transforms import Augment, Pad, Preprocess, Squash
 from rsvlm.errors import UserError
 

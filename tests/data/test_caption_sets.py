@@ -15,7 +15,7 @@ from rsvlm.data.datasets import (
     UCMCaptions,
 )
 from rsvlm.data.images import BrokenImage
-from rsvlm.data.inspect import describe
+from rsvlm.data.inspection.describe import describe
 from rsvlm.errors import UserError
 
 SETS = [

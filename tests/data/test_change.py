@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from rsvlm.data.change import ChangeBatch, ChangeCollate
+from rsvlm.data.collate.change_captions import ChangeBatch, ChangeCollate
+from rsvlm.data.item import Skipped, TransformedSample
+from rsvlm.data.loading.transformed import TransformedDataset
 from rsvlm.data.sample import Sample, SampleError
-from rsvlm.data.scenes import Scenes
+from rsvlm.data.text.vocabulary import Vocabulary, words
 from rsvlm.data.transforms import Squash
-from rsvlm.data.view import Item, Skipped, View
-from rsvlm.data.vocabulary import Vocabulary, words
 from rsvlm.errors import UserError
+from rsvlm.synthetic import Scenes
 
 CAPTIONS = ["A road is built .", "a road is gone", "a house is built on the road"]
 
@@ -79,7 +80,7 @@ def test_word_maps_are_written_and_read(tmp_path):
 def test_a_batch_of_the_generated_world():
     data = Scenes(n=6, size=48, parts=("captions", "semantic"), layout="before_after")
     vocabulary = Vocabulary.build((t for s in data for t in s.texts), more_than=0)
-    view = View(data, Squash(32), training=True)
+    view = TransformedDataset(data, Squash(32), training=True)
     batch = ChangeCollate(vocabulary, need_semantic=True)([view[0, i] for i in range(6)])
     assert len(batch) == 6 and batch.images.shape == (6, 2, 3, 32, 32)
     assert batch.images.dtype == torch.uint8
@@ -96,7 +97,7 @@ def test_a_batch_of_the_generated_world():
     assert batch.input_ids.shape[1] == batch.caption_lengths.max()
     again = pickle.loads(pickle.dumps(batch.to("cpu")))
     assert isinstance(again, ChangeBatch) and torch.equal(again.semantic, batch.semantic)
-    whole = View(data, Squash(32), training=False, caption="all")
+    whole = TransformedDataset(data, Squash(32), training=False, caption="all")
     batch = ChangeCollate(vocabulary, length=52)([whole[0, 1], Skipped(2, "b.png: gone")])
     assert batch.references == [data[1].texts] and batch.input_ids.shape == (1, 52)
     assert batch.skipped == ["b.png: gone"]
@@ -105,7 +106,9 @@ def test_a_batch_of_the_generated_world():
 def pair(index, size=4, texts=("a road is built",), **more):
     image = torch.zeros(3, size, size, dtype=torch.uint8)
     meta = {"id": f"{index}.png", "dataset": "made"} | more.pop("meta", {})
-    return Item(index, Sample([image, image], "before_after", list(texts), meta=meta, **more))
+    return TransformedSample(
+        index, Sample([image, image], "before_after", list(texts), meta=meta, **more)
+    )
 
 
 def test_cut_and_unknown_words_are_counted():
@@ -121,7 +124,9 @@ def test_cut_and_unknown_words_are_counted():
 
 
 def test_what_does_not_go_together_is_an_error():
-    single = Item(3, Sample([torch.zeros(3, 4, 4, dtype=torch.uint8)], meta={"id": "3"}))
+    single = TransformedSample(
+        3, Sample([torch.zeros(3, 4, 4, dtype=torch.uint8)], meta={"id": "3"})
+    )
     with pytest.raises(SampleError, match=r"pair '3'.*has 1 image"):
         ChangeCollate()([single])
     with pytest.raises(SampleError, match=r"1\.png.*does not go into one batch"):

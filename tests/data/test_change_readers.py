@@ -11,16 +11,17 @@ from rsvlm.cli.shards import write
 from rsvlm.data.datasets import DATASETS
 from rsvlm.data.datasets.change_pairs import ChangePairs
 from rsvlm.data.datasets.dubai_ccd import DubaiCCD
-from rsvlm.data.datasets.levir_cc import NO_CHANGE, LevirCC
+from rsvlm.data.datasets.levir_cc import LevirCC
 from rsvlm.data.datasets.levir_mci import LevirMCI
 from rsvlm.data.datasets.second import SECONDPairs
 from rsvlm.data.datasets.second_cc import SecondCC
 from rsvlm.data.images import BrokenImage
-from rsvlm.data.inspect import describe
+from rsvlm.data.inspection.describe import describe
 from rsvlm.data.palette import NO_CHANGE as WHITE
 from rsvlm.data.palette import SECOND, paint, read_palette
+from rsvlm.data.text.no_change import NO_CHANGE
 from rsvlm.errors import UserError
-from rsvlm.lit.data import DataModule
+from rsvlm.lit.datamodule import DataModule
 
 SETS = ("change_pairs", "dubai_ccd", "levir_cc", "levir_mci", "second", "second_cc")
 
@@ -39,7 +40,7 @@ def record(name, split, captions, **more):
 
 
 CHANGED = ["a road is built", "some trees are gone"]
-SAME = sorted(NO_CHANGE)
+SAME = sorted(frozenset(NO_CHANGE["levir_cc"]))
 
 
 def levir(root, records, *, folder="images", masks=False, nested=True):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rsvlm.data.change_rules import cells, instructions, regions
 from rsvlm.data.datasets.change_pairs import ChangePairs
+from rsvlm.data.datasets.change_rules import cells, instructions, regions
 from rsvlm.errors import UserError
 from rsvlm.metrics.change.counts import published_counts, robust_counts
 from rsvlm.metrics.change.flags import says_changed

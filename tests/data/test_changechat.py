@@ -7,14 +7,14 @@ from PIL import Image
 
 from rsvlm.data.datasets import levir_cc, second_cc
 from rsvlm.data.datasets.changechat import FILES, PROMPTS, ChangeChat
-from rsvlm.data.inspect import describe
-from rsvlm.data.scenes import Scenes
-from rsvlm.data.scenes.export import changechat
+from rsvlm.data.inspection.describe import describe
 from rsvlm.errors import UserError
 from rsvlm.metrics.change.counts import published_counts, robust_counts
 from rsvlm.metrics.change.flags import says_changed
 from rsvlm.metrics.change.locations import published_places, robust_places
 from rsvlm.metrics.change.templates import templates_of
+from rsvlm.synthetic import Scenes
+from rsvlm.synthetic.export import changechat
 
 YES = [("Please judge whether these two images have changed. Please answer yes or no.", "Yes")]
 

@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from rsvlm.data.chat import ChatBatch, ChatCollate
-from rsvlm.data.formats import dialogues, formats, prompt_format
+from rsvlm.data.collate.chat import ChatBatch, ChatCollate
 from rsvlm.data.geometry import identity
+from rsvlm.data.item import Skipped, TransformedSample
+from rsvlm.data.loading.transformed import TransformedDataset
 from rsvlm.data.sample import Instance, Sample, SampleError, Turn
-from rsvlm.data.scenes import Scenes
-from rsvlm.data.tokens import Encoder
+from rsvlm.data.text.dialogue_encoder import blip_text
+from rsvlm.data.text.prompt_formats import dialogues, formats, prompt_format
+from rsvlm.data.text.tokenization import Encoder
 from rsvlm.data.transforms import Squash
-from rsvlm.data.view import Item, Skipped, View
-from rsvlm.data.writer import blip_text
 from rsvlm.errors import UserError
+from rsvlm.synthetic import Scenes
 
 WORDS = (
     "user assistant : q a what is this an airport where yes no how many planes two describe in "
@@ -60,7 +61,7 @@ def item(*turns, index=0, images=1, **more):
     layout = {1: "single"}.get(images, "interleaved")
     meta = {"id": f"{index}.png", "dataset": "made"}
     sample = Sample([image(i) for i in range(images)], layout, turns=list(turns), meta=meta, **more)
-    return Item(index, sample)
+    return TransformedSample(index, sample)
 
 
 def ask(text, images=(0,), kind="vqa", **more):
@@ -315,7 +316,9 @@ def test_questions_side_by_side_are_dialogues_of_their_own(tokenizer):
         seen.add(batch.prompts[0])
     assert len(seen) == 3
     two = ChatCollate(tokenizer, image_token_id=4, which=2)
-    drawn = [two([Item(0, made.sample, key=(0, epoch, 0))]).prompts for epoch in range(20)]
+    drawn = [
+        two([TransformedSample(0, made.sample, key=(0, epoch, 0))]).prompts for epoch in range(20)
+    ]
     assert {len(prompts) for prompts in drawn} == {2} and len({*map(tuple, drawn)}) == 3
     assert len(ChatCollate(tokenizer, image_token_id=4, which=9)([made])) == 3
     every = ChatCollate(tokenizer, image_token_id=4, generation=True)([item(*turns)])
@@ -418,7 +421,7 @@ def test_places_of_mirrored_images_are_refused(tokenizer):
 
 
 def test_captions_without_a_wording_say_so(tokenizer):
-    with pytest.raises(SampleError, match="a wording makes questions"):
+    with pytest.raises(SampleError, match="instructions make questions"):
         ChatCollate(tokenizer)([item(texts=["a pond"])])
 
 
@@ -454,7 +457,7 @@ def test_a_batch_travels(tokenizer):
 def test_scenes_of_both_kinds_go_through(tokenizer):
     for layout, shown in (("single", 1), ("before_after", 2)):
         data = Scenes(n=3, size=48, parts=("captions", "turns", "references"), layout=layout)
-        view = View(data, Squash(32), training=False, caption="all")
+        view = TransformedDataset(data, Squash(32), training=False, caption="all")
         collate = ChatCollate(tokenizer, generation=True, image_token_id=4)
         batch = collate([view[0, i] for i in range(3)])
         assert len(batch) > 10 and len(batch.images) == 3 * shown

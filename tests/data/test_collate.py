@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from rsvlm.data.collate import PairCollate
+from rsvlm.data.collate.pairs import PairCollate
+from rsvlm.data.item import Skipped, TransformedSample
 from rsvlm.data.sample import Sample, SampleError
-from rsvlm.data.view import Item, Skipped
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,9 @@ def tokenizer():
 def item(index, *texts, label=None, size=4, skipped=()):
     image = torch.full((3, size, size), index, dtype=torch.uint8)
     meta = {"id": f"{index}.jpg", "dataset": "made_up"}
-    return Item(index, Sample([image], texts=list(texts), label=label, meta=meta), skipped)
+    return TransformedSample(
+        index, Sample([image], texts=list(texts), label=label, meta=meta), skipped
+    )
 
 
 def test_a_training_batch(tokenizer):

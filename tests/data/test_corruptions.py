@@ -8,18 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from rsvlm.data.corruptions import (
-    CORRUPTIONS,
-    MOVING,
-    SEVERITIES,
-    Robustness,
-    corrupt,
-    robustness_table,
-)
-from rsvlm.data.same_date import SameDate
+from rsvlm.data.loading.corruptions import CORRUPTIONS, MOVING, SEVERITIES, Robustness, corrupt
+from rsvlm.data.loading.wrappers import UnchangedPair
 from rsvlm.data.sample import SampleError
-from rsvlm.data.scenes import Scenes
 from rsvlm.errors import UserError
+from rsvlm.report.robustness import robustness_table
+from rsvlm.synthetic import Scenes
 
 
 def pairs(split="test", **options):
@@ -141,7 +135,7 @@ def test_the_table_sets_values_beside_the_clean_ones():
 
 
 def test_the_first_date_twice_shows_no_change():
-    made = SameDate(partial(pairs), "test")
+    made = UnchangedPair(partial(pairs), "test")
     clean, blind = pairs()[1], made[1]
     assert made.name == "scenes_same_date" and len(made) == 4
     assert far(blind, clean) > 0 and (pixels(blind, 0) == pixels(blind, 1)).all()
@@ -149,4 +143,4 @@ def test_the_first_date_twice_shows_no_change():
     assert blind.texts == clean.texts and blind.meta["changeflag"] == clean.meta["changeflag"]
     assert made.classes == pairs().classes
     with pytest.raises(SampleError, match="1 image"):
-        SameDate(partial(Scenes, n=2, size=32), "test")[0]
+        UnchangedPair(partial(Scenes, n=2, size=32), "test")[0]

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from rsvlm.data.datasets import RSICD, SceneFolder
-from rsvlm.data.inspect import describe
+from rsvlm.data.inspection.describe import describe
 from rsvlm.data.sample import Sample
 
 

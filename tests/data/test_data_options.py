@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 from PIL import Image
 
 from rsvlm.__main__ import main
-from rsvlm.data.collate import PairCollate
+from rsvlm.data.collate.pairs import PairCollate
 from rsvlm.data.transforms import Preprocess
 
 ROOT = Path(__file__).parents[2]

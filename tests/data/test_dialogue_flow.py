@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 
-from rsvlm.data.boxes import codec
-from rsvlm.data.chat import ChatCollate
+from rsvlm.data.collate.chat import ChatCollate
 from rsvlm.data.datasets import DATASETS
-from rsvlm.data.formats import dialogues
 from rsvlm.data.geometry import identity
-from rsvlm.data.scenes import Scenes
-from rsvlm.data.scenes.export import FORMATS, export
+from rsvlm.data.loading.transformed import TransformedDataset
+from rsvlm.data.text.box_codecs import codec
+from rsvlm.data.text.instructions import InstructionTemplates
+from rsvlm.data.text.prompt_formats import dialogues
 from rsvlm.data.transforms import Squash
-from rsvlm.data.view import View
-from rsvlm.data.wording import Wording
+from rsvlm.synthetic import Scenes
+from rsvlm.synthetic.export import FORMATS, export
 
 SPLITS = {
     "floodnet": "train",
@@ -49,7 +49,7 @@ def test_every_answer_reaches_the_batch(tmp_path, tokenizer, word):
     data = read(word, tmp_path / "out")
     options = {"image_token_id": 4, "pad_id": 0, "bos_id": 2, "eos_id": 3}
     collate = ChatCollate(tokenizer, which="all", **options)
-    view = View(data, Squash(32), training=False, caption="all")
+    view = TransformedDataset(data, Squash(32), training=False, caption="all")
     batch = collate([view[0, i] for i in range(len(data))])
     assert not batch.skipped and not batch.truncated
     assert batch.images.shape[1:] == (3, 32, 32)
@@ -63,9 +63,11 @@ def test_every_answer_reaches_the_batch(tmp_path, tokenizer, word):
 
 def test_questions_on_one_image_are_asked_apart_and_read_it_once(tmp_path, tokenizer):
     data = read("rsvqa_lr", tmp_path / "out", group="image")
-    view = View(data, Squash(32), training=False, caption="all")
+    view = TransformedDataset(data, Squash(32), training=False, caption="all")
     options = {"image_token_id": 4, "pad_id": 0, "bos_id": 2, "eos_id": 3}
-    collate = ChatCollate(tokenizer, generation=True, wording=Wording("skyeyegpt"), **options)
+    collate = ChatCollate(
+        tokenizer, generation=True, instructions=InstructionTemplates("skyeyegpt"), **options
+    )
     batch = collate([view[0, 0]])
     questions = data[0].turns[::2]
     assert len(batch.images) == 1 and len(batch.prompts) == len(questions) > 2

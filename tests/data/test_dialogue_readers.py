@@ -17,7 +17,7 @@ from rsvlm.data.datasets import (
 from rsvlm.data.datasets.conversations import Conversations
 from rsvlm.data.datasets.locate import locate, stem
 from rsvlm.data.images import BrokenImage
-from rsvlm.data.inspect import describe
+from rsvlm.data.inspection.describe import describe
 from rsvlm.errors import UserError
 
 WORDS = {"rsgpt4v", "geochat_instruct", "skyeye968k", "rsicap", "rsieval", "rswk"}

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from rsvlm.data.datasets import DATASETS
-from rsvlm.data.inspect import describe
-from rsvlm.data.scenes.export import FORMATS, export
+from rsvlm.data.inspection.describe import describe
 from rsvlm.data.transforms import to_pil
 from rsvlm.errors import UserError
+from rsvlm.synthetic.export import FORMATS, export
 
 LENGTHS = {"train": 3, "val": 2, "test": 2}
 

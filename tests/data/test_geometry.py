@@ -7,10 +7,11 @@ from PIL import Image
 
 from rsvlm.data.geometry import around, enclosing, identity, turned
 from rsvlm.data.images import BrokenImage
+from rsvlm.data.item import Skipped, TransformedSample
+from rsvlm.data.loading.transformed import TransformedDataset
 from rsvlm.data.sample import Instance, Sample, SampleError
-from rsvlm.data.scenes import Scenes
 from rsvlm.data.transforms import Augment, Pad, Preprocess, Squash, to_pil
-from rsvlm.data.view import Item, Skipped, View
+from rsvlm.synthetic import Scenes
 
 SHAPES = [(64, 64), (40, 90), (91, 37)]
 TRANSFORMS = {
@@ -32,7 +33,7 @@ def blot(high, wide, box):
 
 
 def look(transform, image, seed):
-    (tensor,), (geometry,) = transform.see([image], np.random.default_rng(seed))
+    (tensor,), (geometry,) = transform.apply_with_geometry([image], np.random.default_rng(seed))
     return tensor, geometry
 
 
@@ -139,18 +140,22 @@ def test_what_leaves_the_view_is_lost_and_said_so():
         def __len__(self):
             return 1
 
-    item = View(One(), Preprocess(50), training=False)[0, 0]
+    item = TransformedDataset(One(), Preprocess(50), training=False)[0, 0]
     assert [i.id for i in item.sample.instances] == [1] and item.lost == (2,)
     assert item.sample.instances[0].box == (15.0, 10.0, 35.0, 30.0)
     assert item.stored == [inside, outside]
     with pytest.raises(SampleError, match="does not say where pixels go"):
-        View(One(), lambda image: torch.zeros(3, 4, 4, dtype=torch.uint8), training=False)[0, 0]
-    cached = View(One(), Squash(50), training=True, cache="decoded", cache_size=25)[0, 0]
+        TransformedDataset(
+            One(), lambda image: torch.zeros(3, 4, 4, dtype=torch.uint8), training=False
+        )[0, 0]
+    cached = TransformedDataset(One(), Squash(50), training=True, cache="decoded", cache_size=25)[
+        0, 0
+    ]
     assert cached.sample.instances[0].box == pytest.approx((20, 10, 30, 30))
 
 
 def test_without_augmentation_boxes_move_as_well():
-    from rsvlm.lit.data import Plain
+    from rsvlm.lit.datamodule import Plain
 
     class One:
         def __getitem__(self, index):
@@ -161,7 +166,7 @@ def test_without_augmentation_boxes_move_as_well():
         def __len__(self):
             return 1
 
-    item = View(One(), Plain(Squash(50)), training=True)[0, 0]
+    item = TransformedDataset(One(), Plain(Squash(50)), training=True)[0, 0]
     assert item.sample.instances[0].box == (0.0, 0.0, 25.0, 25.0)
     assert item.geometry[0].upright and not item.geometry[0].hflip().upright
 
@@ -183,7 +188,9 @@ def test_two_dates_share_one_draw():
 
     strong = {"scale": (0.3, 1), "rotation": "any", "vflip": True, "color_jitter": 0.4}
     for each in (False, True):
-        view = View(Twice(), Augment(32, jitter_each=each, **strong), seed=3, training=True)
+        view = TransformedDataset(
+            Twice(), Augment(32, jitter_each=each, **strong), seed=3, training=True
+        )
         for index in range(4):
             item = view[1, index]
             before, after = item.sample.images
@@ -191,9 +198,9 @@ def test_two_dates_share_one_draw():
             assert torch.equal(before, after) is not each
     # The first date of a pair looks as a single image would.
     single = Augment(32, **strong)
-    from rsvlm.data.order import rng
+    from rsvlm.data.loading.sampler import rng
 
-    first = View(Twice(), single, seed=3, training=True)[1, 2].sample.images[0]
+    first = TransformedDataset(Twice(), single, seed=3, training=True)[1, 2].sample.images[0]
     assert torch.equal(first, single(same[2], rng(3, 1, 2)))
 
 
@@ -202,7 +209,7 @@ def test_images_of_other_sizes_show_the_same_part():
     large = small.resize((120, 80), Image.Resampling.NEAREST)
     augment = Augment(32, scale=(0.2, 0.6), rotation="quarter")
     for seed in range(10):
-        _, (one, two) = augment.see([small, large], np.random.default_rng(seed))
+        _, (one, two) = augment.apply_with_geometry([small, large], np.random.default_rng(seed))
         centre = np.array([[16.0, 16.0]])
         a = one.inverse().points(centre) / [60, 40]
         b = two.inverse().points(centre) / [120, 80]
@@ -211,7 +218,7 @@ def test_images_of_other_sizes_show_the_same_part():
 
 def test_semantic_maps_change_masks_and_instances_stay_over_their_image():
     augment = Augment(64, scale=(0.5, 1), hflip=True, vflip=True, rotation="quarter")
-    view = View(pairs(), augment, seed=1, training=True)
+    view = TransformedDataset(pairs(), augment, seed=1, training=True)
     for index in range(4):
         item = view[0, index]
         before, after = item.sample.semantic
@@ -237,10 +244,14 @@ def test_a_pair_of_two_sizes_is_skipped_and_named():
             images = [Image.new("RGB", size) for size in sizes]
             return Sample(images, layout="before_after", meta={"id": f"pair {index}"})
 
-    out = View(Odd(), Squash(4), training=False)[0, 0]
+    out = TransformedDataset(Odd(), Squash(4), training=False)[0, 0]
     assert isinstance(out, Skipped) and "pair 0" in out.reason and "8 x 8 and 8 x 9" in out.reason
-    item = View(Odd(), Squash(4), training=True)[0, 0]
-    assert isinstance(item, Item) and item.index == 1 and "differ in size" in item.skipped[0]
+    item = TransformedDataset(Odd(), Squash(4), training=True)[0, 0]
+    assert (
+        isinstance(item, TransformedSample)
+        and item.index == 1
+        and "differ in size" in item.skipped[0]
+    )
     assert issubclass(BrokenImage, SampleError)
 
 

@@ -24,9 +24,9 @@ from rsvlm.data.datasets.rspg import RSPG
 from rsvlm.data.datasets.rsvg import RSVG
 from rsvlm.data.geometry import turned
 from rsvlm.data.images import BrokenImage
-from rsvlm.data.inspect import describe
-from rsvlm.data.scenes.export import FORMATS
+from rsvlm.data.inspection.describe import describe
 from rsvlm.errors import UserError
+from rsvlm.synthetic.export import FORMATS
 
 DATA = Path(os.environ.get("RSVLM_DATA", "/nowhere"))
 

@@ -19,7 +19,7 @@ from rsvlm.data.datasets.shards import Shards
 from rsvlm.data.datasets.skyscript import SkyScript
 from rsvlm.data.datasets.vrsbench_captions import VRSBenchCaptions
 from rsvlm.data.images import BrokenImage
-from rsvlm.data.inspect import describe
+from rsvlm.data.inspection.describe import describe
 from rsvlm.errors import UserError
 
 

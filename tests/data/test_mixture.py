@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from rsvlm.data.mixture import Mixture
-from rsvlm.data.order import Batches
+from rsvlm.data.loading.mixture import Mixture
+from rsvlm.data.loading.sampler import Batches
+from rsvlm.data.loading.transformed import TransformedDataset
 from rsvlm.data.sample import Sample
 from rsvlm.data.transforms import Squash
-from rsvlm.data.view import View
 from rsvlm.errors import UserError
 
 
@@ -126,7 +126,7 @@ def test_a_restart_in_the_middle_of_an_epoch_goes_on_alike(order):
     data = mixture(weights={"a": 2, "b": 1, "c": 1}, length=64)
 
     def run(start_epoch, start, epochs):
-        view = View(data, Squash(2), seed=4, training=True)
+        view = TransformedDataset(data, Squash(2), seed=4, training=True)
         sampler = Batches(
             len(data), 8, seed=4, order=order, sizes=data.source_sizes, rank=1, world=2
         )
@@ -196,7 +196,7 @@ def test_unusable_options_are_refused(options, words):
 
 def test_a_cache_cannot_hold_a_mixture():
     with pytest.raises(UserError, match="cannot hold a mixture"):
-        View(mixture(), Squash(2), training=True, cache="decoded", cache_size=2)
+        TransformedDataset(mixture(), Squash(2), training=True, cache="decoded", cache_size=2)
 
 
 class Killed(BaseException):
@@ -204,7 +204,7 @@ class Killed(BaseException):
 
 
 def test_a_killed_run_ends_alike_and_its_sources_are_counted(compose, monkeypatch, tmp_path):
-    from rsvlm import run
+    from rsvlm.app import run
     from rsvlm.lit.contrastive import Contrastive
 
     words = ["data=scenes_mixture", "evaluation=none", "trainer=cpu", "logger=csv"]

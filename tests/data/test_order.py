@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rsvlm.data.order import Batches, permutation, rng
+from rsvlm.data.loading.sampler import Batches, permutation, rng
 
 
 def keys(**options):

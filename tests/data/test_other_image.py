@@ -5,15 +5,15 @@ from functools import partial
 import numpy as np
 import pytest
 
-from rsvlm.data.other_image import OtherImage
-from rsvlm.data.scenes import Scenes
+from rsvlm.data.loading.wrappers import ShuffledImages
 from rsvlm.encoders.tokenizers import word_list, word_tokenizer
 from rsvlm.errors import UserError
+from rsvlm.synthetic import Scenes
 
 
 def test_texts_stay_and_the_image_is_another_ones():
     own = Scenes("test", n=6, size=32, parts=("captions", "turns"))
-    made = OtherImage(partial(Scenes, n=6, size=32, parts=("captions", "turns")), "test")
+    made = ShuffledImages(partial(Scenes, n=6, size=32, parts=("captions", "turns")), "test")
     assert len(made) == 6 and made.name == "scenes_other_image"
     shown = []
     for i in range(6):
@@ -28,7 +28,7 @@ def test_texts_stay_and_the_image_is_another_ones():
 
 def test_too_few_samples_are_told():
     with pytest.raises(UserError, match="three samples"):
-        OtherImage(partial(Scenes, n=2, size=32), "test")
+        ShuffledImages(partial(Scenes, n=2, size=32), "test")
 
 
 def test_small_things_can_be_left_out():

@@ -8,7 +8,7 @@ from PIL import Image
 
 from rsvlm.data.datasets import GeoRSCLIPEval, PairsTable, RemoteCLIPPairs
 from rsvlm.data.datasets.skyscript import SkyScript, SkyScriptRetrieval, name_meta
-from rsvlm.data.inspect import describe
+from rsvlm.data.inspection.describe import describe
 from rsvlm.errors import UserError
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from rsvlm.data.collate.pixel import SEG_TOKENS, PixelBatch, PixelCollate
 from rsvlm.data.geometry import identity
-from rsvlm.data.pixel import SEG_TOKENS, PixelBatch, PixelCollate
+from rsvlm.data.item import TransformedSample
 from rsvlm.data.sample import Instance, Sample, SampleError, Turn
-from rsvlm.data.view import Item
 from rsvlm.errors import UserError
 
 
@@ -33,7 +33,9 @@ def item(*turns, instances=(), index=0, lost=()):
     image = torch.zeros(3, 8, 8, dtype=torch.uint8)
     sample = Sample([image], turns=list(turns), instances=list(instances), meta={"id": f"{index}"})
     stored = [instance(i.id, 16, phrase="stored") for i in instances]
-    return Item(index, sample, geometry=(identity(16, 16).resize(8, 8),), stored=stored, lost=lost)
+    return TransformedSample(
+        index, sample, geometry=(identity(16, 16).resize(8, 8),), stored=stored, lost=lost
+    )
 
 
 ASK = Turn("user", "where planes", (0,))

@@ -8,8 +8,8 @@ from PIL import Image
 
 from rsvlm.data.datasets import DATASETS, RSIVQA, RSVQAHR, RSVQALR, FloodNet
 from rsvlm.data.datasets.rsivqa import kind
-from rsvlm.data.formats import dialogues
-from rsvlm.data.inspect import describe
+from rsvlm.data.inspection.describe import describe
+from rsvlm.data.text.prompt_formats import dialogues
 from rsvlm.errors import UserError
 
 

@@ -2,8 +2,8 @@
 
 import yaml
 
-from rsvlm.check import locate
 from rsvlm.cli import inspect
+from rsvlm.config.validate import locate
 from rsvlm.data.datasets import DATASETS
 from rsvlm.data.datasets.base import FileDataset
 

@@ -13,15 +13,15 @@ import torch
 from PIL import Image
 
 from rsvlm.cli import scenes as command
-from rsvlm.data.scenes import PARTS, RANGES, Scenes, lexicon
-from rsvlm.data.scenes.caption import captions, description
-from rsvlm.data.scenes.dates import pair
-from rsvlm.data.scenes.describe import PLANS, describe
-from rsvlm.data.scenes.facts import Facts
-from rsvlm.data.scenes.questions import KINDS, area, questions
-from rsvlm.data.scenes.refer import find, references
-from rsvlm.data.scenes.world import CLASSES, HELD_OUT, SEMANTIC
 from rsvlm.errors import UserError
+from rsvlm.synthetic import PARTS, RANGES, Scenes, lexicon
+from rsvlm.synthetic.caption import captions, description
+from rsvlm.synthetic.dates import pair
+from rsvlm.synthetic.describe import PLANS, describe
+from rsvlm.synthetic.facts import Facts
+from rsvlm.synthetic.questions import KINDS, area, questions
+from rsvlm.synthetic.refer import find, references
+from rsvlm.synthetic.world import CLASSES, HELD_OUT, SEMANTIC
 
 SCENES = [describe(0, number) for number in range(150)]
 
@@ -368,7 +368,7 @@ def test_fast_enough():
         ({"parts": ("caption",)}, "captions"),
         ({"size": 8}, "16"),
         ({"n": -1}, "n=-1"),
-        ({"wording": "new"}, "held_out"),
+        ({"instructions": "new"}, "held_out"),
         ({"layout": "video"}, "before_after"),
         ({"classes": ["airprot"]}, "airport"),
         ({"classes": ["airport"], "split": "holdout"}, "holdout"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rsvlm.data.scenes import Scenes
+from rsvlm.synthetic import Scenes
 
 ROOT = Path(__file__).parents[2]
 

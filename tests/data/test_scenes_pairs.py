@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from rsvlm.data.scenes import PARTS, Scenes, change_words
-from rsvlm.data.scenes.dates import NUISANCES, maps, pair
-from rsvlm.data.scenes.facts import CELLS
-from rsvlm.data.scenes.world import SEMANTIC
+from rsvlm.synthetic import PARTS, Scenes, change_words
+from rsvlm.synthetic.dates import NUISANCES, maps, pair
+from rsvlm.synthetic.facts import CELLS
+from rsvlm.synthetic.world import SEMANTIC
 
 PAIRS = [pair(0, number, change=0.8) for number in range(60)]
 

@@ -5,18 +5,17 @@ import re
 import numpy as np
 import pytest
 
-from rsvlm.data.boxes import codec
-from rsvlm.data.formats import dialogues
 from rsvlm.data.geometry import identity
-from rsvlm.data.pixel import SEG
-from rsvlm.data.scenes import Scenes
-from rsvlm.data.scenes.caption import captions, description
-from rsvlm.data.scenes.facts import Facts
-from rsvlm.data.scenes.landmarks import landmark
-from rsvlm.data.scenes.questions import questions
-from rsvlm.data.scenes.refer import find, references
-from rsvlm.data.wording import system
+from rsvlm.data.text.box_codecs import codec
+from rsvlm.data.text.instructions import system
+from rsvlm.data.text.prompt_formats import SEG, dialogues
 from rsvlm.errors import UserError
+from rsvlm.synthetic import Scenes
+from rsvlm.synthetic.caption import captions, description
+from rsvlm.synthetic.facts import Facts
+from rsvlm.synthetic.landmarks import landmark
+from rsvlm.synthetic.questions import questions
+from rsvlm.synthetic.refer import find, references
 
 SIZE = 128
 

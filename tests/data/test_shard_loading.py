@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 
 from rsvlm.cli.shards import write
-from rsvlm.data.collate import PairCollate
+from rsvlm.data.collate.pairs import PairCollate
 from rsvlm.data.datasets import RSICD, Shards
-from rsvlm.data.order import Batches
+from rsvlm.data.loading.sampler import Batches
 from rsvlm.data.transforms import Augment, Preprocess
-from rsvlm.lit.data import DataModule
+from rsvlm.lit.datamodule import DataModule
 
 
 def tokenizer(texts, context_length):

@@ -15,7 +15,7 @@ from rsvlm.cli.shards import write
 from rsvlm.data.datasets import RS5M, RSICD, SceneFolder, Shards
 from rsvlm.data.datasets.shards import MANIFEST
 from rsvlm.data.images import BrokenImage
-from rsvlm.data.inspect import describe
+from rsvlm.data.inspection.describe import describe
 from rsvlm.data.sample import Sample
 from rsvlm.errors import UserError
 

@@ -6,11 +6,11 @@ from PIL import Image
 
 from rsvlm.cli import inspect
 from rsvlm.data.datasets.base import Entry, FileDataset
-from rsvlm.data.inspect import describe
+from rsvlm.data.inspection.contact_sheet import drawn, sheet
+from rsvlm.data.inspection.describe import describe
 from rsvlm.data.sample import Instance, Sample, Turn
-from rsvlm.data.scenes import Scenes
-from rsvlm.data.sheet import drawn, sheet
 from rsvlm.errors import UserError
+from rsvlm.synthetic import Scenes
 
 
 class Chat(FileDataset):

@@ -4,7 +4,7 @@ from PIL import Image
 
 from rsvlm.data.datasets import SkyScriptBench
 from rsvlm.data.datasets.skyscript_bench import BENCHES
-from rsvlm.data.inspect import describe
+from rsvlm.data.inspection.describe import describe
 from rsvlm.errors import UserError
 
 CLASSES = ["airport", "baseball field", "beach"]

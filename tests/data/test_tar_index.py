@@ -9,8 +9,8 @@ import threading
 import numpy as np
 import pytest
 
-from rsvlm.data import shards
 from rsvlm.data.images import BrokenImage
+from rsvlm.data.loading import tar_index
 from rsvlm.errors import UserError
 
 
@@ -29,7 +29,7 @@ FILES = [
 
 
 def content(path, found):
-    reader = shards.Reader([path])
+    reader = tar_index.Reader([path])
     return [
         {
             field: reader.read(0, int(o), int(n))
@@ -56,20 +56,20 @@ def test_members_are_those_that_tarfile_finds(tmp_path, format):
         tar.addfile(tarfile.TarInfo("last.jpg"))
     with tarfile.open(path) as tar:
         expected = [(m.name, m.offset_data, m.size) for m in tar if m.isfile()]
-    assert list(shards.members(path)) == expected and len(expected) == len(names) + 1
+    assert list(tar_index.members(path)) == expected and len(expected) == len(names) + 1
 
 
 def test_sizes_past_8_gib_are_understood():
     info = tarfile.TarInfo("large.jpg")
     info.size = 9 << 30
     header = info.tobuf(tarfile.GNU_FORMAT)
-    assert shards._header(header) == ("large.jpg", 9 << 30, b"0")
+    assert tar_index._header(header) == ("large.jpg", 9 << 30, b"0")
 
 
 def test_members_that_agree_up_to_the_first_dot_are_a_sample(tmp_path):
     files = [("d.x/1.jpg", b"a"), ("d.x/1.seg.png", b"b"), ("2.JSON", b"c"), (".hidden", b"")]
     files += [("2.jpg", b"d"), ("readme", b"x"), ("3.jpg", b"e"), ("3.jpg", b"f")]
-    found = shards.build(write(tmp_path / "a.tar", files))
+    found = tar_index.build(write(tmp_path / "a.tar", files))
     assert [bytes(key) for key in found.keys] == [b"d.x/1", b"2", b"3", b"3"]
     assert content(tmp_path / "a.tar", found) == [
         {"jpg": b"a", "seg.png": b"b"},
@@ -81,32 +81,32 @@ def test_members_that_agree_up_to_the_first_dot_are_a_sample(tmp_path):
 
 def test_an_index_is_kept_and_made_again_when_the_tar_changes(tmp_path, monkeypatch):
     path = write(tmp_path / "a.tar", FILES)
-    first = shards.index(path)
+    first = tar_index.index(path)
     assert (tmp_path / "a.tar.index.npz").is_file() and not list(tmp_path.glob("*.part"))
-    monkeypatch.setattr(shards, "build", lambda path: pytest.fail("walked again"))
-    again = shards.index(path)
+    monkeypatch.setattr(tar_index, "build", lambda path: pytest.fail("walked again"))
+    again = tar_index.index(path)
     assert again.fields == first.fields == ("a", "b")
     assert np.array_equal(again.offset, first.offset) and np.array_equal(again.keys, first.keys)
     monkeypatch.undo()
     write(path, FILES[:4])
-    assert len(shards.index(path)) == 2
+    assert len(tar_index.index(path)) == 2
     os.utime(path, ns=(1, 1))  # the same size, another time
     walked = []
-    build = shards.build
-    monkeypatch.setattr(shards, "build", lambda path: walked.append(path) or build(path))
-    shards.index(path)
+    build = tar_index.build
+    monkeypatch.setattr(tar_index, "build", lambda path: walked.append(path) or build(path))
+    tar_index.index(path)
     assert walked == [path]
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 not a zip", b"\x93NUMPY"])
 def test_a_damaged_index_is_made_again(tmp_path, damage):
     path = write(tmp_path / "a.tar", FILES)
-    shards.index(path)
+    tar_index.index(path)
     (tmp_path / "a.tar.index.npz").write_bytes(damage)
-    assert len(shards.index(path)) == 6
+    assert len(tar_index.index(path)) == 6
     half = (tmp_path / "a.tar.index.npz").read_bytes()
     (tmp_path / "a.tar.index.npz").write_bytes(half[: len(half) // 2])
-    assert len(shards.index(path)) == 6
+    assert len(tar_index.index(path)) == 6
 
 
 def test_where_the_folder_cannot_be_written_the_cache_is_used(tmp_path, monkeypatch):
@@ -119,10 +119,10 @@ def test_where_the_folder_cannot_be_written_the_cache_is_used(tmp_path, monkeypa
         return opened(file, mode, *args, **kwargs)
 
     monkeypatch.setattr("builtins.open", refuse)
-    shards.index(path, tmp_path / "cache")
+    tar_index.index(path, tmp_path / "cache")
     assert len(list((tmp_path / "cache").glob("*-a.tar.index.npz"))) == 1
-    monkeypatch.setattr(shards, "build", lambda path: pytest.fail("walked again"))
-    assert len(shards.index(path, tmp_path / "cache")) == 6
+    monkeypatch.setattr(tar_index, "build", lambda path: pytest.fail("walked again"))
+    assert len(tar_index.index(path, tmp_path / "cache")) == 6
 
 
 def whole_before(cut):
@@ -143,7 +143,7 @@ def test_a_cut_anywhere_leaves_the_samples_before_it(tmp_path):
     last = sum(512 + -(-len(d) // 512) * 512 for _, d in FILES)
     for cut in range(1024, last + 512, 256):
         path.write_bytes(data[:cut])
-        found = shards.build(path)
+        found = tar_index.build(path)
         assert found.fault and str(cut) in found.fault
         parts = content(path, found)
         if not whole_before(cut):  # without one before it, a torn sample looks like a whole one
@@ -152,22 +152,22 @@ def test_a_cut_anywhere_leaves_the_samples_before_it(tmp_path):
             {"a": FILES[2 * i][1], "b": FILES[2 * i + 1][1]} for i in range(whole_before(cut))
         ]
     path.write_bytes(data)
-    assert not shards.build(path).fault and len(shards.build(path)) == 6
+    assert not tar_index.build(path).fault and len(tar_index.build(path)) == 6
 
 
 def test_damage_and_unfinished_downloads_are_told(tmp_path):
     path = write(tmp_path / "a.tar", FILES)
     data = bytearray(path.read_bytes())
-    offset = next(o for name, o, _ in shards.members(path) if name == "003.a") - 512
+    offset = next(o for name, o, _ in tar_index.members(path) if name == "003.a") - 512
     data[offset + 3] ^= 1
     path.write_bytes(data)
-    found = shards.build(path)
+    found = tar_index.build(path)
     assert found.fault == f"is damaged at byte {offset} (a header's checksum is wrong)"
     assert len(found) == 3
     path.write_bytes(bytes(data[:offset]) + bytes(2 << 20))
-    assert shards.build(path).fault.startswith(f"is empty from byte {offset} to")
+    assert tar_index.build(path).fault.startswith(f"is empty from byte {offset} to")
     path.write_bytes(bytes(10240))
-    assert shards.build(path).fault.startswith("is empty from byte 0")
+    assert tar_index.build(path).fault.startswith("is empty from byte 0")
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_damage_and_unfinished_downloads_are_told(tmp_path):
 def test_what_is_no_tar_is_named(tmp_path, data, words):
     (tmp_path / "a.tar").write_bytes(data)
     with pytest.raises(UserError, match=rf"a\.tar is not a tar: .*{words}"):
-        shards.index(tmp_path / "a.tar")
+        tar_index.index(tmp_path / "a.tar")
 
 
 def test_braces_globs_and_folders(tmp_path):
@@ -195,7 +195,7 @@ def test_braces_globs_and_folders(tmp_path):
         (tmp_path / name).write_bytes(b"")
 
     def found(*patterns):
-        paths, missing = shards.expand(tmp_path, patterns)
+        paths, missing = tar_index.expand(tmp_path, patterns)
         return [str(p.relative_to(tmp_path)) for p in paths], [p.name for p in missing]
 
     assert found("{pub11,rs3}-train-{0000..0002}.tar") == (names, [])
@@ -222,12 +222,12 @@ def test_braces_globs_and_folders(tmp_path):
 
 
 def test_reading_from_threads_and_many_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(shards, "_KEPT_OPEN", 2)
+    monkeypatch.setattr(tar_index, "_KEPT_OPEN", 2)
     paths = []
     for i in range(5):
         paths.append(tmp_path / f"{i}.bin")
         paths[-1].write_bytes(bytes([i]) * 5000)
-    reader = shards.Reader(paths)
+    reader = tar_index.Reader(paths)
     wrong = []
 
     def work():

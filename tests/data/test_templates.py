@@ -1,6 +1,6 @@
 import pytest
 
-from rsvlm.data.templates import TEMPLATES, ZERO_SHOT, fill, georsclip_name, words
+from rsvlm.data.text.class_prompts import TEMPLATES, ZERO_SHOT, fill, georsclip_name, words
 from rsvlm.errors import UserError
 
 

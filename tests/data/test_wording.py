@@ -4,16 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from rsvlm.data.boxes import CODECS, codec
-from rsvlm.data.chat import ChatCollate
-from rsvlm.data.formats import LOST, formats
-from rsvlm.data.pixel import PixelCollate
+from rsvlm.data.collate.chat import ChatCollate
+from rsvlm.data.collate.pixel import PixelCollate
+from rsvlm.data.item import TransformedSample
+from rsvlm.data.loading.transformed import TransformedDataset
 from rsvlm.data.sample import Instance, Sample, SampleError, Turn
-from rsvlm.data.scenes import Scenes
+from rsvlm.data.text.box_codecs import CODECS, codec
+from rsvlm.data.text.instructions import MADE, InstructionTemplates, enumerated, system, systems
+from rsvlm.data.text.prompt_formats import LOST, formats
 from rsvlm.data.transforms import Augment, Pad, Preprocess, Squash
-from rsvlm.data.view import Item, View
-from rsvlm.data.wording import MADE, Wording, enumerated, system, systems
 from rsvlm.errors import UserError
+from rsvlm.synthetic import Scenes
 
 
 def draws(seed=0):
@@ -24,7 +25,7 @@ def item(*turns, texts=(), instances=(), images=1):
     pictures = [torch.zeros(3, 100, 100, dtype=torch.uint8) for _ in range(images)]
     layout = {1: "single", 2: "before_after"}[images]
     sample = Sample(pictures, layout, list(texts), list(turns), list(instances))
-    return Item(
+    return TransformedSample(
         0,
         sample,
         geometry=tuple(Squash(100).geometry(100, 100) for _ in range(images)),
@@ -67,23 +68,27 @@ def test_a_referring_question_gets_identifier_and_box():
     )
     seen = set()
     for seed in range(40):
-        ((asked, said),) = Wording("skyeyegpt")(item(*turns, instances=[TANK]), draws(seed))
+        ((asked, said),) = InstructionTemplates("skyeyegpt")(
+            item(*turns, instances=[TANK]), draws(seed)
+        )
         assert asked.text.startswith("[refer] ") and "the white tank" in asked.text
         assert said.text == "{<10><20><30><40>}" and said.instance_ids == (4,)
         assert asked.kind == said.kind == "refer" and asked.image_ids == (0,)
         seen.add(asked.text)
     assert len(seen) == 7
-    measured = Wording("skyeyegpt", measuring=True)(item(*turns, instances=[TANK]), draws())
+    measured = InstructionTemplates("skyeyegpt", measuring=True)(
+        item(*turns, instances=[TANK]), draws()
+    )
     assert measured[0][0].text == "[refer] give me the location of the white tank"
-    other = Wording("geochat")(item(*turns, instances=[TANK]), draws())
+    other = InstructionTemplates("geochat")(item(*turns, instances=[TANK]), draws())
     assert other[0][0].text == "[refer] Give me the location of <p> the white tank </p>"
     assert other[0][1].text == "{<10><20><30><40>|<0>}"
-    form = Wording("skyeyegpt", boxes="qwen0_1000")
+    form = InstructionTemplates("skyeyegpt", boxes="qwen0_1000")
     assert "(100,200),(300,400)" in form(item(*turns, instances=[TANK]), draws())[0][1].text
 
 
 def test_tasks_are_made_of_annotations():
-    made = Wording("skyeyegpt", tasks=["identify", "detection", "refer"])
+    made = InstructionTemplates("skyeyegpt", tasks=["identify", "detection", "refer"])
     found = made(item(instances=[TANK, PLANE]), draws())
     by_kind = {}
     for asked, said in found:
@@ -95,48 +100,50 @@ def test_tasks_are_made_of_annotations():
         ("[detection] tank", "<p>tank</p> {<10><20><30><40>}"),
         ("[detection] plane", "<p>plane</p> {<50><50><60><70>}"),
     ]
-    segment = Wording("geopix", tasks=["segment"])(item(instances=[TANK, PLANE]), draws())
+    segment = InstructionTemplates("geopix", tasks=["segment"])(
+        item(instances=[TANK, PLANE]), draws()
+    )
     assert [said.text for _, said in segment] == ["Sure, it is [SEG]"]  # the plane has no mask
     assert enumerated(["a"]) == "a" and enumerated(["a", "b", "c"]) == "a, b and c"
 
 
 def test_captions_get_a_question_once():
-    made = Wording("skyeyegpt")
+    made = InstructionTemplates("skyeyegpt")
     ((asked, said),) = made(item(texts=["a pond"]), draws())
     assert asked.text.startswith("[caption] ") and said.text == "a pond"
     turns = (Turn("user", "describe", (0,), kind="caption"), Turn("assistant", "a lake"))
     (only,) = made(item(*turns, texts=["a pond"]), draws())
     assert only[1].text == "a lake" and only[0].text.startswith("[caption] ")
-    kept = Wording("skyeyegpt", rephrase=False)(item(*turns), draws())
+    kept = InstructionTemplates("skyeyegpt", rephrase=False)(item(*turns), draws())
     assert kept[0][0].text == "describe"
-    assert Wording("skyeyegpt", questions=False, tasks=[])(item(*turns), draws()) == []
-    (pair,) = Wording("deltavlm")(item(texts=["a road"], images=2), draws())
+    assert InstructionTemplates("skyeyegpt", questions=False, tasks=[])(item(*turns), draws()) == []
+    (pair,) = InstructionTemplates("deltavlm")(item(texts=["a road"], images=2), draws())
     assert pair[0].image_ids == (0, 1)
     assert pair[0].text == "Please briefly describe the changes in these two images."
 
 
 def test_questions_of_other_kinds_are_asked_as_vqa():
     turns = (Turn("user", "is there a pond?", (0,), kind="presence"), Turn("assistant", "yes"))
-    (one,) = Wording("llava")(item(*turns), draws())
+    (one,) = InstructionTemplates("llava")(item(*turns), draws())
     assert one[0].text == "is there a pond?\nAnswer the question using a single word or phrase."
     assert one[0].kind == "presence" and one[1].text == "yes"
 
 
 def test_what_speaks_for_itself_stays():
     worded = (Turn("user", "[refer] the pond", (0,)), Turn("assistant", "{<1><2><3><4>}"))
-    assert Wording("skyeyegpt")(item(*worded), draws()) == [list(worded)]
+    assert InstructionTemplates("skyeyegpt")(item(*worded), draws()) == [list(worded)]
     other = (Turn("user", "[grounding] the pond", (0,)), Turn("assistant", "{<1><2><3><4>}"))
-    assert Wording("skyeyegpt")(item(*other), draws()) == [list(other)]
+    assert InstructionTemplates("skyeyegpt")(item(*other), draws()) == [list(other)]
     talk = (
         Turn("user", "what is it?", (0,)),
         Turn("assistant", "a pond"),
         Turn("user", "where?"),
         Turn("assistant", "left"),
     )
-    assert Wording("skyeyegpt")(item(*talk), draws()) == [list(talk)]
+    assert InstructionTemplates("skyeyegpt")(item(*talk), draws()) == [list(talk)]
     # Read with its identifier taken off: the identifier comes back, the text box stays.
     bare = (Turn("user", "the pond", (0,), kind="refer"), Turn("assistant", "{<1><2><3><4>}"))
-    (back,) = Wording("skyeyegpt", measuring=True)(item(*bare), draws())
+    (back,) = InstructionTemplates("skyeyegpt", measuring=True)(item(*bare), draws())
     assert back[0].text == "[refer] give me the location of the pond"
     assert back[1].text == "{<1><2><3><4>}"
 
@@ -145,43 +152,43 @@ def test_boxes_in_texts_move_with_the_image():
     def made(transform, text, seed=0):
         image = torch.zeros(3, 100, 200, dtype=torch.uint8)
         turns = [Turn("user", "[refer] the pond", (0,)), Turn("assistant", text)]
-        (seen,), (geometry,) = transform.see([image], draws(seed))
-        return Item(0, Sample([seen], turns=turns), geometry=(geometry,))
+        (seen,), (geometry,) = transform.apply_with_geometry([image], draws(seed))
+        return TransformedSample(0, Sample([seen], turns=turns), geometry=(geometry,))
 
     text = "here {<50><20><75><40>} and {<60><20><75><40>}."
-    wording = Wording("skyeyegpt", text_boxes="mini0_100")
+    instructions = InstructionTemplates("skyeyegpt", text_boxes="mini0_100")
     mirrored = Augment(64, scale=(1, 1), ratio=(2, 2), hflip=True)
     answers = set()
     for seed in range(20):
-        answers.add(wording(made(mirrored, text, seed), draws())[0][1].text)
+        answers.add(instructions(made(mirrored, text, seed), draws())[0][1].text)
     assert answers == {text, "here {<25><20><50><40>} and {<25><20><40><40>}."}
-    padded = Wording("llava", text_boxes="mini0_100")(made(Pad(64), text), draws())
+    padded = InstructionTemplates("llava", text_boxes="mini0_100")(made(Pad(64), text), draws())
     assert padded[0][1].text.startswith("here [0.50, 0.35, 0.75, 0.45] and [")
-    cut = wording(made(Preprocess(64), "here {<0><20><10><40>}."), draws())
+    cut = instructions(made(Preprocess(64), "here {<0><20><10><40>}."), draws())
     assert LOST in cut[0][1].instance_ids
-    kept = Wording("skyeyegpt")(made(Pad(64), text), draws())
+    kept = InstructionTemplates("skyeyegpt")(made(Pad(64), text), draws())
     assert kept[0][1].text == text
     with pytest.raises(UserError, match="no box convention"):
-        Wording("rsgpt", text_boxes="mini0_100")
+        InstructionTemplates("rsgpt", text_boxes="mini0_100")
 
 
 def test_what_cannot_be_worded_says_so():
     with pytest.raises(UserError, match="no task 'segment' can be made for skyeyegpt"):
-        Wording("skyeyegpt", tasks=["segment"])
+        InstructionTemplates("skyeyegpt", tasks=["segment"])
     with pytest.raises(UserError, match="box convention"):
-        Wording("skyeyegpt", boxes="mini")
+        InstructionTemplates("skyeyegpt", boxes="mini")
     turns = (Turn("user", "x", (0,), kind="refer"), Turn("assistant", "x", (), (9,), kind="refer"))
     with pytest.raises(SampleError, match="one is missing"):
-        Wording("skyeyegpt")(item(*turns), draws())
+        InstructionTemplates("skyeyegpt")(item(*turns), draws())
 
 
 def test_asks_take_the_place_of_a_tasks_instructions():
-    said = Wording("skyeyegpt", asks={"caption": "tell all of it"}, measuring=True)
+    said = InstructionTemplates("skyeyegpt", asks={"caption": "tell all of it"}, measuring=True)
     found = said(item(texts=["a town"]), draws())[0]
     assert found[0].text.endswith("tell all of it") and found[1].text == "a town"
     assert system("skyeyegpt").tasks["caption"].ask != ("tell all of it",)
     with pytest.raises(UserError, match="Did you mean caption"):
-        Wording("skyeyegpt", asks={"captoin": "x"})
+        InstructionTemplates("skyeyegpt", asks={"captoin": "x"})
 
 
 @pytest.mark.parametrize("name", sorted(systems()))
@@ -198,13 +205,13 @@ def test_scenes_can_be_asked_by_every_system(name):
     data = Scenes(n=2, size=64, parts=parts, layout=layout)
     turns = {"hflip": True, "rotation": "quarter"} if flips else {"hflip": False}
     augment = Augment(56, scale=(0.6, 1), **turns)
-    view = View(data, augment, seed=1, training=True)
+    view = TransformedDataset(data, augment, seed=1, training=True)
     made = [word for word in MADE if word in system(name).tasks]
     collate = PixelCollate if "segment" in made else ChatCollate
     batch = collate(
         tokenizer,
         format=system(name).format,
-        wording=Wording(name, tasks=made),
+        instructions=InstructionTemplates(name, tasks=made),
         which="all",
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
         image_tokens=1,

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rsvlm.encoders.clip import ARCHS, CLIP, clip, tokenizer
-from rsvlm.encoders.sizes import OPEN_CLIP_ARCHS
-from rsvlm.encoders.towers import ResNetTower, TextTransformer, VisionTransformer
+from rsvlm.encoders.clip.architectures import OPEN_CLIP_ARCHS
+from rsvlm.encoders.clip.model import ARCHS, CLIP, clip, tokenizer
+from rsvlm.encoders.clip.towers import ResNetTower, TextTransformer, VisionTransformer
 from rsvlm.losses.contrastive import ClipLoss
 
 VOCAB, CONTEXT, EMBED = 120, 77, 24

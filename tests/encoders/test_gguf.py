@@ -9,7 +9,7 @@ from rsvlm.encoders import gguf as files
 from rsvlm.encoders.language import LanguageModel
 from rsvlm.encoders.tokenizers import pretrained, word_tokenizer, words_of
 from rsvlm.errors import UserError
-from rsvlm.nn.new_word import NewWord
+from rsvlm.models.rscapret.ret_token import ExtraToken
 
 TEXTS = ["many planes are parked at an airport", "a green river"]
 GEMMA = {
@@ -144,7 +144,7 @@ def test_a_gemma_that_was_built_on_meta_has_its_constants():
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_new_word_is_a_row_of_the_table_to_the_bit(dtype):
     lm = LanguageModel(GEMMA, dtype=dtype)
-    new = NewWord(lm)
+    new = ExtraToken(lm)
     assert new.head is None
     with torch.no_grad():
         lm.model.get_input_embeddings().weight[7] = new.row[0]

@@ -7,10 +7,10 @@ import copy
 import pytest
 import torch
 
-from rsvlm.encoders import loading
-from rsvlm.encoders.image_text import ImageTextModel
+from rsvlm.encoders import quantization
+from rsvlm.encoders.hf_vlm import ImageTextModel
 from rsvlm.encoders.language import LanguageModel
-from rsvlm.encoders.loading import checkpoint_layers, quantised
+from rsvlm.encoders.quantization import checkpoint_layers, quantised
 from rsvlm.errors import UserError
 
 
@@ -46,8 +46,10 @@ def test_checkpointed_layers_give_the_same_gradients_to_the_bit(size, tuning, mo
         torch.equal(a, b) for a, b in zip(plain.parameters(), again.parameters(), strict=True)
     )
     calls = []
-    real = loading.checkpoint
-    monkeypatch.setattr(loading, "checkpoint", lambda *a, **k: calls.append(1) or real(*a, **k))
+    real = quantization.checkpoint
+    monkeypatch.setattr(
+        quantization, "checkpoint", lambda *a, **k: calls.append(1) or real(*a, **k)
+    )
     loss, expected = grads(plain)
     assert not calls
     other, found = grads(again)
@@ -93,7 +95,7 @@ def test_inner_values_are_not_kept():
 def test_an_image_text_model_is_checkpointed_too():
     torch.manual_seed(0)
     lm = ImageTextModel("tiny_qwen2_5_vl", words="world", grad_checkpointing=True)
-    names = {type(m).__name__ for m in lm.modules() if isinstance(m, loading._Twice)}
+    names = {type(m).__name__ for m in lm.modules() if isinstance(m, quantization._Twice)}
     assert names == {"Qwen2_5_VLDecoderLayer", "Qwen2_5_VLVisionBlock"}
     with pytest.raises(UserError, match="has no layers for it"):
         checkpoint_layers(torch.nn.Linear(2, 2))
@@ -108,10 +110,10 @@ def test_few_bits_are_refused_where_they_cannot_be(monkeypatch, tmp_path):
         LanguageModel(weights=tmp_path, quantize="nf4", tuning="full")
     with pytest.raises(UserError, match=r"give model\.lm\.weights="):
         LanguageModel("tiny", quantize="nf4")
-    monkeypatch.setattr(loading, "find_spec", lambda name: None)
+    monkeypatch.setattr(quantization, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install bitsandbytes"):
         LanguageModel(weights=tmp_path, quantize="nf4")
-    monkeypatch.setattr(loading, "find_spec", lambda name: name)
+    monkeypatch.setattr(quantization, "find_spec", lambda name: name)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match="needs a CUDA GPU"):
         LanguageModel(weights=tmp_path, quantize="int8")
@@ -126,7 +128,7 @@ def test_what_transformers_is_told_of_few_bits(monkeypatch, tmp_path, word):
     lm = LanguageModel("tiny", words=["a"])
     lm.model.save_pretrained(tmp_path)
     lm.tokenizer.save_pretrained(tmp_path)
-    monkeypatch.setattr(loading, "find_spec", lambda name: name)
+    monkeypatch.setattr(quantization, "find_spec", lambda name: name)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setenv("LOCAL_RANK", "3")
     real = importlib.metadata.version
@@ -166,7 +168,7 @@ def test_what_packed_weights_mean_is_no_part_of_a_checkpoint():
     inner = torch.nn.Sequential(Packed(2, 2), torch.nn.LayerNorm(2))
     model = torch.nn.ModuleDict({"lm": inner, "bridge": Packed(2, 2)})
     assert len(model.state_dict()) == 6 + 2 * 4
-    loading.leave_state_out(inner)
+    quantization.leave_state_out(inner)
     names = set(model.state_dict())
     assert names >= {"lm.0.weight", "lm.0.bias", "lm.1.weight", "lm.1.bias"}
     assert not any("absmax" in n or "quant" in n or "SCB" in n for n in names if "lm." in n)

@@ -20,16 +20,12 @@ ROOT = Path(__file__).parents[2]
 
 def train(recipes, shared, out, trainer):
     """Trains all recipes (name to words), each into its own folder of `out`."""
-    from hydra import compose, initialize_config_dir
+    from rsvlm.app import run
+    from rsvlm.config.compose import compose
 
-    from rsvlm import run
-    from rsvlm.cli import command_line
-
-    run.register()
     for name, words in recipes.items():
-        given = command_line([*words, *shared, f"trainer={trainer}"], ROOT / "conf")
-        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            cfg = compose("train", given)
+        given = [*words, *shared, f"trainer={trainer}"]
+        cfg = compose("train", given)
         run.fit(cfg, Path(out) / name, overrides=[])
 
 

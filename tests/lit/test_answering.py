@@ -6,18 +6,18 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from rsvlm import run
+from rsvlm.app import run
 from rsvlm.cli.metrics import main as metrics
-from rsvlm.data.boxes import codec
 from rsvlm.data.geometry import identity
 from rsvlm.data.sample import Answer
-from rsvlm.data.scenes.export import FORMATS, export
+from rsvlm.data.text.box_codecs import codec
 from rsvlm.errors import UserError
-from rsvlm.lit.answering import AllBut, question_ids
-from rsvlm.lit.grounding import GroundingEvaluation
-from rsvlm.lit.vqa import VQAEvaluation, type_of
-from rsvlm.metrics.judged import Scores
-from rsvlm.models.skyeyegpt import SkyEyeGPT
+from rsvlm.evaluation.grounding import GroundingEvaluation
+from rsvlm.evaluation.question_answering import AllBut, question_ids
+from rsvlm.evaluation.vqa import VQAEvaluation, type_of
+from rsvlm.metrics.judge_scores import Scores
+from rsvlm.models.skyeyegpt.model import SkyEyeGPT
+from rsvlm.synthetic.export import FORMATS, export
 
 TINY = [
     "model=skyeyegpt_tiny",
@@ -194,7 +194,7 @@ def test_rsieval_is_described_and_judged(evaluate, monkeypatch, tmp_path_factory
     for line in lines:
         line["score"] = 10 if line["prediction"] == "a dragon" else 3
     graded.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    scores = "+evaluation.judge._target_=rsvlm.metrics.judged.Scores"
+    scores = "+evaluation.judge._target_=rsvlm.metrics.judge_scores.Scores"
     more = (*base, "data.splits.test=[vqa]", scores, f"+evaluation.judge.path={graded}")
     values, *_ = evaluate(*more, "+evaluation.judge.most=10")
     wanted = 100 * (len(lines) - right) / len(lines) + 30 * right / len(lines)

@@ -6,9 +6,9 @@ import pytest
 import torch
 from PIL import Image
 
-from rsvlm import run
-from rsvlm.data.scenes.export import FORMATS, export
+from rsvlm.app import run
 from rsvlm.errors import UserError
+from rsvlm.synthetic.export import FORMATS, export
 
 TINY = [
     "model=blip2_tiny",

@@ -6,13 +6,15 @@ That models and readers refuse the same themselves is tested beside them.
 import pytest
 import torch
 from hydra.errors import InstantiationException
+from model_options import build
 from PIL import Image
 
-from rsvlm import checkpoints, run
-from rsvlm.data.pixel import PixelCollate
+from rsvlm import checkpoints
+from rsvlm.app import run
+from rsvlm.data.collate.pixel import PixelCollate
 from rsvlm.encoders.tokenizers import word_tokenizer
 from rsvlm.errors import UserError
-from rsvlm.models import builder
+from rsvlm.inference.build import build_model
 
 BASE = [
     "task=captioner",
@@ -37,7 +39,7 @@ def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved")
     for name in ("skyeyegpt_tiny", "llava_tiny"):
         torch.manual_seed(0)
-        torch.save(checkpoints.pack(builder(name)()), folder / f"{name}.ckpt")
+        torch.save(checkpoints.pack(build(name)), folder / f"{name}.ckpt")
     Image.new("RGB", (64, 48), "green").save(folder / "a.png")
     return folder
 
@@ -86,13 +88,15 @@ def test_no_picture_at_all(compose, saved, tmp_path):
 
 def test_places_and_pictures_of_different_numbers():
     """A prompt without a place for its picture, and more pictures than places."""
+    from rsvlm.data.loading.transformed import TransformedDataset
     from rsvlm.data.sample import Sample, Turn
-    from rsvlm.data.view import View
 
-    model = builder("llava_tiny")().eval()
+    model = build("llava_tiny").eval()
     image = torch.zeros(3, 56, 56, dtype=torch.uint8)
     turn = Turn("user", "is it red ?", (0,))
-    view = View([Sample([image], turns=[turn])], model.preprocess(), training=False, caption="all")
+    view = TransformedDataset(
+        [Sample([image], turns=[turn])], model.preprocess, training=False, caption="all"
+    )
     batch = model.collate(training=False)([view[(0, 0)]])
     ids, batch.input_ids = batch.input_ids, batch.input_ids.masked_fill(batch.input_ids < 0, 5)
     with pytest.raises(UserError, match="0 image places in its text and 16 visual embeddings"):
@@ -106,15 +110,15 @@ def test_places_and_pictures_of_different_numbers():
 def test_a_language_model_of_another_width(compose, saved, name):
     words = [f"model={name}", f"ckpt={saved / name}.ckpt", f"model.lm.size={SMALL}"]
     with pytest.raises(UserError, match="language model of width 64, this one has 32: choose"):
-        run.build_model(compose("predict", words))
+        build_model(compose("predict", words))
 
 
 def test_an_adapter_for_other_modules(compose, saved, tmp_path):
     words = ["model=skyeyegpt_tiny", "model.tuning=lora"]
     # Hydra wraps it; the entry points unwrap it.
     with pytest.raises(InstantiationException, match=r"UserError.*targets=\['fc9'\]"):
-        run.build_model(compose("predict", [*words, "model.lm.lora.targets=[fc9]"]))
-    model = run.build_model(compose("predict", words))
+        build_model(compose("predict", [*words, "model.lm.lora.targets=[fc9]"]))
+    model = build_model(compose("predict", words))
     adapter = {
         "llama_model.base_model.model."
         + name.removeprefix("lm.model.").replace("v_proj", "k_proj"): value
@@ -127,7 +131,7 @@ def test_an_adapter_for_other_modules(compose, saved, tmp_path):
     torch.save({"model": adapter | projector}, tmp_path / "a.pth")
     message = r"LoRA of k_proj, q_proj; the model has LoRA of q_proj, v_proj.*targets=\[k_proj,q_p"
     with pytest.raises(UserError, match=message):
-        run.build_model(compose("predict", [*words, f"ckpt={tmp_path / 'a.pth'}"]))
+        build_model(compose("predict", [*words, f"ckpt={tmp_path / 'a.pth'}"]))
 
 
 def test_marks_that_a_vocabulary_has_already_or_not_at_all(compose):
@@ -139,7 +143,7 @@ def test_marks_that_a_vocabulary_has_already_or_not_at_all(compose):
     assert PixelCollate(own).seg_ids == [len(own) - 1]
     cfg = compose("predict", ["model=rscapret_tiny", "model.lm.words=[tank, '[RET]']"])
     with pytest.raises(UserError, match=r"has a word \[RET\] already"):
-        run.build_model(cfg).collate(training=True)
+        build_model(cfg).collate(training=True)
 
 
 @pytest.mark.parametrize(
@@ -152,6 +156,8 @@ def test_marks_that_a_vocabulary_has_already_or_not_at_all(compose):
 def test_what_a_large_model_lacks_is_told_before_it_is_built(
     compose, tmp_path, monkeypatch, words, message
 ):
-    monkeypatch.setattr("rsvlm.run.instantiate", lambda *a, **k: pytest.fail("something was built"))
+    monkeypatch.setattr(
+        "rsvlm.app.run.instantiate", lambda *a, **k: pytest.fail("something was built")
+    )
     with pytest.raises(UserError, match=message):
         run.fit(compose("train", [*words, "trainer=cpu", "logger=none"]), tmp_path)

@@ -12,10 +12,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from rsvlm import checkpoints, run
-from rsvlm.encoders.clip import clip
+from rsvlm import checkpoints
+from rsvlm.app import run
+from rsvlm.encoders.clip.model import clip
 from rsvlm.encoders.language import LanguageModel
 from rsvlm.errors import UserError
+from rsvlm.inference.build import build_model
 from rsvlm.lit.captioner import Captioner
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -48,7 +50,7 @@ MODELS = {
         *CHAT,
         "model=skyeyegpt_tiny",
         "model.tuning=lora",
-        "+model.wording.tasks=[caption,refer]",
+        "+model.instructions.tasks=[caption,refer]",
         "data.workers=1",
     ],
     "llava_lora": [*CHAT, "model=llava_tiny", "model.tuning=lora", "model.packing=rows"],
@@ -89,21 +91,17 @@ def words_of(name, language):
 @pytest.fixture(scope="module")
 def whole(language, tmp_path_factory):
     """name -> the run that nothing interrupts, and the model as it left training."""
-    from hydra import compose, initialize_config_dir
-
-    from rsvlm.cli import command_line
+    from rsvlm.config.compose import compose
 
     done = {}
 
     def trained(name):
         if name not in done:
-            run.register()
-            words = command_line([*words_of(name, language), *TRAIN], CONF)
-            with initialize_config_dir(str(CONF), version_base="1.3"):
-                cfg = compose("train", words)
+            words = [*words_of(name, language), *TRAIN]
+            cfg = compose("train", words)
             out = tmp_path_factory.mktemp(name)
             models = []
-            build = run.build_model
+            build = build_model
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(
                     run, "build_model", lambda cfg: models.append(build(cfg)) or models[0]
@@ -216,7 +214,7 @@ def test_a_full_run_starts_lora_and_experts_and_is_no_checkpoint_of_them(compose
         assert lost and all(key.startswith("model.lm.") for key in lost)
         cfg = compose("predict", [*words[: len(base)], f"model.tuning={tuning}", f"ckpt={last}"])
         with pytest.raises(UserError, match=rf"without what model\.tuning={tuning} adds.*init="):
-            run.build_model(cfg)
-        model = run.build_model(compose("eval", [*words, f"ckpt={scratch / tuning / 'last.ckpt'}"]))
+            build_model(cfg)
+        model = build_model(compose("eval", [*words, f"ckpt={scratch / tuning / 'last.ckpt'}"]))
         head = model.lm.model.get_output_embeddings().weight
         assert torch.equal(head, whole["model.lm.model.lm_head.weight"])

@@ -1,12 +1,11 @@
 """Change captioners through the entry points: train, kill, resume, evaluate."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
 
-from rsvlm import run
+from rsvlm.app import run
 from rsvlm.errors import UserError
 from rsvlm.lit.bitemporal import Bitemporal
 from rsvlm.lit.optim import adam_by_part
@@ -47,11 +46,9 @@ def state(out):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    from hydra import compose, initialize_config_dir
+    from rsvlm.config.compose import compose
 
-    run.register()
-    with initialize_config_dir(str(Path(__file__).parents[2] / "conf"), version_base="1.3"):
-        cfg = compose("train", RECIPE)
+    cfg = compose("train", RECIPE)
     out = tmp_path_factory.mktemp("whole")
     run.fit(cfg, out, overrides=[])
     return out
@@ -123,7 +120,7 @@ def test_unknown_parts_are_named(compose, scratch):
 def test_patience_decays_the_decoder_and_stops():
     from types import SimpleNamespace
 
-    from rsvlm.lit.patience import Patience
+    from rsvlm.lit.early_stopping import PlateauDecayAndStop
 
     model = torch.nn.ModuleDict(
         {"decoder": torch.nn.Linear(2, 2), "encoder": torch.nn.Linear(2, 2)}
@@ -138,7 +135,7 @@ def test_patience_decays_the_decoder_and_stops():
         should_stop=False,
         global_step=0,
     )
-    callback = Patience("val/x", parts=["decoder"], stop=6)
+    callback = PlateauDecayAndStop("val/x", parts=["decoder"], stop=6)
     rates = []
     for step in range(7):
         trainer.global_step = step + 1
@@ -147,6 +144,6 @@ def test_patience_decays_the_decoder_and_stops():
         assert trainer.should_stop == (step == 6)
     assert rates == pytest.approx([1, 1, 1, 0.7, 0.7, 0.7, 0.49])
     assert optimizer.param_groups[1]["lr"] == 1
-    again = Patience("val/x", parts=["decoder"], stop=6)
+    again = PlateauDecayAndStop("val/x", parts=["decoder"], stop=6)
     again.load_state_dict(callback.state_dict())
     assert again.count == 6

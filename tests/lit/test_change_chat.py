@@ -5,11 +5,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from rsvlm.data.item import TransformedSample
 from rsvlm.data.sample import Answer, Sample, SampleError, Turn
-from rsvlm.data.view import Item
 from rsvlm.errors import UserError
-from rsvlm.lit.change_chat import ChangeTaskEvaluation, DialogueEvaluation
-from rsvlm.lit.localisation import WholeImages
+from rsvlm.evaluation.change_chat import ChangeTaskEvaluation, DialogueEvaluation
+from rsvlm.evaluation.semantic_localisation import WholeImages
 
 ASKED = ("Changed?", "How many?", "Describe.")
 COUNT = "There are 2 new roads and 1 new building."
@@ -60,7 +60,7 @@ def pair(index, changed, *, kind="dialogue", said=None):
         turns.append(Turn("assistant", answer, kind=kind))
     images = [torch.zeros(3, 8, 8, dtype=torch.uint8)] * 2
     meta = {"id": str(index), "changeflag": int(changed)}
-    return Item(index, Sample(images, layout="before_after", turns=turns, meta=meta))
+    return TransformedSample(index, Sample(images, layout="before_after", turns=turns, meta=meta))
 
 
 def lead(mode, answer, items):

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from model_options import build
 from PIL import Image
 
 import rsvlm
-from rsvlm import run
+from rsvlm.app import run
 from rsvlm.data.sample import SampleError, Turn
-from rsvlm.data.scenes.export import FORMATS, export
 from rsvlm.errors import UserError
 from rsvlm.lit.bitemporal import Bitemporal
-from rsvlm.models import builder
+from rsvlm.synthetic.export import FORMATS, export
 
 CONF = Path(__file__).parents[2] / "conf"
 TINY = [
@@ -67,11 +67,9 @@ def chat(tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole(chat, tmp_path_factory):
     """The run that nothing interrupts."""
-    from hydra import compose, initialize_config_dir
+    from rsvlm.config.compose import compose
 
-    run.register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("train", [*TRAIN, f"data.root={chat}"])
+    cfg = compose("train", [*TRAIN, f"data.root={chat}"])
     out = tmp_path_factory.mktemp("whole")
     run.fit(cfg, out, overrides=[])
     return out
@@ -176,7 +174,7 @@ def test_predict_asks_and_goes_on(whole, chat, compose, scratch, monkeypatch, ca
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    return builder("deltavlm_tiny")().eval()
+    return build("deltavlm_tiny").eval()
 
 
 GREEN, GREY = Image.new("RGB", (48, 40), "green"), Image.new("RGB", (48, 40), "grey")

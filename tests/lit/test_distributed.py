@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from rsvlm import checkpoints, run
-from rsvlm.encoders.clip import clip
+from rsvlm import checkpoints
+from rsvlm.app import run
+from rsvlm.encoders.clip.model import clip
 
 CONF = Path(__file__).parents[2] / "conf"
 RECIPE = [

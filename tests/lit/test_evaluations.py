@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from rsvlm import run
-from rsvlm.encoders.clip import clip, tokenizer
+from rsvlm.app import run
+from rsvlm.encoders.clip.model import clip, tokenizer
 from rsvlm.errors import UserError
 from rsvlm.metrics.names import PROTOCOLS
 from rsvlm.metrics.remotecount import count_prompts
@@ -134,7 +134,7 @@ def test_remotecount_asks_for_the_number_that_fits(compose, tmp_path, protocol):
     torch.manual_seed(5)
     model = clip("tiny", activation="gelu").eval()
     within = np.zeros(11)
-    from rsvlm.api import encode_images
+    from rsvlm.inference.api import encode_images
 
     for i, caption in enumerate(captions):
         prompts, number = count_prompts(caption, digits=protocol.endswith("digits"))

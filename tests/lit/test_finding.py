@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rsvlm import run
-from rsvlm.data.collate import PairCollate
+from rsvlm.app import run
+from rsvlm.data.collate.pairs import PairCollate
 from rsvlm.errors import UserError
-from rsvlm.lit.evaluation import RetrievalEvaluation
+from rsvlm.evaluation.clip import RetrievalEvaluation
 from rsvlm.lit.generative import Generative
 from rsvlm.losses.caption_retrieval import CaptionRetrievalLoss
-from rsvlm.models.rscapret import rscapret_tiny
+from rsvlm.models.rscapret.model import rscapret_tiny
 
 
 def test_it_is_evaluated_by_pairs_and_keeps_its_rows_after_a_step():
@@ -28,7 +28,7 @@ def test_it_is_evaluated_by_pairs_and_keeps_its_rows_after_a_step():
 
 
 def test_a_model_that_finds_nothing_says_so():
-    from rsvlm.models.deltavlm import deltavlm_tiny
+    from rsvlm.models.deltavlm.model import deltavlm_tiny
 
     task = Generative(model=deltavlm_tiny(device="meta"), evaluation=RetrievalEvaluation())
     with pytest.raises(UserError, match="a DeltaVLM writes and finds no images"):

@@ -5,8 +5,8 @@ import csv
 import pytest
 import torch
 
-from rsvlm import run
-from rsvlm.encoders.clip import STATISTICS, clip
+from rsvlm.app import run
+from rsvlm.encoders.clip.model import STATISTICS, clip
 from rsvlm.errors import UserError
 
 BASE = [
@@ -35,12 +35,9 @@ def train(compose, out, *words):
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
+    from rsvlm.config.compose import compose
 
-    run.register()
-    with initialize_config_dir(str(run.CONF), version_base="1.3"):
-        return train(lambda name, words: hydra_compose(name, words), tmp_path_factory.mktemp("p"))
+    return train(compose, tmp_path_factory.mktemp("p"))
 
 
 @pytest.mark.parametrize("word", ["loss.chunk=5", "task.micro_batch=5", "loss.local_loss=false"])

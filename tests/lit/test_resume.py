@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rsvlm import run
+from rsvlm.app import run
 from rsvlm.errors import UserError
 from rsvlm.lit.contrastive import Contrastive
 
@@ -48,11 +48,9 @@ def rows(out):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, request):
     """The run that nothing interrupts."""
-    from hydra import compose, initialize_config_dir
+    from rsvlm.config.compose import compose
 
-    run.register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("train", RECIPE)
+    cfg = compose("train", RECIPE)
     out = tmp_path_factory.mktemp("whole")
     run.fit(cfg, out, overrides=[])
     return out

@@ -2,8 +2,8 @@
 
 import json
 
-from rsvlm import run
-from rsvlm.data.corruptions import CORRUPTIONS, SEVERITIES
+from rsvlm.app import run
+from rsvlm.data.loading.corruptions import CORRUPTIONS, SEVERITIES
 
 SMALL = [
     "trainer=cpu",

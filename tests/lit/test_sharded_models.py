@@ -19,12 +19,12 @@ STEPS = 2
 
 def made(name):
     """A model whose answers end at different places, and its optimizer."""
-    from rsvlm.models import builder
+    from model_options import build
 
     torch.manual_seed(0)
     lora = {"dropout": 0.0, "targets": ["q_proj", "v_proj"]}
     lm = {"size": "tiny", "words": "world", "tuning": "lora", "lora": lora}
-    model = builder(name)(lm=lm, packing="shared").train()
+    model = build(name, lm=lm, packing="shared").train()
     for parameter in model.bridge.parameters():
         parameter.data *= 3
     return model

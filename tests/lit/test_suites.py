@@ -7,11 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from rsvlm import run
+from rsvlm.app import run
 from rsvlm.data.datasets.skyscript_bench import BENCHES
-from rsvlm.encoders.clip import CLIP
-from rsvlm.lit import evaluation
-from rsvlm.lit.evaluation import ZeroShotEvaluation
+from rsvlm.encoders.clip.model import CLIP
+from rsvlm.evaluation import base
+from rsvlm.evaluation.clip import ZeroShotEvaluation
 
 BASE = ["model=clip_tiny", "trainer=cpu", "logger=none", "data.workers=0"]
 SEVEN = ("aid", "eurosat", "fmow", "millionaid", "patternnet", "nwpu", "rsicb")
@@ -65,13 +65,13 @@ def test_the_fine_grained_sets_have_prompts_of_their_own(
 ):
     monkeypatch.setattr(ZeroShotEvaluation, "draw", lambda *args: None)
     prompts = []
-    fill = evaluation.prompt_sets.fill
+    fill = base.prompt_sets.fill
 
     def remember(template, name):
         prompts.append(fill(template, name))
         return prompts[-1]
 
-    monkeypatch.setattr(evaluation.prompt_sets, "fill", remember)
+    monkeypatch.setattr(base.prompt_sets, "fill", remember)
     words = ["experiment=zeroshot_skyscript_fine", f"data.root={benchmarks}"]
     values, _ = evaluate(compose, tmp_path, *words)
     assert {name.split("/")[1] for name in values} == set(FINE)
@@ -105,7 +105,7 @@ def test_airslt_encodes_an_images_windows_once_for_all_its_sentences(
         return before(self, images, normalize)
 
     monkeypatch.setattr(CLIP, "encode_image", spy)
-    words = ["experiment=selo_airslt", f"data.root={root}", "evaluation.protocol=selo"]
+    words = ["experiment=selo_airslt", f"data.root={root}", "base.protocol=selo"]
     values, rows = evaluate(compose, tmp_path / "run", *words)
     from rsvlm.metrics.selo import windows as cut
 

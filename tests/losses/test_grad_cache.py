@@ -13,9 +13,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from rsvlm import run
-from rsvlm.encoders.clip import CLIP, clip
-from rsvlm.encoders.towers import TextTransformer, VisionTransformer
+from rsvlm.app import run
+from rsvlm.encoders.clip.model import CLIP, clip
+from rsvlm.encoders.clip.towers import TextTransformer, VisionTransformer
 from rsvlm.errors import UserError
 from rsvlm.losses.contrastive import ClipLoss, SigLipLoss
 from rsvlm.losses.grad_cache import check_micro_batch, forward_in_parts

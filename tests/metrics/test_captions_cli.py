@@ -1,4 +1,4 @@
-"""`python -m rsvlm metrics captions` and `metrics compare`."""
+"""`rsvlm metrics captions` and `metrics compare`."""
 
 import json
 import os

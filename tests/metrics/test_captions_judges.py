@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from rsvlm.encoders.clip import clip
+from rsvlm.encoders.clip.model import clip
 from rsvlm.errors import UserError
 from rsvlm.metrics.captions import (
     clair,
@@ -64,7 +64,7 @@ def test_score_captions_with_a_clip_of_ours():
     references = [["a roof"], ["ships", "two ships"], ["sea"], ["trees", "trees"], ["roads"]]
     found = score_captions(model, images, captions, references, batch=2)
 
-    from rsvlm.encoders.clip import tokenizer
+    from rsvlm.encoders.clip.model import tokenizer
 
     ids = tokenizer("tiny")
     with torch.no_grad():

@@ -15,7 +15,7 @@ def test_the_page_is_current(root, tmp_path):
     main(["docs", "--out", str(tmp_path / "metrics.md")])
     made = (tmp_path / "metrics.md").read_text("utf-8")
     kept = (root / "docs" / "metrics.md").read_text("utf-8")
-    assert made == kept == page(), "run python -m rsvlm metrics docs"
+    assert made == kept == page(), "run rsvlm metrics docs"
 
 
 def test_every_task_word_and_protocol_is_on_the_page():

@@ -1,4 +1,4 @@
-"""`python -m rsvlm metrics change | vqa | grounding | segmentation | retrieval` on small files."""
+"""`rsvlm metrics change | vqa | grounding | segmentation | retrieval` on small files."""
 
 import json
 from pathlib import Path

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from rsvlm.metrics import maps
+from rsvlm.metrics import selo_image_ops
 from rsvlm.metrics.selo import (
     SeLo,
     Window,
@@ -85,9 +85,9 @@ def test_the_median_of_a_map_smaller_than_its_window():
     full = np.repeat(np.repeat(values, [2, 3], 0), [4, 2], 1)
     views = np.lib.stride_tricks.sliding_window_view(np.pad(full, 7, mode="edge"), (15, 15))
     expected = np.median(views, axis=(2, 3)).astype(np.uint8)
-    assert (maps.median_of_cells(values, rows, columns, 15) == expected).all()
+    assert (selo_image_ops.median_of_cells(values, rows, columns, 15) == expected).all()
     with pytest.raises(ValueError, match="odd"):
-        maps.median_of_cells(values, rows, columns, 4)
+        selo_image_ops.median_of_cells(values, rows, columns, 4)
 
 
 def test_equal_scores_give_an_empty_map():
@@ -118,7 +118,7 @@ def test_box_blur(shape, size):
         padded = np.pad(padded, pad, mode=mode)
     sums = np.lib.stride_tricks.sliding_window_view(padded, (size, size)).sum((2, 3))
     expected = np.rint(sums.astype(np.float32) * np.float32(1 / size**2)).astype(np.uint8)
-    assert (maps.box_blur(gray, size) == expected).all()
+    assert (selo_image_ops.box_blur(gray, size) == expected).all()
 
 
 @pytest.mark.parametrize("shape", [(37, 53), (9, 20), (1, 30)])
@@ -131,7 +131,7 @@ def test_maximum_filter(shape, size):
             rows = slice(max(y - size // 2, 0), y + (size - 1) // 2 + 1)
             columns = slice(max(x - size // 2, 0), x + (size - 1) // 2 + 1)
             expected[y, x] = gray[rows, columns].max()
-    assert (maps.maximum_filter(gray, size) == expected).all()
+    assert (selo_image_ops.maximum_filter(gray, size) == expected).all()
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -154,33 +154,33 @@ def test_components_touch_at_corners(seed):
         expected.append(
             (int(sum(p[1] for p in group) / len(group)), int(sum(p[0] for p in group) / len(group)))
         )
-    assert maps.component_centres(mask) == expected
+    assert selo_image_ops.component_centres(mask) == expected
 
 
 def test_polygons_fill_by_the_even_odd_rule():
     one, two = [[1, 1], [8, 1], [8, 8], [1, 8]], [[5, 5], [12, 5], [12, 12], [5, 12]]
-    mask = maps.fill_polygons((14, 14), [np.array(one), np.array(two)])
+    mask = selo_image_ops.fill_polygons((14, 14), [np.array(one), np.array(two)])
     assert mask[1:9, 1].all() and mask[8, 1:9].all()  # outlines belong to it
     assert not mask[6:8, 6:8].any()  # shared inside is left out
     assert mask[2:5, 2:8].all() and mask[9:12, 6:12].all()
     # 8 x 8 twice; shared are 4 x 4 pixels, of which the inner 2 x 2 are left out.
     assert mask.sum() == 64 + 64 - 16 - 4
-    slanted = maps.fill_polygons((6, 6), [np.array([[0.9, 0.9], [4, 0], [0, 4]])])
+    slanted = selo_image_ops.fill_polygons((6, 6), [np.array([[0.9, 0.9], [4, 0], [0, 4]])])
     assert slanted.sum() == 15
-    assert maps.fill_polygons((3, 3), [np.array([[-2, 1], [9, 1]])]).sum() == 3
+    assert selo_image_ops.fill_polygons((3, 3), [np.array([[-2, 1], [9, 1]])]).sum() == 3
 
 
 def test_resize_takes_the_published_pixels():
     image = np.random.RandomState(0).randint(0, 256, (768, 768, 3)).astype(np.uint8)
     # At three pixels per step each result falls on a source pixel.
-    assert (maps.resize_cubic(image, 256) == image[1::3, 1::3]).all()
-    assert maps.resize_cubic(image[:256, :256], 256) is not None
+    assert (selo_image_ops.resize_cubic(image, 256) == image[1::3, 1::3]).all()
+    assert selo_image_ops.resize_cubic(image[:256, :256], 256) is not None
     flat = np.full((512, 512, 3), 77, np.uint8)
-    assert (maps.resize_cubic(flat, 256) == 77).all()
+    assert (selo_image_ops.resize_cubic(flat, 256) == 77).all()
     # Halfway between pixels the weights are (-192, 1216, 1216, -192) / 2048.
     weights = np.array([-192, 1216, 1216, -192]) / 2048
     patch = image[3:7, 9:13, 0].astype(float)
-    half = maps.resize_cubic(image[:512, :512], 256)
+    half = selo_image_ops.resize_cubic(image[:512, :512], 256)
     assert abs(float(half[2, 5, 0]) - np.clip(weights @ patch @ weights, 0, 255)) <= 0.5
 
 

@@ -20,13 +20,12 @@ from rsvlm.metrics.change import (
     ChangeLocations,
     OpenQuestions,
 )
-from rsvlm.metrics.gather import RecordMetric
+from rsvlm.metrics.gather import KeptRecords, RecordMetric
 from rsvlm.metrics.grounding import Detection, Grounding
-from rsvlm.metrics.judged import Judged
-from rsvlm.metrics.naming import Naming
+from rsvlm.metrics.judge_scores import Judged
+from rsvlm.metrics.region_recognition import Naming
 from rsvlm.metrics.segmentation import Segmentation
 from rsvlm.metrics.selo import windows
-from rsvlm.metrics.told import Told
 from rsvlm.metrics.vqa import VQA
 
 N = 23
@@ -158,7 +157,7 @@ def measure(record_batches, sum_batches):
         values = {word: float(value) for word, value in metric.compute().items()}
         scores = {word: each.tolist() for word, each in metric.per_image.items()}
         found[protocol] = values, metric.facts(), metric.ids, scores
-    told = Told()
+    told = KeptRecords()
     for rows in record_batches:
         told.update(rows, [{"text": SAYS[i], "box": [i, 1.5]} for i in rows])
     found["told"] = int(told.compute()), told.rows
@@ -222,4 +221,4 @@ def test_all_families_are_in_it():
 
     made = {type(metric) for metric, _ in records().values()}
     ours = {kind for kind in below(RecordMetric) if kind.__module__.startswith("rsvlm.metrics")}
-    assert ours - made == {RecordMetric, Captions, Told}
+    assert ours - made == {RecordMetric, Captions, KeptRecords}

@@ -72,8 +72,8 @@ def test_georsclip_templates_on_a_models_embeddings(case, ensemble):
 def test_georsclip_templates_through_our_towers(case, tmp_path):
     """The published state, written in its layout, loaded through the key map, all the way."""
     from rsvlm import checkpoints
-    from rsvlm.encoders.clip import CLIP
-    from rsvlm.encoders.towers import TextTransformer, VisionTransformer
+    from rsvlm.encoders.clip.model import CLIP
+    from rsvlm.encoders.clip.towers import TextTransformer, VisionTransformer
 
     spec, tensors, inputs = case
     vision, text = spec["config"]["vision_cfg"], spec["config"]["text_cfg"]

@@ -9,9 +9,9 @@ import torch
 from golden_case import read_case
 
 from rsvlm.encoders.resnet import ConvStem
-from rsvlm.models.chg2cap import Chg2Cap
-from rsvlm.models.mmodalcc import MModalCC
-from rsvlm.models.rsiccformer import RSICCformer
+from rsvlm.models.change_captioning.chg2cap import Chg2Cap
+from rsvlm.models.change_captioning.mmodalcc import MModalCC
+from rsvlm.models.change_captioning.rsiccformer import RSICCformer
 
 GOLDEN = os.environ.get("RSVLM_GOLDEN")
 VOCAB = 12

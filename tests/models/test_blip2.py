@@ -11,17 +11,17 @@ import pytest
 import torch
 
 from rsvlm import checkpoints
-from rsvlm.ask import ask
 from rsvlm.checkpoints.dialects import revert
 from rsvlm.checkpoints.load import load_contents
 from rsvlm.checkpoints.read import unwrap
 from rsvlm.checkpoints.resolve import Source
+from rsvlm.data.loading.transformed import TransformedDataset
 from rsvlm.data.sample import Sample, Turn
-from rsvlm.data.view import View
 from rsvlm.encoders.eva import EvaViT
 from rsvlm.errors import UserError
+from rsvlm.inference.ask import ask
 from rsvlm.losses.language import AnswerLoss
-from rsvlm.models.blip2 import BUILDERS, TUNING, blip2
+from rsvlm.models.blip2.model import BUILDERS, TUNING, blip2
 
 KEYS = Path(__file__).parents[1] / "keys"
 CLOSE = {"atol": 1e-4, "rtol": 0.0}  # the project's bound for parity
@@ -136,7 +136,7 @@ def items(model, *captions, size=56):
         Sample([picture(n, size)], texts=[text], meta={"id": f"p{n}"})
         for n, text in enumerate(captions)
     ]
-    view = View(samples, model.preprocess(), training=False, caption="all")
+    view = TransformedDataset(samples, model.preprocess, training=False, caption="all")
     return [view[0, n] for n in range(len(samples))]
 
 
@@ -456,7 +456,7 @@ def test_questions_and_their_history_are_written_as_published():
             meta={"id": "b"},
         ),
     ]  # fmt: skip
-    view = View(rows, model.preprocess(), training=False, caption="all")
+    view = TransformedDataset(rows, model.preprocess, training=False, caption="all")
     batch = model.collate(training=True)([view[0, 0], view[0, 1]])
     texts = [tokens.decode(row[mask.bool()]) for row, mask in
              zip(batch.input_ids, batch.attention_mask, strict=True)]  # fmt: skip

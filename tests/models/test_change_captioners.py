@@ -7,12 +7,12 @@ import torch
 from golden_change import VOCAB, pairs, tiny
 
 from rsvlm import checkpoints
-from rsvlm.data.vocabulary import Vocabulary
+from rsvlm.data.text.vocabulary import Vocabulary
 from rsvlm.encoders.resnet import ConvStem, ResNet
 from rsvlm.errors import UserError
 from rsvlm.losses.language import CaptionLoss
-from rsvlm.models.mmodalcc import PALETTES, MModalCC
-from rsvlm.nn.change_attention import batch_norms
+from rsvlm.models.change_captioning.attention import batch_norms
+from rsvlm.models.change_captioning.mmodalcc import PALETTES, MModalCC
 
 KINDS = {
     "mmodalcc_stacked": ("mmodalcc", {}),
@@ -166,7 +166,7 @@ def test_maps_are_coloured_in_the_published_palette():
         *([128, 128, 128], [0, 128, 0], [0, 255, 0], [0, 0, 255], [128, 0, 0], [255, 0, 0]),
         [0, 0, 0],  # white, no change, is turned into black before training
     ]
-    from rsvlm.data.scenes.world import SEMANTIC
+    from rsvlm.synthetic.world import SEMANTIC
 
     assert len(PALETTES["scenes"]) == len(SEMANTIC) == len(set(PALETTES["scenes"]))
     assert tiny(palette=[[1, 2, 3]]).colour(ids * 0)[0, 1, :, 0, 0].tolist() == [1, 2, 3]

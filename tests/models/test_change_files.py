@@ -11,8 +11,8 @@ from rsvlm import checkpoints
 from rsvlm.checkpoints.dialects import revert
 from rsvlm.encoders.resnet import ResNet
 from rsvlm.errors import UserError
-from rsvlm.models.mmodalcc import MMODALCC, MModalCC
-from rsvlm.models.rsiccformer import RSICCFORMER, RSICCformer
+from rsvlm.models.change_captioning.mmodalcc import MMODALCC, MModalCC
+from rsvlm.models.change_captioning.rsiccformer import RSICCFORMER, RSICCformer
 
 VOCAB = 12
 SIZES = {"dim": 16, "heads": 2, "grid": 2, "decoder_heads": 2}

@@ -10,15 +10,15 @@ import torch
 import yaml
 from golden_case import read_case
 from hydra.utils import instantiate
+from model_options import build
 
 from rsvlm.checkpoints.load import dialects_of, load_contents
 from rsvlm.checkpoints.read import unwrap
 from rsvlm.checkpoints.resolve import Source
 from rsvlm.errors import UserError
-from rsvlm.models import builder
-from rsvlm.models.chg2cap import chg2cap
-from rsvlm.models.mmodalcc import mmodalcc
-from rsvlm.models.rsiccformer import rsiccformer
+from rsvlm.models.change_captioning.chg2cap import chg2cap
+from rsvlm.models.change_captioning.mmodalcc import mmodalcc
+from rsvlm.models.change_captioning.rsiccformer import rsiccformer
 
 KEYS = Path(__file__).parents[1] / "keys"
 CONF = Path(__file__).parents[2] / "conf" / "model"
@@ -138,7 +138,7 @@ def test_options_build_what_their_configurations_say(option):
     assert node.pop("words")["path"] == "data"
     with torch.device("meta"):
         composed = instantiate(node, vocab_size=50)
-    built = builder(option)(vocab_size=50, device="meta")
+    built = build(option, vocab_size=50, device="meta")
     shapes = {k: v.shape for k, v in built.state_dict().items()}
     assert shapes == {k: v.shape for k, v in composed.state_dict().items()}
     words = ("normalize", "batch_norm", "image_size", "steps", "variant", "palette")

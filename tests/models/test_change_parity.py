@@ -10,11 +10,11 @@ from golden_change import Features, case
 from rsvlm import checkpoints
 from rsvlm.encoders.resnet import ResNet
 from rsvlm.losses.language import CaptionLoss
-from rsvlm.models.chg2cap import Chg2Cap
-from rsvlm.models.mmodalcc import MMODALCC, MModalCC
-from rsvlm.models.rsiccformer import RSICCformer
-from rsvlm.nn.beam import beam_search
-from rsvlm.nn.change_decoder import CaptionDecoder
+from rsvlm.models.change_captioning.beam_search import beam_search
+from rsvlm.models.change_captioning.chg2cap import Chg2Cap
+from rsvlm.models.change_captioning.decoder import CaptionDecoder
+from rsvlm.models.change_captioning.mmodalcc import MMODALCC, MModalCC
+from rsvlm.models.change_captioning.rsiccformer import RSICCformer
 
 
 def close(found, expected):

@@ -17,12 +17,12 @@ from rsvlm.checkpoints.dialects import revert
 from rsvlm.checkpoints.load import load_contents
 from rsvlm.checkpoints.read import unwrap
 from rsvlm.checkpoints.resolve import Source
-from rsvlm.data.chat import ChatCollate
+from rsvlm.data.collate.chat import ChatCollate
+from rsvlm.data.item import TransformedSample
 from rsvlm.data.sample import Sample, SampleError, Turn
-from rsvlm.data.view import Item
 from rsvlm.encoders.tokenizers import words_of
 from rsvlm.errors import UserError
-from rsvlm.models.deltavlm import GENERATION, deltavlm, prompt_options
+from rsvlm.models.deltavlm.model import GENERATION, deltavlm, prompt_options
 from rsvlm.nn.feature_cache import FeatureCache
 
 GOLDEN = os.environ.get("RSVLM_GOLDEN")
@@ -100,7 +100,7 @@ def test_deltavlm_equals_the_published_code(tmp_path, variant):
         before = model.bridge.norm(tokens)[:, 0]
         changes = model.bridge.change_tokens(tokens)
         queries = model.bridge.qformer(changes, batch.instruction_ids, batch.instruction_mask)
-        visual = model.see(batch)
+        visual = model.encode_images(batch)
     same(before, expected["vision_before"])
     if variant == "released":
         same(changes, expected["change_tokens"])
@@ -132,7 +132,7 @@ def item(number, answer, history=()):
     for asked, said in history:
         turns[:0] = [Turn("user", asked), Turn("assistant", said)]
     sample = Sample(images, layout="before_after", turns=turns, meta={"id": f"p{number}"})
-    return Item(number, sample, key=(0, 0, number))
+    return TransformedSample(number, sample, key=(0, 0, number))
 
 
 def batch(model, count=3, generation=False, style="train", **options):
@@ -206,12 +206,12 @@ def test_order_of_dates_and_instruction_matter():
     model = tiny().eval()
     data = batch(model)
     with torch.no_grad():
-        plain = model.see(data)
+        plain = model.encode_images(data)
         data.image_rows = [row[::-1] for row in data.image_rows]
-        assert (model.see(data) - plain).abs().max() > 1e-4
+        assert (model.encode_images(data) - plain).abs().max() > 1e-4
         data.image_rows = [row[::-1] for row in data.image_rows]
         data.instruction_ids = data.instruction_ids.flip(1)
-        assert (model.see(data) - plain).abs().max() > 1e-4
+        assert (model.encode_images(data) - plain).abs().max() > 1e-4
 
 
 def test_cached_features_give_the_same_loss_and_gradients():
@@ -284,13 +284,15 @@ def test_legacy_mismatch_trains_without_and_generates_with_csrm():
     assert all(p.grad is None for p in model.bridge.csrm.parameters())
     with torch.no_grad():
         data = batch(model)
-        assert not torch.allclose(model.train().see(data), model.eval().see(data))
+        assert not torch.allclose(
+            model.train().encode_images(data), model.eval().encode_images(data)
+        )
 
 
 def test_a_mask_head_learns_beside_the_answers_and_fills_masks():
     from rsvlm.data.geometry import identity
     from rsvlm.losses.change_mask import AnswerAndMaskLoss
-    from rsvlm.nn.mask_branch import MaskBranch
+    from rsvlm.models.deltavlm.mask_head import MaskBranch
 
     model = tiny()
     model.mask_head = MaskBranch(bases=16, widths=(16, 8), window=3, size=16)

@@ -9,14 +9,14 @@ from torch.nn import functional as F
 
 from rsvlm import checkpoints
 from rsvlm.checkpoints.dialects import revert
+from rsvlm.data.item import TransformedSample
 from rsvlm.data.sample import Sample, Turn
-from rsvlm.data.view import Item
 from rsvlm.encoders.tokenizers import words_of
 from rsvlm.errors import UserError
 from rsvlm.losses.answer_contrast import AnswerAndContrastLoss
 from rsvlm.losses.language import AnswerLoss
-from rsvlm.models.deltavlm import deltavlm
-from rsvlm.nn.contrast_head import ContrastHead
+from rsvlm.models.deltavlm.contrastive_head import ContrastHead
+from rsvlm.models.deltavlm.model import deltavlm
 
 WORDS = words_of(["what has changed no change a road house is built"])
 ANSWERS = ["no change", "a road is built", "a house is built"]
@@ -43,7 +43,7 @@ def batch(model, answers=ANSWERS):
         ]
         turns = [Turn("user", "what has changed", (0, 1)), Turn("assistant", answer)]
         sample = Sample(images, layout="before_after", turns=turns, meta={"id": number})
-        items.append(Item(number, sample, key=(0, 0, number)))
+        items.append(TransformedSample(number, sample, key=(0, 0, number)))
     return model.collate(training=True)(items)
 
 

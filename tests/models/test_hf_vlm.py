@@ -7,16 +7,16 @@ import torch
 
 import rsvlm
 from rsvlm import checkpoints
+from rsvlm.data.loading.transformed import TransformedDataset
 from rsvlm.data.sample import Instance, Sample, Turn
 from rsvlm.data.transforms import Augment, to_pil
-from rsvlm.data.view import View
 from rsvlm.encoders.generation import Generated
-from rsvlm.encoders.image_text import ImageTextModel
-from rsvlm.encoders.image_text_sizes import IMAGE_TEXT_SIZES
+from rsvlm.encoders.hf_vlm import ImageTextModel
+from rsvlm.encoders.hf_vlm_sizes import IMAGE_TEXT_SIZES
 from rsvlm.encoders.language import LanguageModel
 from rsvlm.errors import UserError
 from rsvlm.losses.language import AnswerLoss
-from rsvlm.models.hf_vlm import BUILDERS, HFVLM, hf_vlm
+from rsvlm.models.hf_vlm.model import BUILDERS, HFVLM, hf_vlm
 
 CLOSE = {"atol": 1e-4, "rtol": 0.0}  # the project's bound for parity
 QWEN2_VL = {
@@ -62,7 +62,7 @@ def item(model, number, turns, sizes=((56, 56),), **more):
         meta={"id": f"p{number}"},
         **more,
     )
-    return View([sample], model.preprocess(), training=False, caption="all")[0, 0]
+    return TransformedDataset([sample], model.preprocess, training=False, caption="all")[0, 0]
 
 
 def rows_of(model):
@@ -301,8 +301,8 @@ def referring(model, **view):
         meta={"id": "boxed"},
     )
     options = {"training": False, "caption": "all", **view}
-    transform = options.pop("transform", model.preprocess())
-    return View([sample], transform, **options)[0, 0]
+    transform = options.pop("transform", model.preprocess)
+    return TransformedDataset([sample], transform, **options)[0, 0]
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,13 @@ import json
 import pytest
 import torch
 
-from rsvlm.data.boxes import codec
+from rsvlm.data.loading.transformed import TransformedDataset
 from rsvlm.data.sample import Instance, Sample, Turn
+from rsvlm.data.text.box_codecs import codec
 from rsvlm.data.transforms import to_pil
-from rsvlm.data.view import View
 from rsvlm.encoders.tokenizers import word_tokenizer
 from rsvlm.errors import UserError
-from rsvlm.models.hf_vlm import hf_vlm
+from rsvlm.models.hf_vlm.model import hf_vlm
 
 CLOSE = {"atol": 1e-4, "rtol": 0.0}  # the project's bound for parity
 TEXT = {
@@ -184,7 +184,7 @@ def row(model, number, turns, sizes, **more):
         meta={"id": str(number)},
         **more,
     )
-    return View([sample], model.preprocess(), training=False, caption="all")[0, 0]
+    return TransformedDataset([sample], model.preprocess, training=False, caption="all")[0, 0]
 
 
 def told(processor, found, count):

@@ -10,20 +10,20 @@ import pytest
 import torch
 
 from rsvlm import checkpoints
-from rsvlm.ask import ask
-from rsvlm.checkpoints.check import resize_positions
 from rsvlm.checkpoints.dialects import revert
 from rsvlm.checkpoints.load import load_contents
+from rsvlm.checkpoints.match import resize_positions
 from rsvlm.checkpoints.read import unwrap
 from rsvlm.checkpoints.resolve import Source
+from rsvlm.data.loading.transformed import TransformedDataset
 from rsvlm.data.sample import Instance, Sample, Turn
 from rsvlm.data.transforms import Pad
-from rsvlm.data.view import View
-from rsvlm.encoders.clip_patches import ClipPatches
+from rsvlm.encoders.clip.patches import ClipPatches
 from rsvlm.encoders.tokenizers import word_tokenizer, words_of
 from rsvlm.errors import UserError
+from rsvlm.inference.ask import ask
 from rsvlm.losses.language import AnswerLoss
-from rsvlm.models.llava import BUILDERS, llava
+from rsvlm.models.llava.model import BUILDERS, llava
 
 KEYS = Path(__file__).parents[1] / "keys"
 CLOSE = {"atol": 1e-4, "rtol": 0.0}  # the project's bound for parity
@@ -112,7 +112,7 @@ def item(model, number, text, asked, kind=None, images=1, size=(56, 56), **more)
         meta={"id": f"p{number}"},
         **more,
     )
-    return View([sample], model.preprocess(), training=False, caption="all")[0, 0]
+    return TransformedDataset([sample], model.preprocess, training=False, caption="all")[0, 0]
 
 
 # Parity and layouts ---------------------------------------------------------------------------
@@ -350,7 +350,7 @@ def test_a_clip_gives_the_tower_its_weights(theirs, tmp_path):
 
 
 def test_a_clip_trained_here_gives_the_tower_its_weights_and_its_activation(tmp_path):
-    from rsvlm.encoders.clip import clip
+    from rsvlm.encoders.clip.model import clip
 
     torch.manual_seed(2)
     source = clip("tiny", activation="gelu", mean=(0.1, 0.2, 0.3)).eval()
@@ -436,7 +436,7 @@ def test_each_tuning_trains_its_part_and_learns(tuning):
 
 def test_boxes_are_fractions_of_the_padded_square():
     model = tiny(lm={"tuning": "full"})
-    assert isinstance(model.preprocess(), Pad)
+    assert isinstance(model.preprocess, Pad)
     tank = Instance(3, "tank", phrase="a tank", box=(0.0, 0.0, 100.0, 40.0))
     row = item(model, 0, "x", "a tank", "refer", size=(50, 100), instances=[tank])
     row.sample.turns[1].instance_ids = (3,)

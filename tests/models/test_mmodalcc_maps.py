@@ -10,7 +10,7 @@ from rsvlm.encoders.resnet import ConvStem
 from rsvlm.errors import UserError
 from rsvlm.losses.language import CaptionLoss
 from rsvlm.losses.semantic import CaptionAndMaps
-from rsvlm.nn.semantic import Segmenter
+from rsvlm.models.change_captioning.segmenter import Segmenter
 
 
 def build():

@@ -9,27 +9,27 @@ import pytest
 import torch
 import torch.distributed as dist
 from golden_case import noise
+from model_options import build
 from PIL import Image
 from torch.nn import functional as F
 
 import rsvlm
 from rsvlm import checkpoints
-from rsvlm.api import search
 from rsvlm.checkpoints.load import load_contents
 from rsvlm.checkpoints.read import unwrap
 from rsvlm.checkpoints.resolve import Source
+from rsvlm.data.item import TransformedSample
 from rsvlm.data.sample import Sample, SampleError, Turn
-from rsvlm.data.view import Item
-from rsvlm.encoders.clip import clip
-from rsvlm.encoders.clip_pooled import ClipPooled
+from rsvlm.encoders.clip.model import clip
+from rsvlm.encoders.clip.pooled import ClipPooled
 from rsvlm.encoders.tokenizers import word_tokenizer, words_of
 from rsvlm.errors import UserError
-from rsvlm.finding import Talk
-from rsvlm.gallery import Gallery, encoded
+from rsvlm.inference.api import search
+from rsvlm.inference.image_search import Talk
 from rsvlm.losses.caption_retrieval import CaptionRetrievalLoss
-from rsvlm.models import builder
-from rsvlm.models.rscapret import rscapret
-from rsvlm.nn.caption_rows import by_length
+from rsvlm.models.rscapret.model import rscapret
+from rsvlm.models.rscapret.packing import by_length
+from rsvlm.retrieval.gallery import Gallery, encoded
 
 KEYS = Path(__file__).parents[1] / "keys" / "fromage.txt"
 TEXTS = [
@@ -91,7 +91,7 @@ def item(number, texts=None, turns=(), images=None):
     texts = [TEXTS[number]] if texts is None else texts
     layout = "single" if len(images) == 1 else "interleaved"
     sample = Sample(images, layout, texts, turns=list(turns), meta={"id": f"p{number}"})
-    return Item(number, sample, key=(0, 0, number))
+    return TransformedSample(number, sample, key=(0, 0, number))
 
 
 def pairs(model, count=4):
@@ -459,7 +459,7 @@ def test_a_dialogue_alternates_pictures_and_text(learnt, gallery):
 
 
 def test_the_evaluation_of_retrieval_takes_it(learnt):
-    from rsvlm.lit.evaluation import RetrievalEvaluation
+    from rsvlm.evaluation.clip import RetrievalEvaluation
 
     evaluation = RetrievalEvaluation()
     evaluation.start(learnt, None, torch.device("cpu"))
@@ -571,7 +571,7 @@ def load_manifest(model, tmp_path):
 
 
 def test_fromage_manifest_loads_at_full_size(tmp_path):
-    model = builder("fromage")(device="meta")
+    model = build("fromage", device="meta")
     report = load_manifest(model, tmp_path)
     trained = {n: p.numel() for n, p in model.named_parameters() if p.requires_grad}
     assert set(trained) == TRAINED - {"ret.head"} and report.loaded == len(trained)
@@ -581,22 +581,22 @@ def test_fromage_manifest_loads_at_full_size(tmp_path):
 
 
 def test_rscapret_trains_five_and_a_half_million_parameters():
-    model = builder("rscapret")(device="meta")
+    model = build("rscapret", device="meta")
     trained = {n: p.numel() for n, p in model.named_parameters() if p.requires_grad}
     assert set(trained) == TRAINED
     assert sum(trained.values()) == 5_513_729 + 4096  # a row of LLaMA's head, which OPT has not
 
 
 def test_another_language_model_or_tower_is_an_error_that_says_so(tmp_path):
-    small = builder("fromage").keywords | {"lm": {"size": "opt_2_7b"}}
+    small = {"lm": {"size": "opt_2_7b"}}
     with pytest.raises(UserError, match=r"language model of width 4096.*has 2560"):
-        load_manifest(rscapret(**small, device="meta"), tmp_path)
-    other = builder("fromage").keywords | {"vision": {"arch": "ViT-B-32"}}
+        load_manifest(build("fromage", **small, device="meta"), tmp_path)
+    other = {"vision": {"arch": "ViT-B-32"}}
     with pytest.raises(UserError, match=r"image tower of width 1024.*has 768"):
-        load_manifest(rscapret(**other, device="meta"), tmp_path)
-    four = builder("fromage").keywords | {"bridge": {"tokens": 4}}
+        load_manifest(build("fromage", **other, device="meta"), tmp_path)
+    four = {"bridge": {"tokens": 4}}
     with pytest.raises(UserError, match=r"model\.bridge\.tokens=1"):
-        load_manifest(rscapret(**four, device="meta"), tmp_path)
+        load_manifest(build("fromage", **four, device="meta"), tmp_path)
 
 
 # Words and bad input --------------------------------------------------------------------------

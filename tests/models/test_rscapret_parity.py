@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from rsvlm import checkpoints
 from rsvlm.losses.caption_retrieval import CaptionRetrievalLoss
-from rsvlm.models.rscapret import rscapret
-from rsvlm.nn.vlm import Embedded
+from rsvlm.models.rscapret.model import rscapret
+from rsvlm.nn.packing import Embedded
 
 GOLDEN = os.environ.get("RSVLM_GOLDEN")
 CASE = Path(GOLDEN or "") / "fromage"

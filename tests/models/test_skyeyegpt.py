@@ -11,20 +11,20 @@ import torch
 from golden_case import read_case
 
 from rsvlm import checkpoints
-from rsvlm.ask import ask
 from rsvlm.checkpoints.dialects import revert
-from rsvlm.checkpoints.eva_keys import eva_dialect
 from rsvlm.checkpoints.load import load_contents
 from rsvlm.checkpoints.read import unwrap
 from rsvlm.checkpoints.resolve import Source
+from rsvlm.data.loading.transformed import TransformedDataset
 from rsvlm.data.sample import Instance, Sample, Turn
-from rsvlm.data.view import View
 from rsvlm.encoders.eva import EvaViT
+from rsvlm.encoders.eva_layouts import eva_dialect
 from rsvlm.encoders.language import LanguageModel
 from rsvlm.encoders.tokenizers import word_tokenizer, words_of
 from rsvlm.errors import UserError
+from rsvlm.inference.ask import ask
 from rsvlm.losses.language import AnswerLoss
-from rsvlm.models.skyeyegpt import skyeyegpt
+from rsvlm.models.skyeyegpt.model import skyeyegpt
 
 GOLDEN = os.environ.get("RSVLM_GOLDEN")
 CASE = Path(GOLDEN or "") / "minigptv2"
@@ -319,7 +319,7 @@ def item(model, number, text, asked, kind="refer", images=1, **more):
         meta={"id": f"p{number}"},
         **more,
     )
-    return View([sample], model.preprocess(), training=False, caption="all")[0, 0]
+    return TransformedDataset([sample], model.preprocess, training=False, caption="all")[0, 0]
 
 
 def loss_of(model, batch):
@@ -452,7 +452,7 @@ def test_bad_input_says_what_to_do():
 
 
 def test_tiny_option_builds():
-    from rsvlm.models.skyeyegpt import BUILDERS
+    from rsvlm.models.skyeyegpt.model import BUILDERS
 
     model = BUILDERS["skyeyegpt_tiny"]()
     assert isinstance(model.lm, LanguageModel) and model.image_tokens == 4

@@ -46,8 +46,8 @@ def test_features_equal_adapterhubs(kind: str) -> None:
     hub = pytest.importorskip("adapters")
     from transformers import CLIPConfig, CLIPModel
 
-    from rsvlm.checkpoints.clip_keys import HF_CLIP
     from rsvlm.checkpoints.dialects import convert
+    from rsvlm.encoders.clip.layouts import HF_CLIP
 
     torch.manual_seed(0)
     shape = {"hidden_act": "quick_gelu", "num_hidden_layers": 2, "num_attention_heads": 4}

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rsvlm import checkpoints
-from rsvlm.encoders.clip import CLIP, clip
-from rsvlm.encoders.towers import TextTransformer, VisionTransformer
+from rsvlm.encoders.clip.model import CLIP, clip
+from rsvlm.encoders.clip.towers import TextTransformer, VisionTransformer
 from rsvlm.errors import UserError
 from rsvlm.nn import adapters
 from rsvlm.nn.adapter_settings import PRESETS, Lora, settings

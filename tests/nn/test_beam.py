@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from rsvlm.errors import UserError
-from rsvlm.nn.beam import Hypothesis, beam_search
-from rsvlm.nn.change_decoder import CaptionDecoder
+from rsvlm.models.change_captioning.beam_search import Hypothesis, beam_search
+from rsvlm.models.change_captioning.decoder import CaptionDecoder
 
 PATH = Path(__file__).parents[2] / "benchmarks" / "bitemporal.py"
 SPEC = importlib.util.spec_from_file_location("benchmark_bitemporal", PATH)

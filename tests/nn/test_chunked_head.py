@@ -13,7 +13,7 @@ from rsvlm.encoders.language import LanguageModel
 from rsvlm.errors import UserError
 from rsvlm.losses.caption_retrieval import CaptionRetrievalLoss
 from rsvlm.losses.language import AnswerLoss, cross_entropy_of
-from rsvlm.models.rscapret import rscapret_tiny
+from rsvlm.models.rscapret.model import rscapret_tiny
 from rsvlm.nn.chunked_head import word_losses
 
 

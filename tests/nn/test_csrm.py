@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rsvlm.errors import UserError
-from rsvlm.nn.csrm import CSRM
+from rsvlm.models.deltavlm.csrm import CSRM
 
 
 def features():

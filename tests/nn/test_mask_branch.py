@@ -7,7 +7,8 @@ import torch
 from torch.nn import functional as F
 
 from rsvlm.errors import UserError
-from rsvlm.nn.mask_branch import FeatureUnification, MaskBranch, WindowAttention, mask_loss
+from rsvlm.losses.change_mask import mask_loss
+from rsvlm.models.deltavlm.mask_head import FeatureUnification, MaskBranch, WindowAttention
 
 
 def small(**options):

@@ -12,8 +12,8 @@ from rsvlm.encoders.eva import EvaViT
 from rsvlm.encoders.language import LanguageModel
 from rsvlm.errors import UserError
 from rsvlm.losses.language import AnswerLoss
+from rsvlm.models.vlm import VisionLanguage
 from rsvlm.nn.packing import PACKING, Plan, keys_of, pack, packed_attention
-from rsvlm.nn.vlm import VisionLanguage
 
 PLACE = 7  # the placeholder's id
 WIDTH = 30
@@ -133,16 +133,16 @@ def test_losses_and_gradients_are_those_of_separate_rows(packing, inline, size, 
 
 def test_shared_rows_hold_an_image_once():
     vlm, data = model("shared"), batch()
-    visual = vlm.see(data)
+    visual = vlm.encode_images(data)
     keys = keys_of(data, visual, PLACE)
-    row, plan = pack(vlm.place(data, visual), keys)
+    row, plan = pack(vlm.merge_embeddings(data, visual), keys)
     # Three dialogues on image 0 share "1 20" and four embeddings but for the last of them, which
     # predicts what dialogue 4 learns; two on (1, 0) share ten.
     counts = plan.counts[0].tolist()
     assert counts.count(3) == 2 + 4 - 1 and counts.count(2) == 2 + 8
     assert sum(counts) == int(data.attention_mask.sum())
     assert row.inputs_embeds.shape[1] == len(counts) == sum(counts) - 2 * 5 - 10
-    apart = pack(vlm.place(data, visual))[1]
+    apart = pack(vlm.merge_embeddings(data, visual))[1]
     assert apart.positions.shape[1] == sum(counts) and apart.counts.eq(1).all()
     assert apart.longest == plan.longest == int(data.attention_mask.sum(1).max())
 

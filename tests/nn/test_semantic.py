@@ -6,7 +6,12 @@ from torch.nn import functional as F
 
 from rsvlm.encoders.resnet import ConvStem
 from rsvlm.errors import UserError
-from rsvlm.nn.semantic import HuggingFaceSegmenter, Segmenter, TimmTower, map_ids
+from rsvlm.models.change_captioning.segmenter import (
+    HuggingFaceSegmenter,
+    Segmenter,
+    TimmTower,
+    map_ids,
+)
 
 SEGFORMER = {
     "model_type": "segformer",

@@ -11,7 +11,7 @@ from torch import nn
 from rsvlm.encoders.eva import EvaViT
 from rsvlm.encoders.language import LanguageModel
 from rsvlm.errors import UserError
-from rsvlm.nn.vlm import VisionLanguage
+from rsvlm.models.vlm import VisionLanguage
 
 PLACE = 7  # the placeholder's id
 

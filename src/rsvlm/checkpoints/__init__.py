@@ -1,9 +1,11 @@
-"""Checkpoints in and out: resolve → read → detect → convert → check → load, and save, export."""
+"""Checkpoints in and out: resolve → read → detect → convert → match → load, and save.
 
-from rsvlm.checkpoints.average import average
-from rsvlm.checkpoints.export import export
-from rsvlm.checkpoints.fresh import added
-from rsvlm.checkpoints.load import LoadReport, load
-from rsvlm.checkpoints.save import check_packed, pack, unpack
+The engine knows no model: a model says itself which layouts it takes (`hooks`), and the zoo's rows
+are handed in (`rsvlm.models.zoo`).
+"""
 
-__all__ = ["LoadReport", "added", "average", "check_packed", "export", "load", "pack", "unpack"]
+from rsvlm.checkpoints.load import LoadReport, load, unpack
+from rsvlm.checkpoints.new_parameters import adapter_parts
+from rsvlm.checkpoints.save import check_packed, pack
+
+__all__ = ["LoadReport", "adapter_parts", "check_packed", "load", "pack", "unpack"]

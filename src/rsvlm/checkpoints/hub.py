@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rsvlm.errors import UserError, near
+from rsvlm.files import written_whole
 
 _HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<rev>[\w.-]+))?(?:/(?P<path>.+?))?/?")
 CONFIGS = ("config.json", "open_clip_config.json")
@@ -166,20 +167,17 @@ def download(url: str) -> Path:
     if os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on"):
         raise UserError(f"{url} is not in {folder}, and HF_HUB_OFFLINE is set.\n{by_hand}")
     folder.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        with urllib.request.urlopen(url) as answer, part.open("wb") as file:
-            size = int(answer.headers.get("Content-Length") or 0)
-            while block := answer.read(1 << 20):
-                file.write(block)
-        got = part.stat().st_size
-        if size and got != size:
-            raise UserError(
-                f"{url}: the transfer broke after {got:,} of {size:,} bytes.\n{by_hand}"
-            )
-        part.replace(path)
+        with written_whole(path) as part:
+            with urllib.request.urlopen(url) as answer, part.open("wb") as file:
+                size = int(answer.headers.get("Content-Length") or 0)
+                while block := answer.read(1 << 20):
+                    file.write(block)
+            got = part.stat().st_size
+            if size and got != size:
+                raise UserError(
+                    f"{url}: the transfer broke after {got:,} of {size:,} bytes.\n{by_hand}"
+                )
     except (urllib.error.URLError, OSError) as error:
         raise UserError(f"{url} could not be fetched ({error}).\n{by_hand}") from error
-    finally:
-        part.unlink(missing_ok=True)
     return path

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from rsvlm.checkpoints.check import check, within
-from rsvlm.checkpoints.clip_facts import check_row, hint, settle_activation
-from rsvlm.checkpoints.clip_keys import CLIP_DIALECTS
 from rsvlm.checkpoints.dialects import (
     Converted,
     Dialect,
@@ -21,47 +18,22 @@ from rsvlm.checkpoints.dialects import (
     detect,
     published,
 )
-from rsvlm.checkpoints.fresh import beneath, same_tuning, same_width
+from rsvlm.checkpoints.frozen import check_towers, left_out
+from rsvlm.checkpoints.hooks import (
+    AfterLoad,
+    BeforeFetch,
+    BeforeLoad,
+    ExplainMismatch,
+    Loaded,
+    dialects_of,
+)
+from rsvlm.checkpoints.match import check, within
+from rsvlm.checkpoints.new_parameters import same_tuning, same_width, to_base_layer_names
 from rsvlm.checkpoints.read import Contents, read
 from rsvlm.checkpoints.resolve import Source, resolve
-from rsvlm.checkpoints.save import check_towers, left_out
+from rsvlm.checkpoints.save import check_packed
 from rsvlm.checkpoints.zoo import Row
-from rsvlm.encoders.clip import CLIP
-from rsvlm.encoders.towers import ResNetTower, TextTransformer, VisionTransformer
 from rsvlm.errors import UserError
-
-
-@runtime_checkable
-class Published(Protocol):
-    """A model that says in which layouts its checkpoints are published."""
-
-    dialects: Sequence[Dialect]
-
-
-@runtime_checkable
-class Checks(Protocol):
-    """A model that looks at weights when they have been loaded.
-
-    A model may have `required` too: parts that a published file must hold, and what they are; and
-    `misfit(state)`: a sentence on a state dict, in our names, that is of another one of its kind.
-    """
-
-    def loaded(self, names: Collection[str]) -> list[str]:
-        """Sees to what follows from the named tensors; gives notes for the user."""
-        ...
-
-
-@runtime_checkable
-class Judges(Protocol):
-    """A model that looks at a published file before its names are converted.
-
-    It may have `initial` too: names that a published file may lack because its training left them
-    as they were made; and `positions`, see `encoders.clip_patches.ClipPatches`.
-    """
-
-    def judge(self, contents: Contents, where: str) -> None:
-        """Raises a UserError that says what to do if the file is of another architecture."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -78,7 +50,6 @@ class LoadReport:
         fresh: names under `new` that were not in the file.
         towers: names under `towers` that were not in the file.
         dropped: names of the file that its layout knows and that carry nothing.
-        activation: of a CLIP.
         notes: what else the user should know.
     """
 
@@ -91,7 +62,6 @@ class LoadReport:
     fresh: tuple[str, ...] = ()
     towers: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
-    activation: str | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -103,8 +73,6 @@ class LoadReport:
         parts = [f"{self.dialect} layout"]
         if self.row is not None:
             parts.append(f"zoo row {self.row.name}")
-        if self.activation is not None:
-            parts.append(self.activation)
         for count, words in (
             (len(self.dropped), "dropped by the table"),
             (len(self.fresh), "start fresh"),
@@ -126,6 +94,7 @@ def load(
     dialects: Sequence[Dialect] | None = None,
     interpolate: bool = False,
     pickled: bool = False,
+    rows: Mapping[str, Row] | None = None,
 ) -> LoadReport:
     """Load a checkpoint into a model, whatever layout it is published in.
 
@@ -140,14 +109,15 @@ def load(
         interpolate: resize position embeddings of another image size.
         pickled: the file may hold whole modules; take their tensors without running their code.
             Models that are published so say it themselves.
+        rows: of the zoo; None takes those that the context was handed (`zoo.handed_in`).
 
     Raises:
         UserError: the file is not there, damaged, of another model or incomplete, or nothing says
             its activation; one message that says what to do.
     """
-    found = resolve(str(source))
-    if found.row is not None and isinstance(model, CLIP):
-        check_row(found.row, model.arch, found.name)
+    found = resolve(str(source), rows)
+    if found.row is not None and isinstance(model, BeforeFetch):
+        model.before_fetch(found.row, found.name)
     dialects = dialects_of(model) if dialects is None else dialects
     pickled = pickled or any(dialect.pickled for dialect in dialects)
     contents = read(found.local(), pickled=pickled)
@@ -179,14 +149,14 @@ def load_contents(
     if contents.packed:
         same_width(model, contents, where)
         same_tuning(model, contents, (*new, *towers), where)
-        contents = beneath(contents, model.state_dict())
+        contents = to_base_layer_names(contents, model.state_dict())
     if packed := contents.packed:
         _load_towers(model, contents, where, (*towers, *new))
         towers = (*towers, *left_out(packed))
     own = model.state_dict()
     full = {f"{part}.{name}": value for name, value in own.items()} if part else own
-    if not packed and part is None and isinstance(model, Judges):
-        model.judge(contents, where)
+    if not packed and part is None and isinstance(model, BeforeLoad):
+        model.before_load(contents, where)
     dialect = None if packed else detect(contents.tensors, dialects, full, where)
     if dialect is not None:
         check_facts(model, dialect, where)
@@ -219,7 +189,7 @@ def load_contents(
         image_size=getattr(model, "image_size", None),
         interpolate=interpolate or positions != "exact",
         corners=positions == "geochat",
-        hint=lambda: _misfit(model, state),
+        hint=lambda: _explain(model, state),
     )
     empty = [name for name in plan.fresh if own[name].is_meta]
     if empty:
@@ -229,14 +199,9 @@ def load_contents(
         )
     if packed:
         check_towers(model, packed, where)
-    activation = None
-    if isinstance(model, CLIP):
-        activation = settle_activation(model.activation, contents, found.row, where)
-        model.set_activation(activation)
-        plan.notes += _normalisation(model, found.row)
     assign(model, plan.load, rows=plan.rows)
-    if isinstance(model, Checks):
-        plan.notes += model.loaded(plan.load.keys())
+    if isinstance(model, AfterLoad):
+        plan.notes += model.after_load(Loaded(plan.load.keys(), contents, found.row, where))
     return LoadReport(
         source=where,
         path=contents.path,
@@ -247,17 +212,13 @@ def load_contents(
         fresh=tuple(plan.fresh),
         towers=tuple(plan.towers),
         dropped=tuple(done.dropped),
-        activation=activation,
         notes=tuple(plan.notes),
     )
 
 
-def _misfit(model: nn.Module, state: Mapping[str, Tensor]) -> str:
-    """What a state dict that does not fit is a checkpoint of, in a sentence; else empty."""
-    if isinstance(model, CLIP):
-        return hint(state, model.arch)
-    told = getattr(model, "misfit", None)
-    return told(state) + " " if told is not None else ""
+def _explain(model: nn.Module, state: Mapping[str, Tensor]) -> str:
+    text = model.explain_mismatch(state) if isinstance(model, ExplainMismatch) else ""
+    return f"{text} " if text else ""
 
 
 def _load_towers(model: nn.Module, contents: Contents, where: str, given: Sequence[str]) -> None:
@@ -286,19 +247,6 @@ def _load_towers(model: nn.Module, contents: Contents, where: str, given: Sequen
                 f"{where} holds no weights of {', '.join(parts)}: they come from {source}, and "
                 f"that failed. Give {words} if the model has that word. {error}"
             ) from error
-
-
-def dialects_of(model: nn.Module) -> Sequence[Dialect]:
-    """The published layouts that a model can take, beside our own."""
-    if isinstance(model, CLIP | VisionTransformer | ResNetTower | TextTransformer):
-        return CLIP_DIALECTS
-    return model.dialects if isinstance(model, Published) else ()
-
-
-def _normalisation(model: CLIP, row: Row | None) -> list[str]:
-    if row is None or (model.mean, model.std) == (row.mean, row.std):
-        return []
-    return [f"images are normalised otherwise than in {row.name}"]
 
 
 @torch.no_grad()
@@ -338,3 +286,9 @@ def assign(
                 "values on meta: build the model on the CPU."
             )
         own[name][: len(value)].copy_(value)
+
+
+def unpack(model: nn.Module, packed: Mapping[str, Any], where: str = "the checkpoint") -> None:
+    """Load what `pack` gave; see `check_packed` for the errors."""
+    check_packed(model, packed, where)
+    assign(model, packed["state_dict"])

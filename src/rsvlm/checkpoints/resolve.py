@@ -7,6 +7,7 @@ Three forms, and nothing is guessed between them: `zoo:<model option>.<tag>`,
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,21 +47,22 @@ class Source:
         return hub.download(self.place)
 
 
-def resolve(name: str) -> Source:
+def resolve(name: str, rows: Mapping[str, zoo.Row] | None = None) -> Source:
     """What a source names. Nothing is downloaded before `Source.local`.
 
     Args:
         name: `zoo:<model option>.<tag>`, `hf://org/repo@rev[/path]`, or a path.
+        rows: of the zoo; None takes those that the context was handed (`zoo.handed_in`).
 
     Raises:
         UserError: none of these, an unknown row, no such file; prints the right forms.
     """
-    name = str(name)
+    name, known = str(name), zoo.known_rows(rows)
     if name.startswith("zoo:"):
-        row = zoo.row(name.removeprefix("zoo:"))
+        row = zoo.row(name.removeprefix("zoo:"), known)
         return Source(name, row, hub.parse(row.uri) or row.uri)
     if (place := hub.parse(name)) is not None:
-        return Source(name, zoo.row_of_hub(place), place)
+        return Source(name, zoo.row_of_hub(place, known), place)
     if name.startswith(("http://", "https://")):
         raise UserError(
             f"{name}: a checkpoint is a path, hf://... or zoo:.... Fetch it first:\n"
@@ -68,8 +70,8 @@ def resolve(name: str) -> Source:
         )
     path = Path(name).expanduser()
     if path.exists():
-        return Source(name, zoo.row_of_file(path), path=path)
-    if name in zoo.rows():
+        return Source(name, zoo.row_of_file(path, known), path=path)
+    if name in known:
         raise UserError(f"{name} is a row of the zoo, not a file: write zoo:{name}.")
     deep = name.count("/") > 1 or not hub.is_weights(name)
     if _HUB_ID.fullmatch(name) and not path.parent.is_dir() and deep:
@@ -91,3 +93,18 @@ def _with_revision(name: str) -> str:
     org, repo, *path = name.split("/")
     repo = repo if "@" in repo else f"{repo}@main"
     return "/".join([org, repo, *path])
+
+
+def checkpoint_of(source: str) -> str:
+    """The checkpoint of a run's folder, the best before the last; anything else as it is.
+
+    Raises:
+        UserError: a run that has written none yet.
+    """
+    folder = Path(source)
+    if not (folder / "config.yaml").is_file():
+        return source
+    for name in ("best.ckpt", "last.ckpt"):
+        if (folder / name).is_file():
+            return str(folder / name)
+    raise UserError(f"{folder} holds no best.ckpt and no last.ckpt yet.")

@@ -6,19 +6,18 @@ them. Everything in the file is a tensor or plain, so that `weights_only=True` l
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
-from rsvlm.checkpoints.check import check, within
-from rsvlm.encoders.clip import CLIP
-from rsvlm.encoders.towers import VisionTransformer
+from rsvlm.checkpoints.frozen import check_towers, fingerprint, frozen_names, left_out
+from rsvlm.checkpoints.hooks import facts
+from rsvlm.checkpoints.match import check, within
 from rsvlm.errors import UserError
 
 FORMAT = 1
-_SAMPLES = 8
 
 
 def pack(
@@ -48,7 +47,7 @@ def pack(
     for part in sources:
         if not any(within(name, [part]) for name in state):
             raise UserError(f"towers: the model has no part {part!r}.")
-    left = {part: _frozen(model, part) for part in sources}
+    left = {part: frozen_names(model, part) for part in sources}
     out = {name for names in left.values() for name in names}
     return {
         "state_dict": {name: value for name, value in state.items() if name not in out},
@@ -94,109 +93,6 @@ def check_packed(
     check_towers(model, meta, where)
 
 
-def unpack(model: nn.Module, packed: Mapping[str, Any], where: str = "the checkpoint") -> None:
-    """Load what `pack` gave; see `check_packed` for the errors."""
-    from rsvlm.checkpoints.load import assign
-
-    check_packed(model, packed, where)
-    assign(model, packed["state_dict"])
-
-
-def left_out(meta: Mapping[str, Any]) -> set[str]:
-    """Names of the frozen tensors that a checkpoint leaves to its towers' sources."""
-    return {name for kept in meta["towers"].values() for name in kept["shapes"]}
-
-
-def check_towers(model: nn.Module, meta: Mapping[str, Any], where: str) -> None:
-    """Compare the frozen towers of a model with those that a checkpoint was trained with.
-
-    Raises:
-        UserError: a tower's weights are others.
-    """
-    state = model.state_dict()
-    for part, kept in meta["towers"].items():
-        lost = [name for name in kept["shapes"] if name not in state]
-        now = fingerprint(model, [name for name in kept["shapes"] if name in state])
-        difference = f"{lost[0]} is not there" if lost else _difference(kept, now)
-        if difference:
-            bits = f" (and model.{part}.quantize as then)" if "then [" in difference else ""
-            raise UserError(
-                f"{where} was trained with the weights {kept['source']} in {part}, and the model "
-                f"has others there ({difference}). Give model.{part}.weights={kept['source']}"
-                f"{bits}."
-            )
-
-
-def facts(model: nn.Module) -> dict[str, Any]:
-    """What a checkpoint must say of its model beside the weights."""
-    if isinstance(model, CLIP):
-        return {
-            "class": "CLIP",
-            "arch": model.arch,
-            "activation": model.activation,
-            "image_size": model.image_size,
-            "mean": list(model.mean),
-            "std": list(model.std),
-            "peft": model.peft,
-            "peft_options": model.peft_options,
-            "stem": _stem(model),
-        }
-    found: dict[str, Any] = {"class": type(model).__name__}
-    for word in ("variant", "image_size"):
-        if isinstance(value := getattr(model, word, None), str | int):
-            found[word] = value
-    words = getattr(model, "words", None)
-    return found if words is None else found | {"words": dict(words.ids)}
-
-
-def _stem(model: CLIP) -> str | None:
-    if not isinstance(model.visual, VisionTransformer):
-        return None
-    return "patch" if model.visual.stem is None else "conv"
-
-
-def fingerprint(model: nn.Module, names: Iterable[str]) -> dict[str, Any]:
-    """A few numbers that tell weights from others.
-
-    Sums are taken of the values rounded to bfloat16, so that a tower kept in half precision equals
-    the same one in float32.
-
-    Returns:
-        `shapes`: name to shape; `sums`: for a few of the names, sum and sum of magnitudes (none
-        for what lies on `meta`).
-    """
-    state = model.state_dict()
-    names = sorted(names)
-    sums: dict[str, list[float]] = {}
-    for name in names[:: max(1, len(names) // _SAMPLES)]:
-        if not state[name].is_meta:
-            values = state[name].to(torch.bfloat16).double()
-            sums[name] = [float(values.sum()), float(values.abs().sum())]
-    return {"shapes": {name: list(state[name].shape) for name in names}, "sums": sums}
-
-
-def _difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """How two fingerprints differ; empty if they do not, as far as both have sums."""
-    for name, shape in then["shapes"].items():
-        if shape != now["shapes"][name]:
-            return f"{name} is {now['shapes'][name]}, then {shape}"
-    for name in then["sums"].keys() & now["sums"].keys():
-        (was, size), (is_now, _) = then["sums"][name], now["sums"][name]
-        # Only the order of summation may differ, in float64: far below this.
-        if abs(was - is_now) > 1e-9 * size:
-            return f"{name} sums to {is_now:.6g}, then {was:.6g}"
-    return ""
-
-
-def _frozen(model: nn.Module, part: str) -> list[str]:
-    """Names of the frozen parameters of a part."""
-    return [
-        name
-        for name, parameter in model.named_parameters(remove_duplicate=False)
-        if not parameter.requires_grad and within(name, [part])
-    ]
-
-
 def _check_plain(value: Any, where: str) -> None:
     if isinstance(value, dict):
         for key, inner in value.items():
@@ -211,3 +107,12 @@ def _check_plain(value: Any, where: str) -> None:
             f"{where} is a {type(value).__name__}; a checkpoint's configuration is plain: pass "
             "OmegaConf.to_container(cfg, resolve=True)."
         )
+
+
+def tensors(path: Path, state: dict[str, Tensor]) -> Path:
+    """Writes named tensors as safetensors."""
+    from safetensors.torch import save_file
+
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    save_file(plain, path, metadata={"format": "pt"})
+    return path

@@ -1,15 +1,15 @@
 """Rows of the zoo: where published weights lie and everything a user of them must know.
 
-A row is called `<model option>.<tag>`. The rows themselves stand in `rsvlm.models`, one file for
-each published model; nothing is registered by an import.
+A row is called `<model option>.<tag>`. The rows themselves stand beside the models
+(`rsvlm.models.zoo` collects them) and are handed in; this room knows no model.
 """
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import PurePath
 from typing import Literal
 
@@ -29,7 +29,7 @@ class Row:
         tag: which weights of it.
         uri: `hf://org/repo@rev/path` or an https address.
         files: names under which the file is found on disk; a file of such a name is this row's.
-        arch: a CLIP's architecture, one of `rsvlm.encoders.clip.ARCHS`; empty for other models.
+        arch: a CLIP's architecture, one of `rsvlm.encoders.clip.model.ARCHS`; empty for other models.
         activation: a CLIP's, `gelu` or `quick_gelu`, the one it was trained with.
         variant: which form of the model it was trained in, where there are several.
         image_size: side of the images, pixels.
@@ -66,46 +66,62 @@ class Row:
         return f"{self.model}.{self.tag}"
 
 
-@cache
-def rows() -> dict[str, Row]:
-    """All rows by name."""
-    from rsvlm.models import FILES
-
-    found: dict[str, Row] = {}
-    for file in FILES:
-        for row in importlib.import_module(f"rsvlm.models.{file}").ROWS:
-            if row.name in found:
-                raise ValueError(f"two zoo rows are called {row.name}; tags must differ.")
-            found[row.name] = row
-    return found
+#: The rows that this context was handed, see `handed_in`.
+_HANDED_IN: ContextVar[Mapping[str, Row]] = ContextVar("zoo_rows", default={})  # noqa: B039
 
 
-def row(name: str) -> Row:
+@contextmanager
+def handed_in(rows: Mapping[str, Row]) -> Iterator[None]:
+    """Within it, checkpoints are looked up among these rows where a call names none itself.
+
+    A model's towers load their own weights while the model is built, and know no zoo.
+
+    Args:
+        rows: by name, as `rsvlm.models.zoo.rows()` gives them.
+    """
+    token = _HANDED_IN.set(rows)
+    try:
+        yield
+    finally:
+        _HANDED_IN.reset(token)
+
+
+def known_rows(rows: Mapping[str, Row] | None = None) -> Mapping[str, Row]:
+    """The rows that a call names, else those that the context was handed."""
+    return _HANDED_IN.get() if rows is None else rows
+
+
+def row(name: str, rows: Mapping[str, Row]) -> Row:
     """The row of a name.
 
     Raises:
         UserError: there is none; names the near ones.
     """
-    if name in rows():
-        return rows()[name]
-    tags = [known for known in rows() if known.split(".")[0] == name]
+    if name in rows:
+        return rows[name]
+    if not rows:
+        raise UserError(
+            f"zoo:{name}: no rows were handed in. rsvlm.load({name!r}) knows them, and "
+            "checkpoints.load(..., rows=rsvlm.models.zoo.rows()) takes them."
+        )
+    tags = [known for known in rows if known.split(".")[0] == name]
     if tags:
         raise UserError(f"zoo:{name} lacks its tag; there is zoo:{', zoo:'.join(tags)}.")
-    raise UserError(f"the zoo has no row {name!r}. {near(name, rows())}")
+    raise UserError(f"the zoo has no row {name!r}. {near(name, rows)}")
 
 
-def row_of_file(path: PurePath) -> Row | None:
+def row_of_file(path: PurePath, rows: Mapping[str, Row]) -> Row | None:
     """The row that a file on disk belongs to, by its name or its folder's; None if by none."""
     for name in (path.name, path.parent.name):
-        for candidate in rows().values():
+        for candidate in rows.values():
             if name in candidate.files:
                 return candidate
     return None
 
 
-def row_of_hub(place: Hub) -> Row | None:
+def row_of_hub(place: Hub, rows: Mapping[str, Row]) -> Row | None:
     """The row of a file, or of a whole repository, on the Hugging Face hub; None if of none."""
-    for candidate in rows().values():
+    for candidate in rows.values():
         known = parse(candidate.uri)
         if known is None or known.repo != place.repo:
             continue
@@ -114,9 +130,9 @@ def row_of_hub(place: Hub) -> Row | None:
     return None
 
 
-def options_for(arch: str) -> list[str]:
+def options_for(arch: str, rows: Mapping[str, Row]) -> list[str]:
     """Model options of the zoo that have an architecture."""
-    return sorted({candidate.model for candidate in rows().values() if candidate.arch == arch})
+    return sorted({candidate.model for candidate in rows.values() if candidate.arch == arch})
 
 
 def recalls(dataset: str, *values: float, mean: float) -> dict[str, float]:

@@ -1,11 +1,9 @@
-"""`python -m rsvlm average --a <model> --b <tuned model> --alpha 0.5 --out mean.ckpt`."""
+"""`rsvlm average --a <model> --b <tuned model> --alpha 0.5 --out mean.ckpt`."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-
-from rsvlm.cli import checkpoint_of
 
 
 def main(argv: list[str]) -> None:
@@ -14,7 +12,7 @@ def main(argv: list[str]) -> None:
     Raises:
         UserError: a checkpoint that cannot be had, or two models of different kinds.
     """
-    parser = argparse.ArgumentParser(prog="python -m rsvlm average", description=__doc__)
+    parser = argparse.ArgumentParser(prog="rsvlm average", description=__doc__)
     given = "a run's folder, a file, zoo:… or hf://…"
     parser.add_argument("--a", required=True, help=f"the model that was tuned: {given}")
     parser.add_argument("--b", required=True, help="what it was tuned to, likewise")
@@ -27,11 +25,12 @@ def main(argv: list[str]) -> None:
 
     import torch
 
-    from rsvlm import api, checkpoints
-    from rsvlm.checkpoints.average import average
+    from rsvlm import checkpoints
+    from rsvlm.export.average import average
+    from rsvlm.inference.api import load
     from rsvlm.nn.adapters import merge
 
-    a, b = (api.load(args.model, checkpoint_of(source))[0] for source in (args.a, args.b))
+    a, b = (load(args.model, s) if args.model else load(s) for s in (args.a, args.b))
     merge(a)
     merge(b)
     b.load_state_dict(average(a, b, args.alpha))

@@ -1,4 +1,4 @@
-"""`python -m rsvlm export --ckpt <run or file> --to <format> --out <folder>`.
+"""`rsvlm export --ckpt <run or file> --to <format> --out <folder>`.
 
 CLIPs go to `open_clip` and `hf_clip`; LLaVA to `llava_hf` and models of transformers to
 `transformers`, LoRA folded in; LoRA of a language model to `peft`; RS-CapRet to `fromage`;
@@ -10,15 +10,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rsvlm.cli import checkpoint_of
-
 
 def main(argv: list[str]) -> None:
     """Loads a model and writes it in another library's layout."""
-    from rsvlm.checkpoints.export import FORMATS, OTHERS
+    from rsvlm.export.formats import FORMATS, OTHERS
 
     parser = argparse.ArgumentParser(
-        prog="python -m rsvlm export",
+        prog="rsvlm export",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -29,14 +27,14 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--tokenizer", help="its language model's tokenizer, where it is no run's")
     args = parser.parse_args(argv)
 
-    from rsvlm import api
-    from rsvlm.checkpoints import export
-    from rsvlm.checkpoints.build import restore
+    from rsvlm.export.formats import export
+    from rsvlm.inference.api import load
 
-    source = checkpoint_of(args.ckpt)
-    if args.to in OTHERS:
-        model = restore(source, args.model, tokenizer=args.tokenizer)
-    else:
-        model, _, _ = api.load(args.model, source)
+    words = []
+    if args.model and args.to in OTHERS:
+        words = ["model.tuning=frozen"]  # a published checkpoint is written without LoRA
+    if args.tokenizer:
+        words.append(f"model.lm.tokenizer={args.tokenizer}")
+    model = load(args.model, args.ckpt, overrides=words) if args.model else load(args.ckpt)
     for path in export(model, args.to, args.out):
         print(path)

@@ -1,4 +1,4 @@
-"""`python -m rsvlm index --model <option> --ckpt <checkpoint> --gallery <folder> --out <file>`.
+"""`rsvlm index --model <option> --ckpt <checkpoint> --gallery <folder> --out <file>`.
 
 Encodes a folder of pictures once; `predict.py gallery=<file>` then looks through the index. Words
 behind the options change the model, as for predict.py: model.lm.weights=<folder>.
@@ -9,14 +9,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rsvlm.cli import checkpoint_of
 from rsvlm.errors import UserError
 
 
 def main(argv: list[str]) -> None:
     """Builds the model, encodes the pictures and writes the index."""
-    parser = argparse.ArgumentParser(prog="python -m rsvlm index", description=__doc__)
-    parser.add_argument("--model", required=True, help="a model option: a CLIP, or rscapret")
+    parser = argparse.ArgumentParser(prog="rsvlm index", description=__doc__)
+    parser.add_argument("--model", help="a model option: a CLIP, or rscapret; a run brings its own")
     parser.add_argument("--ckpt", required=True, help="a run's folder, a file, zoo:… or hf://…")
     parser.add_argument("--gallery", required=True, type=Path, help="folder of pictures")
     parser.add_argument("--out", required=True, type=Path, help="the index, .safetensors")
@@ -30,14 +29,16 @@ def main(argv: list[str]) -> None:
     if not args.gallery.is_dir():
         raise UserError(f"--gallery {args.gallery} is no folder of pictures.")
 
-    from rsvlm import run
-    from rsvlm.gallery import Gallery
+    from rsvlm.inference.api import load
+    from rsvlm.retrieval.gallery import Gallery
 
-    words = [f"model={args.model}", f"ckpt={checkpoint_of(args.ckpt)}", *args.word]
-    model = run.load(words)
+    if args.model:
+        model = load(args.model, args.ckpt, overrides=args.word)
+    else:
+        model = load(args.ckpt, overrides=args.word)
     if not hasattr(model, "encode_image"):
         raise UserError(
-            f"a {args.model} finds no pictures: an index needs a CLIP or a model with a space of "
+            f"a {type(model).__name__} finds no pictures: an index needs a CLIP or a model with a space of "
             "features (rscapret)."
         )
     found = Gallery.of(model, args.gallery.resolve(), batch_size=args.batch_size)

@@ -1,4 +1,4 @@
-"""`python -m rsvlm inspect --data rsicd --root <folder>`: counts, captions, broken files.
+"""`rsvlm inspect --data rsicd --root <folder>`: counts, captions, broken files.
 
 With `--out sheet.png` it also draws a sheet of samples, with their boxes, masks and maps.
 `--list` names all data sets, with their sizes, terms and homepages.
@@ -13,9 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rsvlm.config import config_dir
 from rsvlm.errors import UserError, near
-
-CONF = Path(__file__).parents[3] / "conf"
 
 
 def reader(
@@ -33,9 +32,9 @@ def reader(
     """
     from omegaconf import OmegaConf
 
-    from rsvlm.check import check
+    from rsvlm.config.validate import check
 
-    known = [path.stem for path in (CONF / "data").glob("*.yaml")]
+    known = [path.stem for path in (config_dir() / "data").glob("*.yaml")]
     if option not in known:
         raise UserError(f"there is no data option {option!r}. {near(option, known)}")
     for word in words:
@@ -43,8 +42,8 @@ def reader(
             raise UserError(f"{word!r}: options of the data set are written key=value.")
     cfg = OmegaConf.create(
         {
-            "paths": OmegaConf.load(CONF / "paths" / "default.yaml"),
-            "data": OmegaConf.load(CONF / "data" / f"{option}.yaml"),
+            "paths": OmegaConf.load(config_dir() / "paths" / "default.yaml"),
+            "data": OmegaConf.load(config_dir() / "data" / f"{option}.yaml"),
             "seed": 0,
         }
     )
@@ -69,7 +68,7 @@ def _part(node: Any) -> Any:
     values = {key: _part(value) for key, value in node.items() if not key.startswith("_")}
     if "_target_" not in node:
         return values
-    from rsvlm.check import locate
+    from rsvlm.config.validate import locate
 
     return partial(locate(node["_target_"]), **values)
 
@@ -89,7 +88,7 @@ def catalogue() -> str:
 
 def main(argv: list[str]) -> None:
     """Opens every split and prints what is there."""
-    parser = argparse.ArgumentParser(prog="python -m rsvlm inspect", description=__doc__)
+    parser = argparse.ArgumentParser(prog="rsvlm inspect", description=__doc__)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--data", help="a data option of conf/data")
     what.add_argument("--list", action="store_true", help="name the data sets that can be read")
@@ -101,7 +100,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("option", nargs="*", help="key=value for the data set, as name=eurosat")
     args = parser.parse_args(argv)
 
-    from rsvlm.data.inspect import describe
+    from rsvlm.data.inspection.describe import describe
 
     if args.list:
         return print(catalogue())
@@ -120,7 +119,7 @@ def main(argv: list[str]) -> None:
         print(describe(dataset, read=args.read))
         opened.append(dataset)
     if args.out:
-        from rsvlm.data.sheet import sheet
+        from rsvlm.data.inspection.contact_sheet import sheet
 
         args.out.parent.mkdir(parents=True, exist_ok=True)
         sheet(opened, args.count).save(args.out)

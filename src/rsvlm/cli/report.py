@@ -1,4 +1,4 @@
-"""`python -m rsvlm report <run dir> [<run dir> …] --out report.html`: one self-contained page."""
+"""`rsvlm report <run dir> [<run dir> …] --out report.html`: one self-contained page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def main(argv: list[str]) -> None:
     Raises:
         UserError: a folder that is no run's.
     """
-    parser = argparse.ArgumentParser(prog="python -m rsvlm report", description=__doc__)
+    parser = argparse.ArgumentParser(prog="rsvlm report", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="folders of runs")
     parser.add_argument("--out", type=Path, help="the page; by default in the first folder")
     args = parser.parse_args(argv)

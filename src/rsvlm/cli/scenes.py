@@ -1,6 +1,6 @@
-"""`python -m rsvlm scenes show --seed 7 --out scene.png`: look at the generated world.
+"""`rsvlm scenes show --seed 7 --out scene.png`: look at the generated world.
 
-`python -m rsvlm scenes export --format levir_cc -n 2000 --out <folder>` writes it as a published
+`rsvlm scenes export --format levir_cc -n 2000 --out <folder>` writes it as a published
 data set, for the reader of that name and for everybody else's code.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 def main(argv: list[str]) -> None:
     """Draws a contact sheet of scenes and their second dates, or writes a published format."""
-    parser = argparse.ArgumentParser(prog="python -m rsvlm scenes", description=__doc__)
+    parser = argparse.ArgumentParser(prog="rsvlm scenes", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     show = commands.add_parser("show", help="a contact sheet of ten scenes")
     show.add_argument("--seed", type=int, default=0, help="which world (default 0)")
@@ -40,8 +40,8 @@ def main(argv: list[str]) -> None:
 
 
 def _export(args: argparse.Namespace) -> None:
-    from rsvlm.data.scenes.export import FORMATS, export
     from rsvlm.errors import UserError, near
+    from rsvlm.synthetic.export import FORMATS, export
 
     if args.format not in FORMATS:
         known = ", ".join(sorted(FORMATS))
@@ -66,8 +66,8 @@ def _export(args: argparse.Namespace) -> None:
 
 
 def _show(args: argparse.Namespace) -> None:
-    from rsvlm.data.scenes.sheet import sheet
     from rsvlm.errors import UserError
+    from rsvlm.synthetic.sheet import sheet
 
     if args.count < 1 or args.first < 0:
         raise UserError("--count is at least 1 and --first at least 0.")

@@ -1,4 +1,4 @@
-"""`python -m rsvlm shards --data rsicd --root <folder> --out shards/rsicd`: a data set as tars.
+"""`rsvlm shards --data rsicd --root <folder> --out shards/rsicd`: a data set as tars.
 
 Pictures are stored as they are, byte for byte, with all captions, label and meta beside them as
 JSON; webdataset, open_clip and `data=shards` read them. A finished shard appears under its name
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from rsvlm.errors import UserError
+from rsvlm.files import written_whole
 
 _FACTS = ("licence", "paper", "homepage")
 _SEVERAL = "{name} has samples of several images; shards hold one each."
@@ -142,12 +143,11 @@ def _fingerprint(dataset: Any) -> str:
 
 def _replace(path: Path, content: bytes | Callable[[Path], None]) -> None:
     """Writes a file so that it is there whole or not at all."""
-    draft = path.with_name(path.name + ".part")
-    if callable(content):
-        content(draft)
-    else:
-        draft.write_bytes(content)
-    os.replace(draft, path)
+    with written_whole(path) as part:
+        if callable(content):
+            content(part)
+        else:
+            part.write_bytes(content)
 
 
 def _shard(
@@ -245,7 +245,7 @@ def _plain(value: Any) -> Any:
 def main(argv: list[str]) -> None:
     """Writes the splits of a data option and says what was written."""
     parser = argparse.ArgumentParser(
-        prog="python -m rsvlm shards", description=(__doc__ or "").split("\n\n")[0]
+        prog="rsvlm shards", description=(__doc__ or "").split("\n\n")[0]
     )
     parser.add_argument("--data", required=True, help="a data option of conf/data")
     parser.add_argument("--root", help="the data set's folder")

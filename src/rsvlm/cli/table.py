@@ -1,4 +1,4 @@
-"""`python -m rsvlm table experiments/georsclip`: paper, tolerance and measured, side by side.
+"""`rsvlm table experiments/georsclip`: paper, tolerance and measured, side by side.
 
 `expected.yaml` of the folder lists what papers give; `results/*.json` are metrics.json files of
 our runs. A value is matched by its full name (data set, protocol, metric), recipe, model, and the
@@ -49,11 +49,12 @@ def measured(folder: Path) -> dict[tuple[str, str, str | None, str], tuple[float
 def _released(checkpoint: str) -> str | None:
     """The zoo row that a checkpoint is; None for one of our own."""
     from rsvlm.checkpoints import hub, zoo
+    from rsvlm.models.zoo import rows
 
     if checkpoint.startswith("zoo:"):
         return checkpoint.removeprefix("zoo:")
     place = hub.parse(checkpoint)
-    row = zoo.row_of_hub(place) if place else zoo.row_of_file(PurePath(checkpoint))
+    row = zoo.row_of_hub(place, rows()) if place else zoo.row_of_file(PurePath(checkpoint), rows())
     return row.name if row else None
 
 
@@ -79,7 +80,7 @@ def table(folder: Path) -> str:
 
 def main(argv: list[str]) -> None:
     """Prints the tables of the folders."""
-    parser = argparse.ArgumentParser(prog="python -m rsvlm table", description=__doc__)
+    parser = argparse.ArgumentParser(prog="rsvlm table", description=__doc__)
     parser.add_argument("folders", nargs="+", type=Path)
     for folder in parser.parse_args(argv).folders:
         print(f"## {folder.name}\n{table(folder)}\n")

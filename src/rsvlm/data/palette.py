@@ -1,7 +1,7 @@
 """Maps of classes as pictures: exact colours to class ids and back.
 
 Inside rsvlm a semantic map holds ids. The first six are SECOND's classes, as in the generated
-world (`scenes.world.SEMANTIC`), which goes on with its own; a class for what did not change, where
+world (`synthetic.world.SEMANTIC`), which goes on with its own; a class for what did not change, where
 a format has it, comes after them.
 """
 
@@ -30,6 +30,23 @@ SECOND: dict[str, RGB] = {
     "no change": (255, 255, 255),
 }
 NO_CHANGE = 6
+
+#: The generated world's classes; the first six as SECOND colours them.
+SCENES: dict[str, RGB] = {
+    "ground": (128, 128, 128),
+    "low vegetation": (0, 128, 0),
+    "tree": (0, 255, 0),
+    "water": (0, 0, 255),
+    "building": (128, 0, 0),
+    "playground": (255, 0, 0),
+    "road": (70, 70, 70),
+    "railway": (150, 90, 150),
+    "vehicle": (255, 220, 0),
+    "ship": (255, 255, 255),
+    "plane": (0, 255, 255),
+    "tank": (255, 140, 0),
+    "solar panel": (90, 0, 160),
+}
 
 
 def read_palette(path: str | Path, palette: dict[str, RGB]) -> np.ndarray:

@@ -107,7 +107,7 @@ class Preprocess:
             moved = moved.crop(_middle(high_to, size), _middle(wide_to, size), size, size)
         return moved
 
-    def see(
+    def apply_with_geometry(
         self, images: Sequence[Picture], rng: np.random.Generator | None = None
     ) -> tuple[list[torch.Tensor], list[Geometry]]:
         """All pictures of a sample, each by its own size; draws nothing."""
@@ -175,7 +175,7 @@ class Pad:
         padded = identity(high, wide).crop(-((side - high) // 2), -((side - wide) // 2), side, side)
         return padded.resize(self.size, self.size)
 
-    def see(
+    def apply_with_geometry(
         self, images: Sequence[Picture], rng: np.random.Generator | None = None
     ) -> tuple[list[torch.Tensor], list[Geometry]]:
         """All pictures of a sample, each by its own size; draws nothing."""
@@ -294,7 +294,7 @@ class Augment:
         """Returns uint8 [3, size, size]."""
         return self.apply(image, self.draw(*sides(image), rng))
 
-    def see(
+    def apply_with_geometry(
         self, images: Sequence[Picture], rng: np.random.Generator
     ) -> tuple[list[torch.Tensor], list[Geometry]]:
         """All pictures of a sample under one draw; of other sizes, the same part of each."""

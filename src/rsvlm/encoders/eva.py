@@ -9,19 +9,20 @@ value have a bias, the key's is a constant zero, LayerNorm has eps 1e-6, the MLP
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from rsvlm.encoders.clip import OPENAI_MEAN, OPENAI_STD
+from rsvlm.encoders.clip.model import OPENAI_MEAN, OPENAI_STD
 from rsvlm.errors import UserError
 from rsvlm.nn.lora import add_lora, tuned_layers
 
 if TYPE_CHECKING:
-    from rsvlm.checkpoints.dialects import Dialect
+    from rsvlm.checkpoints.hooks import Loaded
+from rsvlm.checkpoints.dialects import Dialect
 
 __all__ = ["EvaViT", "eva_g"]
 
@@ -119,7 +120,7 @@ class EvaViT(nn.Module):
     @property
     def dialects(self) -> tuple[Dialect, ...]:
         """The layout of `eva_vit_g.pth`."""
-        from rsvlm.checkpoints.eva_keys import eva_dialect
+        from rsvlm.encoders.eva_layouts import eva_dialect
 
         return (eva_dialect(len(self.blocks), self.tuned),)
 
@@ -212,9 +213,9 @@ class EvaViT(nn.Module):
                 return number
         return len(self.blocks)
 
-    def loaded(self, names: Collection[str]) -> list[str]:
+    def after_load(self, loaded: Loaded) -> list[str]:
         """Rounds the tower's own weights where that is asked for."""
-        if not self.half_rounded or not names:
+        if not self.half_rounded or not loaded.names:
             return []
         self.round_to_half()
         return ["weights of linear layers rounded to float16"]

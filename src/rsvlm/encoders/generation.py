@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rsvlm.errors import UserError, near
-from rsvlm.nn.portions import in_shards
+from rsvlm.nn.length_buckets import in_shards
 
 #: What `generate` takes, with the defaults; transformers' `GenerationConfig` says what they do.
 OPTIONS: dict[str, Any] = {

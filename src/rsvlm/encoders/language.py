@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from rsvlm.encoders.generation import Generated, generate
 from rsvlm.encoders.gguf import plain
 from rsvlm.encoders.language_sizes import SIZES, plain_head, sizes_of
-from rsvlm.encoders.loading import checkpoint_layers, leave_state_out, quantised
+from rsvlm.encoders.quantization import checkpoint_layers, leave_state_out, quantised
 from rsvlm.encoders.tokenizers import (
     SPECIAL,
     load_tokenizer,
@@ -221,7 +221,7 @@ class LanguageModel(nn.Module):
     @property
     def dialects(self) -> tuple[Dialect, ...]:
         """Transformers' own layout."""
-        from rsvlm.checkpoints.language_keys import language_dialects
+        from rsvlm.encoders.language_layouts import language_dialects
 
         return language_dialects(self.tuned)
 

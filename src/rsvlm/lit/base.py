@@ -54,11 +54,6 @@ class LitBase(L.LightningModule, abc.ABC):
         self.broken: dict[str, str] = {}
         self._sharded = False
 
-    @property
-    def house(self) -> Any:
-        """The trainer, with the attributes that Lightning sets without declaring them."""
-        return self.trainer
-
     # What a family gives ------------------------------------------------------------------
 
     @abc.abstractmethod
@@ -97,7 +92,7 @@ class LitBase(L.LightningModule, abc.ABC):
         Lightning's `estimated_stepping_batches` would start the loader before a resumed run has
         told it where to start.
         """
-        trainer = self.house
+        trainer = self.trainer
         batches = len(trainer.datamodule.train_dataloader().sampler)
         limit = trainer.limit_train_batches
         batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
@@ -123,7 +118,7 @@ class LitBase(L.LightningModule, abc.ABC):
         losses = self.loss(outputs, batch)
         total = torch.stack(list(losses.values())).sum()
         self.note_skipped(batch)
-        if (self.global_step + 1) % self.house.log_every_n_steps == 0:
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
             # Ranks hold parts of the global loss: its value is their mean, taken only when logged.
             options: dict[str, Any] = {
                 "batch_size": len(batch),
@@ -175,7 +170,7 @@ class LitBase(L.LightningModule, abc.ABC):
             )
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         norm = torch.nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
-        if (self.global_step + 1) % self.house.log_every_n_steps == 0:
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
             self.log("train/grad_norm", getattr(norm, "full_tensor", lambda: norm)())
 
     def note_skipped(self, batch: Any) -> None:
@@ -192,7 +187,7 @@ class LitBase(L.LightningModule, abc.ABC):
             first = "\n  ".join(list(self.broken)[:10])
             raise UserError(
                 f"{len(self.broken)} samples could not be read, more than "
-                f"task.max_broken={self.max_broken}:\n  {first}\nMend the files (python -m rsvlm "
+                f"task.max_broken={self.max_broken}:\n  {first}\nMend the files (rsvlm "
                 "inspect lists them) or raise task.max_broken."
             )
 
@@ -201,7 +196,7 @@ class LitBase(L.LightningModule, abc.ABC):
     def _start(self, stage: str) -> None:
         if self.evaluation is None:
             return
-        data = self.house.datamodule
+        data = self.trainer.datamodule
         self.evaluation.stage = stage
         self.evaluation.start(self.model, data.dataset(stage), self.device)
         if self.evaluation.learns:
@@ -210,8 +205,8 @@ class LitBase(L.LightningModule, abc.ABC):
 
     def _fit_batches(self) -> Iterator[Any]:
         """The split that an evaluation learns from, in the model's evaluation transform."""
-        for batch in self.house.datamodule.fit_dataloader():
-            batch = self.house.strategy.batch_to_device(batch, dataloader_idx=0)
+        for batch in self.trainer.datamodule.fit_dataloader():
+            batch = self.trainer.strategy.batch_to_device(batch, dataloader_idx=0)
             self.note_skipped(batch)
             if len(batch):
                 yield batch
@@ -219,7 +214,7 @@ class LitBase(L.LightningModule, abc.ABC):
     def _finish(self, stage: str) -> None:
         if self.evaluation is None:
             return
-        dataset = self.house.datamodule.dataset(stage)
+        dataset = self.trainer.datamodule.dataset(stage)
         values = self.evaluation.compute()
         rows = []
         for word, value in values.items():
@@ -231,7 +226,7 @@ class LitBase(L.LightningModule, abc.ABC):
                     "value": float(value),
                     "protocol": protocol,
                     "dataset": dataset.name,
-                    "split": self.house.datamodule.splits[stage],
+                    "split": self.trainer.datamodule.splits[stage],
                     "skipped": len(self.broken),
                     **facts,
                 }

@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from rsvlm.data.collate import PairCollate
+from rsvlm.data.collate.pairs import PairCollate
 from rsvlm.data.transforms import Preprocess
-from rsvlm.encoders.clip import tokenizer
+from rsvlm.encoders.clip.model import tokenizer
 from rsvlm.errors import UserError
 from rsvlm.lit.base import LitBase
 from rsvlm.losses.grad_cache import check_micro_batch, forward_in_parts

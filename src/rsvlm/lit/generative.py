@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rsvlm.data.wording import Wording
+from rsvlm.data.text.instructions import InstructionTemplates
 from rsvlm.errors import UserError
+from rsvlm.evaluation.clip import RetrievalEvaluation
 from rsvlm.lit.base import LitBase
-from rsvlm.lit.evaluation import RetrievalEvaluation
 
 
 class Generative(LitBase):
@@ -25,7 +25,7 @@ class Generative(LitBase):
             UserError: `model.cache_gib` beside an augmentation.
         """
         kept = getattr(self.model, "cache", None) is not None
-        if kept and self.house.datamodule.make_augment is not None:
+        if kept and self.trainer.datamodule.make_augment is not None:
             raise UserError(
                 "model.cache_gib keeps the features of pictures as they are, and data.augment "
                 "makes another picture in each epoch, so none would be found again: set "
@@ -48,10 +48,10 @@ class Generative(LitBase):
         if kinds is not None and hasattr(collate, "kinds"):
             collate.kinds = frozenset(kinds) if isinstance(kinds, Sequence) else kinds
         makes = self.evaluation.makes if self.evaluation is not None else ()
-        wording = getattr(collate, "wording", None)
+        instructions = getattr(collate, "instructions", None)
         # What a recipe says itself stands.
-        if makes and isinstance(wording, Wording) and wording.tasks is None:
-            collate.wording = wording.making(makes)
+        if makes and isinstance(instructions, InstructionTemplates) and instructions.tasks is None:
+            collate.instructions = instructions.making(makes)
         return collate
 
     def _pairs(self, evaluation: RetrievalEvaluation) -> Callable[..., Any]:
@@ -72,7 +72,7 @@ class Generative(LitBase):
     def preprocess(self) -> Callable[..., Any]:
         """The model's evaluation transform."""
         own = self.evaluation.transform() if self.evaluation is not None else None
-        return own or self.model.preprocess()
+        return own or self.model.preprocess
 
     @property
     def towers(self) -> dict[str, str]:

@@ -10,6 +10,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from rsvlm.errors import UserError
+from rsvlm.files import written_whole
 
 COLUMNS = ("step", "name", "value")
 
@@ -55,10 +56,8 @@ class CSVLog(Logger):
             rows = list(csv.reader(file))[1:]
         # A kill may have cut the last row.
         kept = [row for row in rows if len(row) == 3 and row[0].isdigit() and int(row[0]) < step]
-        part = self.path.with_suffix(".part")
-        with part.open("w", newline="") as file:
+        with written_whole(self.path) as part, part.open("w", newline="") as file:
             csv.writer(file).writerows([COLUMNS, *kept])
-        part.replace(self.path)
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:

@@ -1,10 +1,9 @@
-"""Lightning's Trainer with the house's habits."""
+"""Lightning's Trainer with rsvlm's habits."""
 
 from __future__ import annotations
 
 import inspect
 import io
-import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from rsvlm.errors import UserError
+from rsvlm.files import written_whole
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -25,12 +25,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Writes `checkpoint` to `path` in one step."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
-        with part.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        with written_whole(path) as part:
+            torch.save(checkpoint, part)
 
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = True
@@ -51,7 +47,7 @@ class Trainer(L.Trainer):
         plugins = [*(kwargs.pop("plugins", None) or []), AtomicCheckpointIO()]
         super().__init__(
             plugins=plugins,
-            use_distributed_sampler=False,  # data/order.py splits over ranks
+            use_distributed_sampler=False,  # data/loading/sampler.py splits over ranks
             enable_checkpointing=True,
             enable_model_summary=False,
             **kwargs,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from rsvlm.losses.language import AnswerLoss
-from rsvlm.nn.mask_branch import mask_loss
 
 
 class AnswerAndMaskLoss(AnswerLoss):
@@ -38,3 +39,18 @@ class AnswerAndMaskLoss(AnswerLoss):
         """
         drawn = mask_loss(outputs["change_logits"], batch.change_mask, positive=self.positive)
         return {**super().forward(outputs, batch), "change_mask": self.weight * drawn}
+
+
+def mask_loss(logits: Tensor, mask: Tensor, *, positive: float = 2.0) -> Tensor:
+    """Binary cross entropy in float32, changed pixels counting `positive` times; the mean.
+
+    Args:
+        logits: [B, S, S].
+        mask: [B, H, W], not 0 where something changed; taken to S x S by the nearest pixel.
+        positive: 2 as published.
+    """
+    target: Any = (mask != 0).float()[:, None]
+    if target.shape[-2:] != logits.shape[-2:]:
+        target = F.interpolate(target, logits.shape[-2:], mode="nearest")
+    weight = logits.new_tensor(positive, dtype=torch.float32)
+    return F.binary_cross_entropy_with_logits(logits.float(), target[:, 0], pos_weight=weight)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,9 +12,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torchmetrics import Metric
 
+from rsvlm.data.prediction_records import Id, record_order
 from rsvlm.errors import UserError
-
-Id = int | str
 
 _WORD = 8  # bytes of the integers that records travel in
 
@@ -151,6 +150,42 @@ class RecordMetric(GatherMetric):
         if self._facts is None:
             raise RuntimeError("facts are there after compute; call that first.")
         return dict(self._facts) | with_unit(word)
+
+
+class KeptRecords(RecordMetric):
+    """Keeps one record for each item and gives all of them back after `compute`.
+
+    Args:
+        empty: what to tell where nothing was given.
+        kwargs: of `torchmetrics.Metric`.
+    """
+
+    def __init__(self, empty: str = "nothing was asked.", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.empty = empty
+        self.rows: list[dict[str, Any]] = []
+
+    def update(self, ids: Sequence[Id], rows: Sequence[Mapping[str, Any]]) -> None:
+        """Adds a batch.
+
+        Args:
+            ids: b positions or names.
+            rows: b records of what JSON can hold.
+        """
+        named = self.name_items(len(rows), ids)
+        self.keep([id, dict(row)] for id, row in zip(named, rows, strict=True))
+
+    def compute(self) -> Tensor:
+        """The number of items; afterwards `rows` holds their records with their ids.
+
+        Raises:
+            UserError: nothing was given.
+        """
+        if self.held("records") is None:
+            raise UserError(self.empty)
+        items = sorted(self.items(), key=lambda item: record_order(item[0]))
+        self.rows = [{"id": id, **row} for id, row in items]
+        return torch.tensor(len(self.rows))
 
 
 def with_unit(word: str | None) -> dict[str, Any]:

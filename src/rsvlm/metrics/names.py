@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rsvlm.errors import near
-from rsvlm.metrics.words import METRICS
+from rsvlm.metrics.metric_definitions import METRICS
 
 STAGES = ("train", "val", "test")
 

@@ -25,7 +25,7 @@ from PIL import Image
 from torch import Tensor
 from torchmetrics import Metric
 
-from rsvlm.metrics.maps import (
+from rsvlm.metrics.selo_image_ops import (
     box_blur,
     component_centres,
     fill_polygons,

@@ -13,21 +13,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from rsvlm.errors import UserError, near
 
-if TYPE_CHECKING:
-    from rsvlm.nn.vlm import Embedded
-
 IGNORE = -100
 #: `none`: a row each, padded; `rows`: all in one row; `shared`: also one copy of a beginning.
 PACKING = ("none", "rows", "shared")
 #: The name under which transformers knows `packed_attention`.
 NAME = "rsvlm_packed"
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """What a language model reads.
+
+    Attributes:
+        inputs_embeds: [B, L, dim].
+        attention_mask: [B, L], 1 where a token is.
+        labels: [B, L], -100 where nothing is learned.
+    """
+
+    inputs_embeds: Tensor
+    attention_mask: Tensor
+    labels: Tensor
 
 
 @dataclass(frozen=True, slots=True)

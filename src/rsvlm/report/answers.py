@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,25 +30,6 @@ class Written:
     prediction: str
     note: str = ""
     question: str = ""
-
-
-def write_answers(records: Sequence[Any], dataset: Any, path: Path) -> Path:
-    """predictions.jsonl: one line per sample, as `python -m rsvlm metrics captions` reads it.
-
-    Args:
-        records: `id` (the position), `prediction`, `references`.
-        dataset: the data set that was answered.
-        path: the file.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as file:
-        for record in records:
-            row: dict[str, Any] = {"id": record.id, "dataset": dataset.name}
-            row |= {"prediction": record.prediction, "references": list(record.references)}
-            if getattr(record, "flag", None) is not None:
-                row["changed"] = int(record.flag)
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    return path
 
 
 def spread_of(metric: Any, count: int) -> tuple[str, list[float], list[int]]:

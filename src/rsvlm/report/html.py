@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rsvlm.errors import UserError
+from rsvlm.files import write_text
 from rsvlm.metrics.names import METRICS, PROTOCOLS, MetricName, parse
 from rsvlm.report.curves import HEADLINES, loss_curves
 
@@ -110,9 +111,7 @@ def write_report(*runs: str | Path, out: str | Path | None = None) -> Path:
         f"{body}{_protocols(held)}</main></body></html>\n"
     )
     out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(out.name + ".part")
-    part.write_text(page, encoding="utf-8")
-    part.replace(out)
+    write_text(out, page)
     return out
 
 

@@ -2,49 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rsvlm.metrics.gather import Id
-from rsvlm.metrics.told import position
+from rsvlm.data.prediction_records import Id, position
 from rsvlm.report.answers import Written, answer_sheet
 from rsvlm.report.boxes import boxed
 from rsvlm.report.examples import as_picture
 
 Row = Mapping[str, Any]
 Marks = Mapping[Id, tuple[float, str]]
-
-
-def write_told(
-    rows: Sequence[Row], marks: Marks, dataset: Any, folder: Path, name: str = "predictions"
-) -> Path:
-    """predictions.jsonl: a line per question, as `python -m rsvlm metrics vqa|grounding` reads it.
-
-    Args:
-        rows: `id`, `question`, `prediction`, `answer`, ... (`metrics.told`); those without a mark
-            were not measured and are left out.
-        marks: id -> how good the answer is.
-        dataset: the data set that was asked about.
-        folder: the run's `pictures`, or a data set's folder in it; the file lies beside the former
-            and within the latter.
-        name: of the file, without ending.
-    """
-    path = beside(folder) / f"{name}.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as file:
-        for row in rows:
-            if row["id"] in marks:
-                line = {"id": row["id"], "dataset": dataset.name, **row}
-                line["score"] = round(marks[row["id"]][0], 4)
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
-    return path
-
-
-def beside(folder: Path) -> Path:
-    """Where files of predictions lie that belong to a folder of pictures."""
-    return folder.parent if folder.name == "pictures" else folder
 
 
 def good_and_bad(marks: Marks, count: int) -> list[Id]:
@@ -61,7 +29,7 @@ def good_and_bad(marks: Marks, count: int) -> list[Id]:
     return sorted(dict.fromkeys(chosen), key=order)
 
 
-def draw_told(
+def plot_predictions(
     rows: Sequence[Row], marks: Marks, dataset: Any, path: Path, *, count: int = 4
 ) -> list[Path]:
     """A sheet of questions with their images, true answers and answers.

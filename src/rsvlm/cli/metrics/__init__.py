@@ -1,4 +1,4 @@
-"""`python -m rsvlm metrics <what> predictions.jsonl`: scores under a named protocol, and tables.
+"""`rsvlm metrics <what> predictions.jsonl`: scores under a named protocol, and tables.
 
 metrics captions predictions.jsonl                    COCO's protocol; a table, and metrics.json
 metrics captions predictions.jsonl --protocol nltk    also earthdial, rs_rag, token_ids
@@ -50,9 +50,7 @@ def main(argv: list[str]) -> None:
         UserError: input that cannot be scored or compared.
     """
     raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        prog="python -m rsvlm metrics", description=__doc__, formatter_class=raw
-    )
+    parser = argparse.ArgumentParser(prog="rsvlm metrics", description=__doc__, formatter_class=raw)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, command in COMMANDS.items():
         command.add(

@@ -63,7 +63,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Scores each kind of line."""
-    from rsvlm.metrics.change.templates import TEMPLATES
+    from rsvlm.data.text.no_change import NO_CHANGE
 
     every = read_items(args, key=lambda row: (row.get("kind", "caption"), row["id"]))
     kinds: dict[str, list[Row]] = {}
@@ -72,10 +72,10 @@ def run(args: argparse.Namespace) -> None:
         if kind not in KINDS:
             raise UserError(f"id {row['id']!r}: kind {kind!r} is unknown. {near(kind, KINDS)}")
         kinds.setdefault(kind, []).append(row)
-    if args.templates is None and args.data not in TEMPLATES:
+    if args.templates is None and args.data not in NO_CHANGE:
         raise UserError(
             f"--data {args.data}: rsvlm does not know how it words unchanged pairs. "
-            f"{near(args.data, TEMPLATES)} Or give --templates."
+            f"{near(args.data, NO_CHANGE)} Or give --templates."
         )
     results: list[Row] = []
     for kind in KINDS:

@@ -62,7 +62,7 @@ def _box(given: Any) -> Any:
 
 def _read(row: Row, codec: str) -> Any:
     """The first box of a text, in pixels of the stored image."""
-    from rsvlm.data.boxes import bind
+    from rsvlm.data.text.box_codecs import bind
 
     text, sides = row["prediction"], (row.get("height"), row.get("width"))
     if not isinstance(text, str):

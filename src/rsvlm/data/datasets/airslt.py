@@ -24,7 +24,7 @@ class AIRSLT(FileDataset):
     An image has several samples; `meta["image"]` is its name, by which an evaluation encodes it
     once. `meta["polygons"]` are the sentence's regions, [[x, y], ...] in pixels as stored, and
     `instances` their upright boxes. There are no masks: at up to 10,000 x 10,000 pixels they are
-    drawn where they are needed (`rsvlm.metrics.maps.fill_polygons`).
+    drawn where they are needed (`rsvlm.metrics.selo_image_ops.fill_polygons`).
 
     Args:
         root: folder of anno.json (or annotations/anno.json) and imgs/.

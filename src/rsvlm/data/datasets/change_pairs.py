@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import ClassVar
 
-from rsvlm.data import change_rules
+from rsvlm.data.datasets import change_rules
 from rsvlm.data.datasets.base import Entry, FileDataset, metric_word, split_error
 from rsvlm.data.datasets.missing import Missing, check_word, told
 from rsvlm.data.images import EXTENSIONS
@@ -32,7 +32,7 @@ class ChangePairs(FileDataset):
         name: word for metric names; by default the folder's name.
         convert: turn images that are not 8-bit RGB into it, instead of refusing them.
         instructions: `building` or `region` makes questions and answers from the masks, by the
-            rules of `data/change_rules.py`, which are ours; null makes none.
+            rules of `data/datasets/change_rules.py`, which are ours; null makes none.
 
     Raises:
         UserError: no such folder or split, missing files, or instructions without masks.

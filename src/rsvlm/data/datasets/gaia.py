@@ -34,7 +34,7 @@ class GAIA(FileDataset):
     there are left out and told, unless `missing` says otherwise.
 
     Captions begin with "The image showcases:" and are long: many are cut at 77 tokens, which
-    `python -m rsvlm inspect` counts.
+    `rsvlm inspect` counts.
 
     Args:
         root: folder of train_data.json, val_data.json and test_data.json.

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from rsvlm.data.datasets.pairs import known_part
 from rsvlm.data.datasets.scene_folder import SceneFolder
-from rsvlm.data.templates import georsclip_name
+from rsvlm.data.text.class_prompts import georsclip_name
 
 #: Folder of each set below rs5m_test_data.
 FOLDERS = {"aid": "AID", "resisc45": "RESISC45", "eurosat": "eurosat-rgb/2750"}

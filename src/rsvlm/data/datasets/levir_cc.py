@@ -5,17 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from rsvlm.data.datasets.change_captions import ChangeCaptions
-
-#: What the five captions of an unchanged pair are, in any order.
-NO_CHANGE = frozenset(
-    {
-        "there is no difference",
-        "the two scenes seem identical",
-        "the scene is the same as before",
-        "no change has occurred",
-        "almost nothing has changed",
-    }
-)
+from rsvlm.data.text.no_change import NO_CHANGE
 
 
 class LevirCC(ChangeCaptions):
@@ -36,7 +26,7 @@ class LevirCC(ChangeCaptions):
     )
     file_names: ClassVar[tuple[str, ...]] = ("LevirCCcaptions.json", "LevirCCcaptions_v1.json")
     image_folders: ClassVar[tuple[str, ...]] = ("images",)
-    no_change: ClassVar[frozenset[str]] = NO_CHANGE
+    no_change: ClassVar[frozenset[str]] = frozenset(NO_CHANGE["levir_cc"])
     licence = "card says Apache-2.0; Google Earth's images for academic use only"
     paper = (
         "C. Liu, R. Zhao, H. Chen, Z. Zou, Z. Shi. Remote sensing image change captioning with "

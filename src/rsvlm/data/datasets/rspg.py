@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from rsvlm.data.boxes import Found, codec
 from rsvlm.data.datasets.conversations import Conversations, Identifiers, check_identifiers
 from rsvlm.data.datasets.dialogues import DialogueDataset
 from rsvlm.data.datasets.missing import Missing, check_word
 from rsvlm.data.geometry import identity
 from rsvlm.data.images import BrokenImage
 from rsvlm.data.sample import Instance, Sample
+from rsvlm.data.text.box_codecs import Found, codec
 from rsvlm.data.transforms import sides
 
 

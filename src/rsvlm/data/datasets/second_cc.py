@@ -11,17 +11,7 @@ from rsvlm.data.datasets.change_captions import ChangeCaptions
 from rsvlm.data.datasets.missing import Missing
 from rsvlm.data.palette import SECOND, check_size, read_palette
 from rsvlm.data.sample import Sample
-
-#: What is said of an unchanged pair; the wording differs a little from LEVIR-CC's.
-NO_CHANGE = frozenset(
-    {
-        "there is no difference",
-        "the two scenes seem identical",
-        "the scene is the same as before",
-        "no change is occurred",
-        "almost nothing is changed",
-    }
-)
+from rsvlm.data.text.no_change import NO_CHANGE
 
 
 class SecondCC(ChangeCaptions):
@@ -53,7 +43,7 @@ class SecondCC(ChangeCaptions):
     )
     file_names: ClassVar[tuple[str, ...]] = ("SECOND-CC-AUG.json",)
     image_folders: ClassVar[tuple[str, ...]] = (".",)
-    no_change: ClassVar[frozenset[str]] = NO_CHANGE
+    no_change: ClassVar[frozenset[str]] = frozenset(NO_CHANGE["second_cc"])
     semantic_classes: ClassVar[tuple[str, ...]] = tuple(SECOND)
     licence = "CC-BY-4.0"
     paper = (

@@ -1,4 +1,4 @@
-"""Tar shards: webdataset's layout, as open_clip, img2dataset and `python -m rsvlm shards` write."""
+"""Tar shards: webdataset's layout, as open_clip, img2dataset and `rsvlm shards` write."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from PIL import Image
 from rsvlm.data.datasets.base import Entry, FileDataset, listed, metric_word, read_json, split_error
 from rsvlm.data.datasets.missing import Missing, check_word
 from rsvlm.data.images import EXTENSIONS, BrokenImage, read_image
+from rsvlm.data.loading.tar_index import Reader, expand, indices
 from rsvlm.data.sample import Sample, SampleError
-from rsvlm.data.shards import Reader, expand, indices
 from rsvlm.errors import UserError
 
-#: What `python -m rsvlm shards` writes beside its tars.
+#: What `rsvlm shards` writes beside its tars.
 MANIFEST = "shards.json"
 
 
 class Shards(FileDataset):
-    """Samples in tars, each addressed through an index (`rsvlm.data.shards`).
+    """Samples in tars, each addressed through an index (`rsvlm.data.loading.tar_index`).
 
     A sample is an image (`.jpg`, `.png`, `.webp`, ...) and one or more of `.json`, `.txt`, `.cls`.
     Captions are the JSON's list `captions`, else the text, else the JSON's `caption`; the class is
@@ -291,7 +291,7 @@ class Shards(FileDataset):
         return rows
 
     def _adopt_manifest(self, split: str, name: str | None) -> None:
-        """Takes over what `python -m rsvlm shards` wrote of the data set."""
+        """Takes over what `rsvlm shards` wrote of the data set."""
         file = self.root / MANIFEST
         if not file.is_file():
             return
@@ -304,7 +304,7 @@ class Shards(FileDataset):
         if split in splits and written < splits[split]["shards"]:
             raise UserError(
                 f"{self.root} holds {written} of the {splits[split]['shards']} shards of split "
-                f"{split!r}: writing them was interrupted. Run python -m rsvlm shards again; it "
+                f"{split!r}: writing them was interrupted. Run rsvlm shards again; it "
                 "goes on where it stopped."
             )
         self.name = name or facts["name"]

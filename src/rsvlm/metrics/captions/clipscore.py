@@ -123,9 +123,7 @@ def score_captions(
             "and at least one image."
         )
     if tokenize is None:
-        from rsvlm.encoders.clip import tokenizer
-
-        tokenize = tokenizer(model.arch)
+        tokenize = model.tokenizer
     device = next(model.parameters()).device
 
     def texts(sentences: Sequence[str]) -> Tensor:

@@ -32,7 +32,7 @@ class ChangeCaptions(Captions):
     Args:
         protocol: of captions.
         data: whose list of sentences tells unchanged pairs where no flags are given, see
-            `templates.TEMPLATES`.
+            `data.text.no_change.NO_CHANGE`.
         templates: sentences of your own in its place.
         metrics: words of the protocol, for all three; None takes all that can run.
         vocabulary: of protocol `token_ids`: word -> id, with an `<unk>`.

@@ -1,0 +1,1 @@
+"""Runs: fit, evaluate, predict, and the folder that a run leaves."""

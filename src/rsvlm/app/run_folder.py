@@ -1,0 +1,76 @@
+"""The files of a run's folder: what it was asked, what it measured, the page about it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from rsvlm.files import write_text
+from rsvlm.report.robustness import robustness_table
+
+
+def run_state(out: Path) -> dict[str, Any]:
+    """What run.json holds; empty without one."""
+    path = out / "run.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def write_results(out: Path, task: Any, checkpoint: str, model: str | None) -> None:
+    """metrics.json: each value with its protocol, split, count, checkpoint and commit.
+
+    A robustness suite (`data/loading/corruptions.py`) also leaves its table, robustness.md.
+    """
+    results: dict[str, Any] = {
+        "run": str(out),
+        "recipe": task.config.get("name"),
+        # A resumed run's own choice, which this command line does not repeat.
+        "model": run_state(out).get("model") or model,
+        "checkpoint": checkpoint,
+        "git_commit": git_commit(),
+        "skipped": sorted(task.broken),
+        # Validation's values belong to the steps of metrics.csv, not to this checkpoint.
+        "results": [row for row in task.results if row["name"].startswith("test/")],
+    }
+    write_text(out / "metrics.json", json.dumps(results, indent=1))
+    suite = robustness_table(results["results"])
+    if suite:
+        write_text(out / "robustness.md", suite)
+        print(suite)
+    for row in results["results"]:
+        chance = f"  (chance {row['chance']:.2f})" if "chance" in row else ""
+        print(f"{row['name']:52s} {row['value']:8.2f}{chance}")
+    print(f"run: {out}")
+
+
+def source_of(checkpoint: str | None, model: Any) -> str:
+    """What a run measures: its checkpoint, else the weights that all parts of the model came with.
+
+    `random` where a part has none.
+    """
+    parts = [getattr(part, "weights", None) for part in model.children()]
+    own = ", ".join(map(str, parts)) if parts and all(parts) else "random"
+    return checkpoint or own
+
+
+def git_commit() -> str | None:
+    """The commit of the working tree, with `+` where files differ from it; None outside git."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--dirty=+"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return described.stdout.strip()
+
+
+def page(out: Path) -> None:
+    """Writes the report and names it."""
+    from rsvlm.report import write_report
+
+    print(f"report: {write_report(out)}")

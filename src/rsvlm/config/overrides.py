@@ -1,0 +1,120 @@
+"""What the user types behind a verb, as Hydra takes it."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from rsvlm.config import config_dir
+from rsvlm.errors import UserError, near
+
+# Words whose value is free text or a path: what the user types is what arrives.
+FREE = ("prompt", "text", "image", "before", "after", "gallery", "out", "ckpt", "init", "resume")
+# Paths inside a node; these may hold an interpolation, so `${` is left to OmegaConf.
+PATHS = re.compile(r"^[\w.]+\.(root|weights|index)$")
+
+
+def quote(argv: Sequence[str]) -> list[str]:
+    """Quotes free-text and path arguments for Hydra's grammar.
+
+    Brackets, commas, quotes, `=`, `~`, `#`, `${`, umlauts and Chinese reach the program as typed.
+    A value that is `null` or empty stays Hydra's null.
+    """
+    return [_quote_one(argument) for argument in argv]
+
+
+def _quote_one(argument: str) -> str:
+    key, equals, value = argument.partition("=")
+    free = key in FREE
+    if not equals or not (free or PATHS.match(key)) or value in ("", "null", "???"):
+        return argument
+    if not free and (value[0] in "'\"" or "${" in value):
+        return argument
+    if free:
+        # OmegaConf reads `${` as an interpolation; a backslash before it makes it text, and
+        # backslashes that stand before it must then be doubled.
+        value = re.sub(r"(\\*)\$\{", lambda m: m.group(1) * 2 + r"\${", value)
+    # In Hydra's quoted strings a backslash is special only before a quote or at the end.
+    value = re.sub(r"(\\*)'", lambda m: m.group(1) * 2 + r"\'", value)
+    value = re.sub(r"(\\+)$", lambda m: m.group(1) * 2, value)
+    return f"{key}='{value}'"
+
+
+def command_line(argv: Sequence[str], folders: Sequence[Path]) -> list[str]:
+    """The arguments as Hydra gets them.
+
+    `resume=<dir>` also makes Hydra use that folder and leave its own files alone.
+
+    Args:
+        argv: as typed behind the verb.
+        folders: of configurations, the user's own first.
+
+    Raises:
+        UserError: unknown recipe, or `resume` names no run.
+    """
+    if any(argument.startswith("hydra.job.name=train_ddp_process_") for argument in argv):
+        # A rank that Lightning starts gets its parent's words, which are quoted already.
+        return list(argv)
+    for argument in argv:
+        key, _, value = argument.partition("=")
+        if key == "experiment":
+            _known_recipe(value, folders)
+    quoted = quote(argv)
+    resume = [a.partition("=")[2] for a in argv if a.startswith("resume=")]
+    if resume and resume[-1] not in ("", "null", "???"):
+        run = Path(resume[-1]).expanduser()
+        if not (run / "config.yaml").is_file():
+            raise UserError(
+                f"resume={run}: there is no config.yaml, so this is not the folder of a run. "
+                "Give the folder that holds config.yaml and last.ckpt (runs/<name>/<time>)."
+            )
+        quoted = [a for a in quoted if not a.startswith("resume=")]
+        quoted += quote([f"resume={run}"])
+        quoted += [_literal("hydra.run.dir", str(run)), "hydra.output_subdir=null"]
+    return quoted
+
+
+def _literal(key: str, value: str) -> str:
+    return key + _quote_one(f"text={value}").removeprefix("text")
+
+
+def _known_recipe(value: str, folders: Sequence[Path]) -> None:
+    known = [p.stem for folder in folders for p in (folder / "experiment").glob("*.yaml")]
+    if value.startswith("glob("):
+        pattern = value.removeprefix("glob(").rstrip(")")
+        if not fnmatch.filter(known, pattern):
+            raise UserError(f"experiment={value} matches no recipe. {near(pattern, known)}")
+        return
+    for name in filter(None, value.strip("'\"").split(",")):
+        if name != "null" and name not in known:
+            raise UserError(f"there is no recipe experiment={name}. {near(name, known)}")
+
+
+def own_folder(argv: Sequence[str]) -> Path | None:
+    """The user's own folder of configurations, from `--config-dir <folder>`.
+
+    Raises:
+        UserError: it is no folder, or an option in it has the name of one of ours: Hydra would take
+            ours without a word.
+    """
+    found = None
+    for i, word in enumerate(argv):
+        flag, equals, value = word.partition("=")
+        if flag in ("--config-dir", "-cd"):
+            found = Path(value if equals else "".join(argv[i + 1 : i + 2])).expanduser()
+    if found is None:
+        return None
+    if not found.is_dir():
+        raise UserError(f"--config-dir {found} is no folder (looked from {Path.cwd()}).")
+    ours = config_dir()
+    for path in sorted(found.rglob("*.yaml")):
+        option = path.relative_to(found)
+        if (ours / option).is_file() and found.resolve() != ours.resolve():
+            group = f"{option.parent}=" if option.parent != Path() else ""
+            raise UserError(
+                f"{path} has the name of an option of rsvlm's own ({group}{option.stem}), and "
+                f"Hydra would take ours. Give it another name, as {option.stem}_own.yaml."
+            )
+    return found

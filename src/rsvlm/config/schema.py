@@ -1,0 +1,112 @@
+"""The words that stand at the top of a configuration; anything else up there is an error.
+
+Every other knob lives in the node of the group that it belongs to (`optimizer.lr`,
+`evaluation.protocol`), where `rsvlm.app.run.check` holds it to the signature of its `_target_`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any
+
+from rsvlm.errors import UserError, near
+
+# OmegaConf's word for "not given": a schema that is merged late must not overwrite values, so all
+# defaults stand in the yaml files.
+MISSING = "???"
+
+GROUPS = (
+    "paths",
+    "data",
+    "model",
+    "loss",
+    "optimizer",
+    "scheduler",
+    "task",
+    "evaluation",
+    "callbacks",
+    "logger",
+    "trainer",
+)
+
+
+@dataclass
+class Schema:
+    """Top level of train.yaml and eval.yaml.
+
+    Attributes:
+        name: name of the run; its folder is `runs/<name>/<time>`.
+        tags: words for the logger.
+        seed: seed of initialisation, order, augmentation and dropout.
+        ckpt: a checkpoint of exactly this model.
+        init: a checkpoint to start a new training from.
+        init_new: parts that `init` may lack and that stay fresh.
+        resume: folder of a run to go on with.
+        compile: whether the model runs through `torch.compile`.
+    """
+
+    name: str = MISSING
+    tags: list[str] = MISSING  # type: ignore[assignment]
+    seed: int = MISSING  # type: ignore[assignment]
+    ckpt: str | None = MISSING
+    init: str | None = MISSING
+    init_new: list[str] = MISSING  # type: ignore[assignment]
+    resume: str = MISSING
+    compile: bool = MISSING  # type: ignore[assignment]
+    paths: Any = MISSING
+    data: Any = MISSING
+    model: Any = MISSING
+    loss: Any = MISSING
+    optimizer: Any = MISSING
+    scheduler: Any = MISSING
+    task: Any = MISSING
+    evaluation: Any = MISSING
+    callbacks: Any = MISSING
+    logger: Any = MISSING
+    trainer: Any = MISSING
+
+
+@dataclass
+class PredictSchema(Schema):
+    """Top level of predict.yaml: what is asked, and of which pictures.
+
+    Attributes:
+        image: a picture.
+        before: first date of a pair.
+        after: second date of a pair.
+        prompt: the question, or candidate texts with `;` between them.
+        text: a text to look for in `gallery`.
+        gallery: folder of pictures to search, or an index of one (`rsvlm index`).
+        out: the picture of the answer; null takes answer.png in the run's folder.
+    """
+
+    image: str | None = MISSING
+    before: str | None = MISSING
+    after: str | None = MISSING
+    prompt: str | None = MISSING
+    text: str | None = MISSING
+    gallery: str | None = MISSING
+    out: str | None = MISSING
+
+
+#: Verb -> the words that may stand at the top of its configuration.
+SCHEMAS: dict[str, type[Schema]] = {"train": Schema, "eval": Schema, "predict": PredictSchema}
+
+
+def check_top_level(names: Iterable[str], verb: str) -> None:
+    """Holds the top of a composed configuration against its verb's schema.
+
+    A structured configuration takes `+modle=x` in spite of itself.
+
+    Raises:
+        UserError: a word that the verb does not know; names the near ones.
+    """
+    known = {field.name for field in fields(SCHEMAS[verb])}
+    for name in names:
+        if name not in known:
+            raise UserError(
+                f"{name}= is no word of rsvlm {verb}, and nothing would read it. "
+                f"{near(name, known)} Whatever belongs to a group is written with it, as "
+                "trainer.max_epochs=1 or optimizer.lr=1e-4."
+            )

@@ -1,0 +1,1 @@
+"""Collates: from transformed samples to one typed batch."""

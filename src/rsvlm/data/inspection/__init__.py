@@ -1,0 +1,1 @@
+"""What is in a data set: counts, faults, a sheet of samples."""

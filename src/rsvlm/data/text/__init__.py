@@ -1,0 +1,1 @@
+"""Prompts, instructions, boxes as text, tokens."""

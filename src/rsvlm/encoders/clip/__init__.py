@@ -1,0 +1,1 @@
+"""CLIP: towers, whole models, layouts of its checkpoints."""

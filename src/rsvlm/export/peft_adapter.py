@@ -1,0 +1,78 @@
+"""LoRA of a language model as a folder that peft loads over the model's published weights."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from rsvlm.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+def write_adapter(model: nn.Module, folder: Path) -> list[Path]:
+    """adapter_config.json and adapter_model.safetensors.
+
+        base = AutoModelForCausalLM.from_pretrained(<model.lm.weights>)
+        peft.PeftModel.from_pretrained(base, <folder>)
+
+    Args:
+        model: has `lm`, a `LanguageModel` or an `ImageTextModel` with tuning=lora.
+        folder: there already.
+
+    Returns:
+        The files written.
+
+    Raises:
+        UserError: nothing in `lm` is tuned by LoRA.
+    """
+    from peft import LoraConfig
+
+    from rsvlm.checkpoints.save import tensors
+
+    lm: Any = getattr(model, "lm", None)
+    if getattr(lm, "tuning", None) != "lora":
+        raise UserError(
+            f"--to peft writes LoRA of a language model, and this {type(model).__name__} has none: "
+            "it was not trained with model.tuning=lora."
+        )
+    layers: dict[str, Any] = {
+        name: layer for name, layer in lm.model.named_modules() if hasattr(layer, "base_layer")
+    }
+    _, first = next(iter(layers.items()))
+    (word,) = first.active_adapters
+    dropout = first.lora_dropout[word]
+    config = LoraConfig(
+        base_model_name_or_path=str(lm.weights) if lm.weights else None,
+        task_type="CAUSAL_LM",
+        r=first.r[word],
+        lora_alpha=first.lora_alpha[word],
+        lora_dropout=float(getattr(dropout, "p", 0.0)),
+        target_modules=_targets(lm.model, list(layers)),
+        inference_mode=True,
+    )
+    config.save_pretrained(str(folder))
+    state = {
+        f"base_model.model.{name.replace(f'.{word}.', '.')}": value
+        for name, value in lm.model.state_dict().items()
+        if ".lora_" in name
+    }
+    ours = {f"lm.model.{name}" for name in lm.model.state_dict() if ".lora_" in name}
+    left = [n for n, p in model.named_parameters() if p.requires_grad and n not in ours]
+    if left:
+        log.warning(
+            "the adapter holds LoRA alone; %d other trained tensors, such as %s, are not in it.",
+            len(left),
+            left[0],
+        )
+    return [folder / "adapter_config.json", tensors(folder / "adapter_model.safetensors", state)]
+
+
+def _targets(model: nn.Module, tuned: list[str]) -> list[str]:
+    """Ends of names where these alone are tuned, else whole names."""
+    ends = {name.rpartition(".")[2] for name in tuned}
+    alike = {name for name, _ in model.named_modules() if name.rpartition(".")[2] in ends}
+    return sorted(ends if alike == set(tuned) else tuned)

@@ -1,0 +1,1 @@
+"""A model asked: load, predict, image search."""

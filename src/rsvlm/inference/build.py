@@ -1,0 +1,68 @@
+"""The one place that builds a model: train, eval, predict, the tools and `rsvlm.load` call it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from torch import nn
+
+from rsvlm import checkpoints
+from rsvlm.checkpoints.resolve import resolve
+from rsvlm.checkpoints.zoo import handed_in
+from rsvlm.config.instantiate import instantiate
+from rsvlm.errors import UserError
+from rsvlm.inference.vocabulary import resolve_vocabulary
+from rsvlm.models.zoo import rows
+
+
+def build_model(cfg: DictConfig, out: Path | None = None, *, device: str | None = None) -> Any:
+    """The model of a configuration with its weights.
+
+    Args:
+        cfg: composed by any verb, `ckpt` and `init` resolved (`own_configuration.bring`).
+        out: folder of the run, for a vocabulary that is made of its data; None keeps it in memory.
+        device: where to build it; `meta` suits a model whose checkpoint holds all of its tensors.
+
+    Raises:
+        UserError: both `ckpt` and `init`, a checkpoint that cannot be had or does not fit, or a part
+            that cannot be built.
+    """
+    import torch
+
+    prepare(cfg, out)
+    source = cfg.ckpt or cfg.init
+    with handed_in(rows()):
+        torch.manual_seed(cfg.seed)
+        with torch.device(device or torch.get_default_device()):
+            model = instantiate(cfg.model)
+        if source:
+            # What a model is tuned with is new by definition.
+            fresh = (*cfg.init_new, *(checkpoints.adapter_parts(model) if cfg.init else ()))
+            report = checkpoints.load(model, source, new=fresh, towers=own_weights(model))
+            print(report)
+    return model
+
+
+def prepare(cfg: DictConfig, out: Path | None = None) -> None:
+    """Fetches the checkpoint and settles the vocabulary: what can fail before a model is built.
+
+    Args:
+        cfg: changed where the vocabulary is made of the data.
+        out: folder of the run.
+
+    Raises:
+        UserError: see `build_model`.
+    """
+    if cfg.ckpt and cfg.init:
+        raise UserError("ckpt= (this exact model) and init= (a start) exclude each other.")
+    with handed_in(rows()):
+        if cfg.ckpt or cfg.init:
+            resolve(cfg.ckpt or cfg.init).local()
+        resolve_vocabulary(cfg, out)
+
+
+def own_weights(model: nn.Module) -> list[str]:
+    """The parts that were built with weights of their own."""
+    return [name for name, part in model.named_children() if getattr(part, "weights", None)]

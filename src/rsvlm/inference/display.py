@@ -1,0 +1,178 @@
+"""What predict.py prints and draws: answers, boxes over their picture, pictures that were found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rsvlm.data.sample import Answer, Turn
+from rsvlm.errors import UserError
+
+#: Found pictures on a sheet.
+SHOWN = 5
+
+
+def show(
+    model: Any,
+    out: Path,
+    *,
+    pictures: Sequence[str],
+    prompt: str,
+    gallery: str | None = None,
+    picture: str | None = None,
+) -> Answer | None:
+    """Asks a model as the user typed it, and prints and draws the answer.
+
+    Args:
+        model: ready to be asked.
+        out: the run's folder, where `answer.png` goes.
+        pictures: files, in the order in which they are shown.
+        prompt: question, candidate texts or what to look for; "" holds a dialogue where the model
+            can.
+        gallery: a folder of pictures or an index, to look through.
+        picture: another file for the picture of the answer.
+
+    Raises:
+        UserError: nothing is asked, or `picture` is no name of a picture.
+    """
+    from rsvlm.inference import api
+    from rsvlm.models.protocols import Generator
+
+    target = Path(picture) if picture else out / "answer.png"
+    if target.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise UserError(f"out={target}: the answer's picture is a .png or .jpg file.")
+    if gallery:
+        answer = api.search(model, gallery, prompt or None, list(pictures))
+        for name, score in answer.retrieved[:10]:
+            print(f"{score:8.4f}  {name}")
+        for reason in answer.sources:
+            print(f"left out: {reason}")
+        draw_found(answer, prompt, gallery, target)
+        return answer
+    writes = isinstance(model, Generator)
+    if not pictures or not (prompt or writes):
+        raise UserError(
+            'give a picture and a question, image=a.png prompt="an airport; a beach" (before= and '
+            "after= for two dates), or a folder and a text, gallery=<folder> "
+            'text="two runways".'
+        )
+    if writes and not prompt and hasattr(model, "lm") and not getattr(model, "describes", False):
+        return dialogue(model, pictures, target)
+    answer = api.predict(model, list(pictures), prompt)
+    for text, score in answer.candidates:
+        print(f"{score:8.4f}  {text}")
+    if not answer.candidates:
+        print(answer.text)
+    draw_boxes(answer, pictures[0], target)
+    return answer
+
+
+def dialogue(model: Any, pictures: Sequence[Any], target: Path | None = None) -> Answer | None:
+    """Questions from standard input, one a line, each with all that was said before it.
+
+    Args:
+        model: a model that writes.
+        pictures: what the first question shows.
+        target: where boxes are drawn, each answer's over the one before; None draws none.
+    """
+    from rsvlm.inference import api
+
+    print("Ask; an empty line ends.")
+    history: list[Turn] = []
+    answer = None
+    while True:
+        try:
+            question = input("> ").strip()
+        except EOFError:
+            question = ""
+        if not question:
+            return answer
+        answer = api.predict(model, list(pictures), question, history)
+        print(answer.text)
+        if target is not None:
+            draw_boxes(answer, pictures[0], target)
+        shown = () if history else tuple(range(len(pictures)))
+        history += [Turn("user", question, shown), Turn("assistant", answer.text)]
+
+
+def draw_boxes(answer: Answer, picture: str | Path, target: Path) -> Path | None:
+    """Prints the boxes of an answer in pixels of the stored picture, and draws them over it.
+
+    Args:
+        answer: as a model gives it.
+        picture: the file that it speaks of.
+        target: the picture to write.
+
+    Returns:
+        `target`, or None where the answer has no box.
+    """
+    if not answer.boxes:
+        return None
+    from rsvlm.data.images import read_any
+    from rsvlm.report.boxes import boxed
+
+    image, _ = read_any(picture)
+    wide, high = image.size
+    angles = answer.angles or [None] * len(answer.boxes)
+    placed: list[Any] = []
+    print(f"boxes, x0 y0 x1 y1 in pixels of {wide} x {high}:")
+    for box, angle in zip(answer.boxes, angles, strict=True):
+        turn = "" if angle is None else f"  turned by {angle:g} degrees"
+        print("  " + " ".join(f"{v:.1f}" for v in box) + turn)
+        placed.append(box if angle is None else (box, angle))
+    # A small picture is enlarged, so that the line hides little of it.
+    side = max(512, wide, high)
+    write(boxed(image, told=placed, side=side if side > max(wide, high) else None), target)
+    return target
+
+
+def draw_found(answer: Answer, text: str, gallery: str, target: Path) -> Path | None:
+    """A sheet of the best pictures found, where they lie at hand.
+
+    Args:
+        answer: with `retrieved`.
+        text: what was looked for.
+        gallery: the folder, or an index that names it.
+        target: the sheet.
+
+    Returns:
+        `target`, or None where nothing was found or the index has come without its pictures.
+    """
+    from rsvlm.data.images import BrokenImage, read_any
+    from rsvlm.report.retrieval_sheet import found_sheet
+    from rsvlm.retrieval.gallery import Gallery
+
+    best = answer.retrieved[:SHOWN]
+    if not best:
+        return None
+    source = Path(gallery)
+    root = source if source.is_dir() else Gallery.read(source).root
+    if root is None or not root.is_dir():
+        print(f"no sheet: the pictures of {gallery} are not at hand (it names {root}).")
+        return None
+    shown = []
+    for name, score in best:
+        try:
+            shown.append((read_any(root / name)[0], name, score))
+        except BrokenImage as error:
+            print(f"not on the sheet: {error}")
+    if not shown:
+        return None
+    found_sheet(shown, text, target)
+    print(f"wrote {target}")
+    return target
+
+
+def write(image: Any, target: Path) -> None:
+    """Saves a picture and says where.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        image.save(target)
+    except OSError as error:
+        raise UserError(f"out={target} cannot be written ({error.strerror or error}).") from error
+    print(f"wrote {target}")

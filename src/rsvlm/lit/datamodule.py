@@ -1,0 +1,260 @@
+"""The only LightningDataModule: a data set, a view of it, a collate, and loaders that resume."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities import rank_zero_only
+from torch.utils.data import DataLoader
+
+from rsvlm.data.loading.sampler import Batches
+from rsvlm.data.loading.transformed import TransformedDataset
+from rsvlm.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+class Loader(DataLoader):
+    """A DataLoader that a resumed trainer starts in the middle of an epoch.
+
+    Lightning saves and restores it through `state_dict`; `position` says how many batches the
+    trainer has finished, which the loader cannot know, since its workers read ahead.
+    """
+
+    sampler: Batches
+    position: Callable[[], tuple[int, int, float]] | None = None
+
+    def state_dict(self) -> dict[str, int]:
+        """Epoch and batch that come next."""
+        epoch, batch, batches = self.position() if self.position else (0, 0, len(self.sampler))
+        if batch >= batches:
+            epoch, batch = epoch + 1, 0
+        return {"epoch": epoch, "batch": batch}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Makes the next iterator start there."""
+        self.sampler.set_epoch(state["epoch"])
+        self.sampler.start = state["batch"]
+
+
+class DataModule(L.LightningDataModule):
+    """Serves one data set's splits, or several data sets' for evaluation.
+
+    Args:
+        dataset: partial of a data set class; finished with `split=`.
+        root: the data set's folder; `dataset` and others of the node refer to it.
+        batch_size: training batch over all ranks.
+        eval_batch_size: evaluation batch over all ranks.
+        augment: partial of a training transform, finished with `size=`; None uses the
+            evaluation's.
+        splits: which split of the data set serves `train`, `val` and `test`; null where a stage
+            has none. `test` may be a list, whose splits are measured one after the other. `fit` is
+            what a probe learns from, by default the training split.
+        suite: name under which the mean over a list of test splits is given.
+        caption: which caption a training sample shows: `random`, `first` or `all`.
+        workers: loader processes; null takes one a core left over, at most eight.
+        cache: `none`, or `decoded` to keep decoded images of the training split in memory.
+        cache_size: shorter side, in pixels, of a cached image; null takes 1.15 times the model's.
+        order: `shuffled`, or `blocked` for shards on a slow disk: shards at random, then samples
+            at random within windows of `block` (`rsvlm.data.loading.sampler.blocked`); or `grouped`, which
+            gives each batch one source of a mixture.
+        block: samples of such a window; a batch should be a small part of it.
+        seed: seed of order, augmentation and caption choice.
+    """
+
+    def __init__(
+        self,
+        dataset: Callable[..., Any],
+        *,
+        root: str | None = None,
+        batch_size: int = 64,
+        eval_batch_size: int = 256,
+        augment: Callable[..., Any] | None = None,
+        splits: dict[str, Any] | None = None,
+        suite: str | None = None,
+        caption: Literal["random", "first", "all"] = "random",
+        workers: int | None = None,
+        cache: Literal["none", "decoded"] = "none",
+        cache_size: int | None = None,
+        order: Literal["shuffled", "blocked", "grouped"] = "shuffled",
+        block: int = 16384,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.make_dataset = dataset
+        self.root = root
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.make_augment = augment
+        self.splits: dict[str, Any] = {"train": "train", "val": "val", "test": "test"}
+        self.splits |= splits or {}
+        self.splits.setdefault("fit", self.splits["train"])
+        test = self.splits["test"]
+        # Hydra gives lists of its own kind.
+        self.test_splits = [test] if test is None or isinstance(test, str) else list(test)
+        self.splits["test"] = self.test_splits[0] if self.test_splits else None
+        self.suite = suite
+        self.order, self.block = order, block
+        self.caption, self.cache, self.cache_size, self.seed = caption, cache, cache_size, seed
+        cores = len(os.sched_getaffinity(0))
+        self.workers = min(8, cores - 1) if workers is None else workers
+        self.datasets: dict[str, Any] = {}
+        self.loaders: dict[str, Loader] = {}
+
+    def connect(
+        self,
+        *,
+        preprocess: Callable[..., Any],
+        train_collate: Callable[..., Any],
+        eval_collate: Callable[..., Any],
+        image_size: int,
+    ) -> None:
+        """Takes what only the model knows; called before the trainer starts."""
+        self.preprocess, self.image_size = preprocess, image_size
+        self.train_collate, self.eval_collate = train_collate, eval_collate
+
+    def dataset(self, stage: str) -> Any:
+        """The data set that serves a stage, opened once; what was amiss with it is logged."""
+        if stage not in self.datasets:
+            split = self.splits[stage]
+            if split is None:
+                raise UserError(
+                    f"this data set has no split for {stage!r}: name one with data.splits.{stage}=."
+                )
+            dataset = self.datasets[stage] = self.make_dataset(split=split)
+            for problem in getattr(dataset, "problems", ()):
+                rank_zero_only(log.warning)("%s, split %s: %s", dataset.name, split, problem)
+        return self.datasets[stage]
+
+    def use_test(self, split: str) -> None:
+        """Makes one of `test_splits` the test split."""
+        self.splits["test"] = split
+        self.datasets.pop("test", None)
+        self.loaders.pop("test", None)
+
+    def has(self, stage: str) -> bool:
+        """Whether there is a split for a stage."""
+        return self.splits.get(stage) is not None
+
+    def _loader(self, stage: str) -> Loader:
+        training = stage == "train"
+        if stage in self.loaders:
+            return self.loaders[stage]
+        dataset = self.dataset(stage)
+        transform = self.preprocess
+        if training:
+            augment = self.make_augment
+            transform = augment(size=self.image_size) if augment else Plain(self.preprocess)
+        view = TransformedDataset(
+            dataset,
+            transform,
+            seed=self.seed,
+            training=training,
+            caption=self.caption if training else "all",
+            cache=self.cache if training else "none",
+            cache_size=self.cache_size or round(1.15 * self.image_size),
+        )
+        trainer = self.trainer
+        sampler = Batches(
+            len(dataset),
+            self.batch_size if training else self.eval_batch_size,
+            seed=self.seed,
+            training=training,
+            rank=trainer.global_rank if trainer else 0,
+            world=trainer.world_size if trainer else 1,
+            order=self.order if training else "shuffled",
+            block=self.block,
+            sizes=getattr(
+                dataset, "source_sizes" if self.order == "grouped" else "shard_sizes", None
+            ),
+        )
+        collate = self.train_collate if training else self.eval_collate
+        # The sampler yields whole batches of keys, so the loader itself does not batch.
+        loader = Loader(
+            Fetch(view, collate),
+            sampler=sampler,
+            batch_size=None,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0 and training,
+            pin_memory=torch.cuda.is_available(),
+            # Its own generator: starting an iterator must not draw from the global one.
+            generator=torch.Generator().manual_seed(self.seed),
+            prefetch_factor=4 if self.workers else None,
+        )
+        if training and trainer is not None:
+            loader.position = lambda: (
+                trainer.fit_loop.epoch_progress.current.ready - 1,
+                trainer.fit_loop.epoch_loop.batch_progress.current.ready,
+                trainer.fit_loop.max_batches,
+            )
+        self.loaders[stage] = loader
+        return loader
+
+    def train_dataloader(self) -> Loader:
+        """Loader of the training split."""
+        return self._loader("train")
+
+    def val_dataloader(self) -> Loader | list[Loader]:
+        """Loader of the validation split, where there is one."""
+        return self._loader("val") if self.has("val") else []
+
+    def test_dataloader(self) -> Loader:
+        """Loader of the test split."""
+        return self._loader("test")
+
+    def fit_dataloader(self) -> Loader:
+        """Loader of the split that a probe learns from, transformed as for evaluation."""
+        return self._loader("fit")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the training loader stands.
+
+        Lightning restores a loader's own state only in the middle of an epoch; this also covers a
+        checkpoint from an epoch's end.
+        """
+        return {"train": self.loaders["train"].state_dict()} if "train" in self.loaders else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Makes the training loader start there; a test with a checkpoint trains nothing."""
+        training = self.trainer is None or self.trainer.state.fn == "fit"
+        if training and "train" in state_dict:
+            self._loader("train").load_state_dict(state_dict["train"])
+
+    def teardown(self, stage: str) -> None:
+        """Forgets the loaders, so that another trainer builds its own."""
+        self.loaders = {}
+
+
+class Plain:
+    """An evaluation transform in training, where a transform is also given a generator."""
+
+    def __init__(self, preprocess: Callable[..., Any]) -> None:
+        self.preprocess = preprocess
+
+    def __call__(self, image: Any, generator: Any) -> Any:
+        """The transformed image; draws nothing."""
+        return self.preprocess(image)
+
+    def apply_with_geometry(self, images: Any, generator: Any) -> tuple[list[Any], list[Any]]:
+        """All images of a sample, and where their pixels go if the transform says so."""
+        if hasattr(self.preprocess, "apply_with_geometry"):
+            return self.preprocess.apply_with_geometry(images)
+        return [self.preprocess(image) for image in images], []
+
+
+class Fetch(torch.utils.data.Dataset):
+    """Turns a list of keys into a batch inside the worker."""
+
+    def __init__(self, view: TransformedDataset, collate: Callable[..., Any]) -> None:
+        self.view, self.collate = view, collate
+
+    def __len__(self) -> int:
+        return len(self.view)
+
+    def __getitem__(self, keys: list[tuple[int, int]]) -> Any:
+        """The batch of the samples that `keys` name."""
+        return self.collate([self.view[key] for key in keys])

@@ -1,0 +1,1 @@
+"""Change captioners: MModalCC, RSICCformer, Chg2Cap."""

@@ -1,0 +1,1 @@
+"""Published CLIPs of remote sensing."""

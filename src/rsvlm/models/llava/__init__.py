@@ -1,0 +1,1 @@
+"""LLaVA for RS-GPT4V, and GeoChat."""

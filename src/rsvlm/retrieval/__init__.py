@@ -1,0 +1,1 @@
+"""Galleries of pictures and knowledge bases; encoders are handed in."""
