@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from rsvlm.cli.table import measured, read_expected, table
-from rsvlm.metrics.names import SCALARS, parse
 from rsvlm.config.compose import options
+from rsvlm.metrics.names import SCALARS, parse
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src" / "rsvlm").rglob("*.py"))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class UserError(ValueError):
@@ -17,3 +18,45 @@ def near(word: str, known: Iterable[str], n: int = 3) -> str:
     if close:
         return "Did you mean " + " or ".join(close) + "?"
     return "Known: " + ", ".join(known) + "." if known else ""
+
+
+@contextmanager
+def extra(name: str, instead: str = "") -> Iterator[None]:
+    """Around each import of a package that only an extra of rsvlm brings.
+
+        with extra("peft"):
+            from peft import LoraConfig
+
+    Args:
+        name: the extra, as pyproject.toml has it.
+        instead: a sentence about what else would do.
+
+    Raises:
+        UserError: a package is not there; names the extra.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise needs_extra(name, _top(error), instead=instead) from error
+
+
+def _top(error: ModuleNotFoundError) -> str:
+    return (error.name or "a package").partition(".")[0]
+
+
+def needs_extra(name: str, *packages: str, instead: str = "") -> UserError:
+    """The error of packages that are not installed.
+
+    Args:
+        name: the extra that brings them, as pyproject.toml has it.
+        *packages: those that are missing.
+        instead: a sentence about what else would do.
+    """
+    missing = " and ".join(packages)
+    verb = "are" if len(packages) > 1 else "is"
+    return UserError(f"{missing} {verb} not installed: {pip_install(name)}. {instead}".rstrip())
+
+
+def pip_install(name: str) -> str:
+    """The command that installs an extra; quoted, as shells read the brackets themselves."""
+    return f"pip install 'rsvlm[{name}]'"

@@ -7,10 +7,19 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
+from rsvlm.checkpoints.zoo import handed_in
 from rsvlm.encoders.clip.model import CLIP
 from rsvlm.encoders.clip.towers import ResNetTower, TextTransformer, VisionTransformer
+from rsvlm.models.zoo import rows
 
 VOCAB, CONTEXT, EMBED = 100, 12, 24
+
+
+@pytest.fixture(autouse=True)
+def _zoo() -> Iterator[None]:
+    """The rows that the one builder hands in."""
+    with handed_in(rows()):
+        yield
 
 
 @pytest.fixture(autouse=True)

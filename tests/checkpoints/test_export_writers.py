@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-import rsvlm
-from rsvlm.export.formats import export
 
+import rsvlm
 from rsvlm import checkpoints
 from rsvlm.checkpoints.merge_lora import merged
 from rsvlm.cli import export as tool
@@ -18,6 +17,7 @@ from rsvlm.data.transforms import to_pil
 from rsvlm.encoders.language import LanguageModel
 from rsvlm.encoders.tokenizers import words_of
 from rsvlm.errors import UserError
+from rsvlm.export.formats import export
 from rsvlm.models.hf_vlm.model import hf_vlm
 from rsvlm.models.llava.model import llava
 from rsvlm.models.rscapret.model import rscapret

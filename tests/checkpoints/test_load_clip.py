@@ -38,7 +38,7 @@ def test_open_clip_file_gives_open_clip_features(
     torch.save(theirs.state_dict(), tmp_path / "a.pt")
     model = ours(kind, activation, device)
     report = checkpoints.load(model, tmp_path / "a.pt")
-    assert report.dialect == "open_clip" and report.activation == activation
+    assert report.dialect == "open_clip" and model.activation == activation
     assert report.loaded == report.total == len(model.state_dict())
     assert str(report).startswith(f"loaded {report.total}/{report.total} tensors from ")
     assert "\n" not in str(report)

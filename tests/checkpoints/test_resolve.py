@@ -15,6 +15,7 @@ import torch
 from rsvlm.checkpoints import hub, zoo
 from rsvlm.checkpoints.resolve import resolve
 from rsvlm.errors import UserError
+from rsvlm.models.zoo import rows
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -48,7 +49,7 @@ def test_a_file_of_the_hub_from_the_cache(cache):
     for revision in ("@main", f"@{COMMIT}", ""):
         found = resolve(f"hf://Zilun/GeoRSCLIP{revision}/ckpt/RS5M_ViT-B-32.pt")
         assert found.local() == root / "ckpt" / "RS5M_ViT-B-32.pt"
-        assert found.row is zoo.row("georsclip_vitb32.rs5m")
+        assert found.row is zoo.row("georsclip_vitb32.rs5m", rows())
     assert resolve("zoo:georsclip_vitb32.rs5m").local().read_bytes() == b"x"
 
 
@@ -125,7 +126,7 @@ def test_paths(tmp_path, monkeypatch):
     file = tmp_path / "RS5M_ViT-B-32_RET-2.pt"
     file.write_bytes(b"1")
     assert resolve(str(file)).local() == file
-    assert resolve(str(file)).row is zoo.row("georsclip_vitb32.ret2")
+    assert resolve(str(file)).row is zoo.row("georsclip_vitb32.ret2", rows())
     assert resolve(str(tmp_path)).local() == tmp_path
     monkeypatch.setenv("HOME", str(tmp_path))
     assert resolve(f"~/{file.name}").local() == file

@@ -125,7 +125,7 @@ def test_without_what_reads_it_the_command_is_said(tmp_path, monkeypatch, absent
     (tmp_path / "a.gguf").touch()
     found = importlib.util.find_spec
     monkeypatch.setattr(files, "find_spec", lambda name: name != absent and found("torch"))
-    with pytest.raises(UserError, match=rf"{absent} is not installed: pip install gguf accelerate"):
+    with pytest.raises(UserError, match=rf"{absent} is not installed: pip install 'rsvlm\[gguf\]'"):
         LanguageModel(weights=tmp_path / "a.gguf")
 
 

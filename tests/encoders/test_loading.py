@@ -111,7 +111,7 @@ def test_few_bits_are_refused_where_they_cannot_be(monkeypatch, tmp_path):
     with pytest.raises(UserError, match=r"give model\.lm\.weights="):
         LanguageModel("tiny", quantize="nf4")
     monkeypatch.setattr(quantization, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match="pip install bitsandbytes"):
+    with pytest.raises(UserError, match=r"pip install 'rsvlm\[quantize\]'"):
         LanguageModel(weights=tmp_path, quantize="nf4")
     monkeypatch.setattr(quantization, "find_spec", lambda name: name)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

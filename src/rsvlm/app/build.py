@@ -49,7 +49,8 @@ def build_trainer(cfg: DictConfig, out: Path) -> Any:
         extra: dict[str, Any] = {"save_dir": str(out)}
         if kind == "wandb":
             extra |= {"name": cfg.name, "tags": list(cfg.tags), "id": state.get("wandb")}
-        loggers.append(instantiate(node, _partial_=True)(**extra))
+        made = instantiate(node, _partial_=True)(**extra)
+        loggers += [] if made is None else [made]
     callbacks = [instantiate(node) for node in (cfg.callbacks or {}).values()]
     return instantiate(cfg.trainer, _partial_=True)(
         logger=loggers or False, callbacks=callbacks, default_root_dir=str(out)

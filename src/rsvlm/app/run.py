@@ -59,7 +59,7 @@ def fit(
         begun = {"git_commit": git_commit(), "argv": sys.argv, "model": chosen("model")}
         write_text(out / "run.json", json.dumps(begun))
 
-    task = build_task(cfg, build_model(cfg, out))
+    task = build_task(cfg, build_model(cfg, out, say=print))
     data = build_data(cfg, task)
     trainer = build_trainer(cfg, out)
     if cfg.compile:
@@ -100,7 +100,7 @@ def evaluate(
     out.mkdir(parents=True, exist_ok=True)
     prepare(cfg, out)
     write_text(out / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain(cfg))))
-    task = build_task(cfg, build_model(cfg, out))
+    task = build_task(cfg, build_model(cfg, out, say=print))
     source = source_of(cfg.ckpt, task.model)
     if source == "random":
         print("no ckpt= is given: the model is random, and the numbers are those of chance.")
@@ -125,7 +125,7 @@ def predict(
     cfg = bring(cfg, said(overrides))
     check(cfg)
     return show(
-        build_model(cfg, out).eval(),
+        build_model(cfg, out, say=print).eval(),
         out,
         pictures=[p for p in (cfg.image, cfg.before, cfg.after) if p],
         prompt=(cfg.text or cfg.prompt if cfg.gallery else cfg.prompt or cfg.text) or "",

@@ -24,10 +24,10 @@ from rsvlm.checkpoints.zoo import Row
 
 @dataclass(frozen=True)
 class Loaded:
-    """A checkpoint that has been loaded.
+    """A checkpoint that fits.
 
     Attributes:
-        names: the model's tensors that were filled.
+        names: the model's tensors that it fills.
         contents: the file, with the JSON files beside it.
         row: its zoo row, if it has one.
         where: as the user named it.
@@ -65,15 +65,24 @@ class BeforeLoad(Protocol):
 
 
 @runtime_checkable
+class BeforeAssign(Protocol):
+    """A model of which something must be settled that its weights do not say."""
+
+    def before_assign(self, loaded: Loaded) -> list[str]:
+        """Called when the tensors fit and none has been put in yet; gives notes for the user.
+
+        Raises:
+            UserError: nothing says it, or two things contradict each other.
+        """
+        ...
+
+
+@runtime_checkable
 class AfterLoad(Protocol):
     """A model that sees to what follows from the tensors that were loaded."""
 
     def after_load(self, loaded: Loaded) -> list[str]:
-        """Gives notes for the user.
-
-        Raises:
-            UserError: something that the weights do not say must be said first.
-        """
+        """Gives notes for the user."""
         ...
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from rsvlm.errors import UserError, near
+from rsvlm.errors import UserError, extra, near
 from rsvlm.files import written_whole
 
 _HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<rev>[\w.-]+))?(?:/(?P<path>.+?))?/?")
@@ -118,13 +118,8 @@ def choose(names: Sequence[str], where: str, preferred: Sequence[str] = PREFERRE
 
 def _snapshot(place: Hub, **options: Any) -> Any:
     """`huggingface_hub.snapshot_download` of a revision, with errors that say what to do."""
-    try:
+    with extra("hub", f"Or download the file elsewhere.\n{_by_hand(place)}"):
         from huggingface_hub import snapshot_download
-    except ImportError as error:
-        raise UserError(
-            f"{place}: the package huggingface_hub is missing. Install it with "
-            f"pip install 'rsvlm[hub]', or download the file elsewhere.\n{_by_hand(place)}"
-        ) from error
     try:
         return snapshot_download(place.repo, revision=place.revision, **options)
     except (OSError, ValueError) as error:

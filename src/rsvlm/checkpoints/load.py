@@ -21,6 +21,7 @@ from rsvlm.checkpoints.dialects import (
 from rsvlm.checkpoints.frozen import check_towers, left_out
 from rsvlm.checkpoints.hooks import (
     AfterLoad,
+    BeforeAssign,
     BeforeFetch,
     BeforeLoad,
     ExplainMismatch,
@@ -199,9 +200,12 @@ def load_contents(
         )
     if packed:
         check_towers(model, packed, where)
+    loaded = Loaded(plan.load.keys(), contents, found.row, where)
+    if isinstance(model, BeforeAssign):
+        plan.notes += model.before_assign(loaded)
     assign(model, plan.load, rows=plan.rows)
     if isinstance(model, AfterLoad):
-        plan.notes += model.after_load(Loaded(plan.load.keys(), contents, found.row, where))
+        plan.notes += model.after_load(loaded)
     return LoadReport(
         source=where,
         path=contents.path,

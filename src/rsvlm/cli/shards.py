@@ -113,7 +113,7 @@ def _held(file: Path, facts: dict[str, Any], split: str, plan: dict[str, Any]) -
     """The plans of the splits that are there already."""
     if not file.is_file():
         return {}
-    from rsvlm.data.datasets.base import read_json
+    from rsvlm.data.text_files import read_json
 
     old = read_json(file)
     splits = old.get("splits", {})

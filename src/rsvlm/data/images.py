@@ -7,6 +7,8 @@ TIFF or a 16-bit PNG as "RGB", dropping the near-infrared band or half of the bi
 from __future__ import annotations
 
 import io
+import os
+import stat
 import struct
 import zlib
 from pathlib import Path
@@ -14,9 +16,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from rsvlm.data.folders import existing
 from rsvlm.data.sample import SampleError
-
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2"})
 
 # What Pillow's decoders raise on damaged files; UnidentifiedImageError is an OSError.
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
@@ -72,11 +73,7 @@ def read_image(
         data, name = source, name or "<bytes>"
     else:
         name = name or str(source)
-        try:
-            with open(source, "rb") as file:
-                data = file.read()
-        except OSError as error:
-            raise BrokenImage(name, f"cannot be opened ({error.strerror or error}).") from error
+        data = read_file(source, name)
     if not data:
         raise BrokenImage(name, "is empty (0 bytes).")
     try:
@@ -102,6 +99,24 @@ def read_image(
         raise
     except _DAMAGE as error:
         raise BrokenImage(name, f"is damaged or cut short ({error}).") from error
+
+
+def read_file(source: str | Path, name: str = "") -> bytes:
+    """The bytes of a file, in whichever spelling of its accents the disk has it.
+
+    Raises:
+        BrokenImage: it cannot be opened, or is a pipe or a device, which need not ever end.
+    """
+    try:
+        path = source if os.path.lexists(source) else existing(source)
+        mode = os.stat(path).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise BrokenImage(name or str(source), "is a pipe or a device, not a file.")
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        reason = f"cannot be opened ({error.strerror or error})."
+        raise BrokenImage(name or str(source), reason) from error
 
 
 def _bands_and_bits(image: Image.Image, data: bytes) -> tuple[int, int]:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from rsvlm.encoders.clip.model import OPENAI_MEAN, OPENAI_STD
-from rsvlm.errors import UserError
+from rsvlm.errors import UserError, extra
 from rsvlm.nn.lora import add_lora, tuned_layers
 
 if TYPE_CHECKING:
@@ -75,7 +75,8 @@ class EvaViT(nn.Module):
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
-        from timm.models.eva import EvaBlock
+        with extra("vision"):
+            from timm.models.eva import EvaBlock
 
         if image_size % patch_size:
             raise UserError(

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rsvlm.errors import UserError, near
+from rsvlm.errors import UserError, extra, near
 from rsvlm.nn.length_buckets import in_shards
 
 #: What `generate` takes, with the defaults; transformers' `GenerationConfig` says what they do.
@@ -95,11 +95,12 @@ def generate_from(
         options: see `OPTIONS`.
         processors: further ones.
     """
-    from transformers import (
-        GenerationConfig,
-        LogitsProcessorList,
-        RepetitionPenaltyLogitsProcessor,
-    )
+    with extra("language"):
+        from transformers import (
+            GenerationConfig,
+            LogitsProcessorList,
+            RepetitionPenaltyLogitsProcessor,
+        )
 
     for word in options:
         if word not in OPTIONS:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
-from rsvlm.errors import UserError
+from rsvlm.errors import extra, needs_extra
 
 #: What transformers reads such a file with.
 NEEDED = ("gguf", "accelerate")
@@ -22,11 +22,8 @@ def is_gguf(source: object) -> bool:
         return False
     absent = [name for name in NEEDED if not find_spec(name)]
     if absent:
-        raise UserError(
-            f"{source}: a .gguf file is read with {' and '.join(NEEDED)}, and "
-            f"{' and '.join(absent)} is not installed: pip install {' '.join(NEEDED)}. Or give a "
-            "folder with config.json and safetensors."
-        )
+        other = f"{source} is read with it; or give a folder with config.json and safetensors."
+        raise needs_extra("gguf", *absent, instead=other)
     return True
 
 
@@ -38,7 +35,8 @@ def plain(options: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         options: of `from_pretrained`.
     """
-    from transformers.utils import quantization_config
+    with extra("language"):
+        from transformers.utils import quantization_config
 
     config = getattr(quantization_config, "GgufConfig", None)
     if "gguf_file" not in options or config is None:

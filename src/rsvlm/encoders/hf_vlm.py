@@ -18,7 +18,7 @@ from rsvlm.encoders.hf_vlm_sizes import image_text_sizes_of
 from rsvlm.encoders.processors import load_processor, small_processor
 from rsvlm.encoders.quantization import checkpoint_layers, leave_state_out, quantised
 from rsvlm.encoders.tokenizers import pretrained
-from rsvlm.errors import UserError, near
+from rsvlm.errors import UserError, extra, near
 from rsvlm.nn.lora import add_lora, tuned_layers
 
 #: Qwen's own fine-tuning code and transformers' examples tune these; ranks are common, not theirs.
@@ -78,7 +78,8 @@ class ImageTextModel(nn.Module):
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
-        from transformers import AutoConfig, AutoModelForImageTextToText
+        with extra("language"):
+            from transformers import AutoConfig, AutoModelForImageTextToText
 
         for what, word, known in (("dtype", dtype, DTYPES), ("tuning", tuning, TUNING)):
             if word not in known:
@@ -118,7 +119,8 @@ class ImageTextModel(nn.Module):
         few: Mapping[str, Any],
         device: torch.device | str | None,
     ) -> Any:
-        from transformers import AutoConfig, AutoModelForImageTextToText
+        with extra("language"):
+            from transformers import AutoConfig, AutoModelForImageTextToText
 
         name, options = pretrained(weights)
         try:

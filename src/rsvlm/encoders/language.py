@@ -24,7 +24,7 @@ from rsvlm.encoders.tokenizers import (
     pretrained,
     word_tokenizer,
 )
-from rsvlm.errors import UserError, near
+from rsvlm.errors import UserError, extra, near
 from rsvlm.nn.chunked_head import word_losses
 from rsvlm.nn.lora import add_lora, tuned_layers
 from rsvlm.nn.moe_lora import add_experts, balance, collected
@@ -89,7 +89,8 @@ class LanguageModel(nn.Module):
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
-        from transformers import AutoConfig, AutoModelForCausalLM
+        with extra("language"):
+            from transformers import AutoConfig, AutoModelForCausalLM
 
         _one_of("dtype", dtype, DTYPES)
         _one_of("tuning", tuning, ("frozen", "full", "lora", "moe_lora"))
@@ -134,7 +135,8 @@ class LanguageModel(nn.Module):
         few: Mapping[str, Any],
     ) -> Any:
         """The model in a folder, held against the size that the recipe says."""
-        from transformers import AutoConfig, AutoModelForCausalLM
+        with extra("language"):
+            from transformers import AutoConfig, AutoModelForCausalLM
 
         name, options = pretrained(weights)
         try:

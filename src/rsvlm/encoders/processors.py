@@ -9,7 +9,7 @@ from typing import Any
 from rsvlm.data.geometry import Geometry, identity
 from rsvlm.data.transforms import Pad, Preprocess
 from rsvlm.encoders.tokenizers import pretrained, word_tokenizer
-from rsvlm.errors import UserError
+from rsvlm.errors import UserError, extra
 
 #: Questions end in a mark, answers in the end token; a small model has no room for more.
 TEMPLATE = (
@@ -39,7 +39,8 @@ def load_processor(
     Raises:
         UserError: there is none, or it takes images of one size.
     """
-    from transformers import AutoImageProcessor, AutoProcessor
+    with extra("language"):
+        from transformers import AutoImageProcessor, AutoProcessor
 
     name, options = pretrained(source)
     if backend not in ("pil", "torchvision"):
@@ -112,7 +113,8 @@ def placing(processor: Any) -> Callable[[int, int], Geometry] | None:
 
 
 def _smart(image: Any, high: int, wide: int) -> Geometry:
-    from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
+    with extra("language"):
+        from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
     tall, broad = smart_resize(
         high,
@@ -139,7 +141,8 @@ def _marked(numbers: dict[str, Any], tokenizer: Any, marks: Mapping[str, str]) -
 
 
 def _qwen(numbers: dict[str, Any], tokenizer: Any, pixels: Sequence[int] | None) -> Any:
-    import transformers
+    with extra("language"):
+        import transformers
 
     marks = {
         "vision_start_token_id": "<|vision_start|>",
@@ -164,7 +167,8 @@ def _qwen(numbers: dict[str, Any], tokenizer: Any, pixels: Sequence[int] | None)
 
 
 def _llava(numbers: dict[str, Any], tokenizer: Any, pixels: Sequence[int] | None) -> Any:
-    import transformers
+    with extra("language"):
+        import transformers
 
     if pixels is not None:
         raise UserError("model.lm.pixels: LLaVA takes images of one size; leave pixels out.")

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from rsvlm.errors import UserError, near
+from rsvlm.errors import UserError, extra, near, needs_extra
 
 #: Word to what bitsandbytes is told.
 QUANTIZE: dict[str, dict[str, Any]] = {
@@ -50,16 +50,15 @@ def quantised(
             f"model.lm.quantize={word} is for published weights: give model.lm.weights=<folder>."
         )
     if find_spec("bitsandbytes") is None:
-        raise UserError(
-            f"model.lm.quantize={word} needs bitsandbytes: pip install bitsandbytes. Or leave it "
-            "out, with model.lm.dtype=bfloat16."
-        )
+        other = f"Or leave model.lm.quantize={word} out, with model.lm.dtype=bfloat16."
+        raise needs_extra("quantize", "bitsandbytes", instead=other)
     if not torch.cuda.is_available():
         raise UserError(
             f"model.lm.quantize={word} needs a CUDA GPU, and this machine has none: leave it out, "
             "with model.lm.dtype=bfloat16."
         )
-    from transformers import BitsAndBytesConfig
+    with extra("language"):
+        from transformers import BitsAndBytesConfig
 
     words = dict(QUANTIZE[word])
     if word == "nf4":
@@ -119,7 +118,8 @@ def checkpoint_layers(model: nn.Module) -> int:
     Raises:
         UserError: the model has no layers that transformers marks for it.
     """
-    from transformers.modeling_layers import GradientCheckpointingLayer
+    with extra("language"):
+        from transformers.modeling_layers import GradientCheckpointingLayer
 
     layers = [layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)]
     if not layers:

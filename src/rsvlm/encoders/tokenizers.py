@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rsvlm.encoders.gguf import is_gguf
-from rsvlm.errors import UserError
+from rsvlm.errors import UserError, extra
 
 #: What InstructBLIP and DeltaVLM use for the start, the end and the unknown token alike.
 END = "</s>"
@@ -64,8 +64,9 @@ def word_tokenizer(words: str | Sequence[str]) -> Any:
     Raises:
         UserError: no words, or one with a space in it.
     """
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
+    with extra("language"):
+        from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+        from transformers import PreTrainedTokenizerFast
 
     words = list(dict.fromkeys(word_list(words)))
     wrong = [word for word in words if not word or re.search(r"\s", word)]
@@ -110,7 +111,8 @@ def load_tokenizer(source: str | Path) -> Any:
     Raises:
         UserError: there is none.
     """
-    from transformers import AutoTokenizer
+    with extra("language"):
+        from transformers import AutoTokenizer
 
     name, options = pretrained(source)
     try:

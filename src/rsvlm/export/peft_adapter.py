@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from rsvlm.errors import UserError
+from rsvlm.errors import UserError, extra
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,8 @@ def write_adapter(model: nn.Module, folder: Path) -> list[Path]:
     Raises:
         UserError: nothing in `lm` is tuned by LoRA.
     """
-    from peft import LoraConfig
+    with extra("peft"):
+        from peft import LoraConfig
 
     from rsvlm.checkpoints.save import tensors
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +18,27 @@ from rsvlm.errors import UserError
 from rsvlm.inference.vocabulary import resolve_vocabulary
 from rsvlm.models.zoo import rows
 
+log = logging.getLogger(__name__)
 
-def build_model(cfg: DictConfig, out: Path | None = None, *, device: str | None = None) -> Any:
+
+def build_model(
+    cfg: DictConfig,
+    out: Path | None = None,
+    *,
+    device: str | None = None,
+    say: Callable[[str], None] = log.info,
+) -> Any:
     """The model of a configuration with its weights.
 
     Args:
         cfg: composed by any verb, `ckpt` and `init` resolved (`own_configuration.bring`).
         out: folder of the run, for a vocabulary that is made of its data; None keeps it in memory.
         device: where to build it; `meta` suits a model whose checkpoint holds all of its tensors.
+        say: gets the report of what was loaded.
 
     Raises:
-        UserError: both `ckpt` and `init`, a checkpoint that cannot be had or does not fit, or a part
-            that cannot be built.
+        UserError: both `ckpt` and `init`, a checkpoint that cannot be had or does not fit, or a
+            part that cannot be built.
     """
     import torch
 
@@ -41,7 +52,7 @@ def build_model(cfg: DictConfig, out: Path | None = None, *, device: str | None 
             # What a model is tuned with is new by definition.
             fresh = (*cfg.init_new, *(checkpoints.adapter_parts(model) if cfg.init else ()))
             report = checkpoints.load(model, source, new=fresh, towers=own_weights(model))
-            print(report)
+            say(str(report))
     return model
 
 

@@ -60,8 +60,8 @@ def bring(cfg: DictConfig, said: Said) -> DictConfig:
         said: what the user typed.
 
     Raises:
-        UserError: a model option beside it that is not the checkpoint's, or a configuration that may
-            not be built.
+        UserError: a model option beside it that is not the checkpoint's, or a configuration that
+            may not be built.
     """
     source = cfg.ckpt or cfg.init
     if not source:
@@ -127,6 +127,8 @@ def _stored(folder: Path, file: str, own: Path | None) -> dict[str, Any] | None:
     # A CLIP that no recipe made (an average of two) says itself what it is.
     words = ("arch", "activation", "image_size", "mean", "std", "stem", "peft", "peft_options")
     node = {word: facts[word] for word in words if facts.get(word) is not None}
+    if "logit_bias" in read(path).tensors:
+        node["logit_bias"] = 0.0
     return {"model": {"_target_": "rsvlm.encoders.clip.model.clip", **node}}
 
 

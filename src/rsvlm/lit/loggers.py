@@ -9,7 +9,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from rsvlm.errors import UserError
+from rsvlm.errors import UserError, extra
 from rsvlm.files import written_whole
 
 COLUMNS = ("step", "name", "value")
@@ -81,18 +81,23 @@ def wandb_log(
     name: str | None = None,
     tags: list[str] | None = None,
     id: str | None = None,
-) -> Logger:
+    required: bool = True,
+) -> Logger | None:
     """Lightning's W&B logger; `id` is a resumed run's.
 
+    Where it is not `required` and wandb is not installed, one line says so, and there is none.
+
     Raises:
-        UserError: wandb is not installed.
+        UserError: wandb is not installed, and is required.
     """
     try:
-        import wandb  # noqa: F401
-    except ImportError as error:
-        raise UserError(
-            "logger=wandb needs the package: pip install 'rsvlm[wandb]', or choose logger=csv."
-        ) from error
+        with extra("wandb", "Or choose logger=csv."):
+            import wandb  # noqa: F401
+    except UserError as error:
+        if required:
+            raise
+        rank_zero_only(print)(f"metrics.csv alone is written, nothing for W&B: {error}")
+        return None
     from lightning.pytorch.loggers import WandbLogger
 
     return WandbLogger(

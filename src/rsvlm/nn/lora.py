@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from rsvlm.errors import UserError, near
+from rsvlm.errors import UserError, extra, near
 
 #: What an adapter is made of; `targets` are ends of the layers' names.
 WORDS = ("r", "alpha", "dropout", "targets")
@@ -34,10 +34,8 @@ def add_lora(
         if word not in WORDS:
             raise UserError(f"lora: {word!r} is not known. {near(word, WORDS)}")
     chosen = {**defaults, **settings}
-    try:
+    with extra("peft"):
         from peft import LoraConfig, inject_adapter_in_model
-    except ImportError as error:
-        raise UserError("LoRA needs peft: pip install 'rsvlm[peft]'.") from error
     targets = list(chosen["targets"])
     config = LoraConfig(
         r=chosen["r"],

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rsvlm.errors import UserError, near
+from rsvlm.errors import UserError, extra, near
 
 IGNORE = -100
 #: `none`: a row each, padded; `rows`: all in one row; `shared`: also one copy of a beginning.
@@ -232,8 +232,9 @@ def _prepare(model: Any) -> None:
         return
     if now != "sdpa":
         raise _unfit(model)
-    from transformers import AttentionInterface, AttentionMaskInterface
-    from transformers.masking_utils import sdpa_mask
+    with extra("language"):
+        from transformers import AttentionInterface, AttentionMaskInterface
+        from transformers.masking_utils import sdpa_mask
 
     AttentionInterface.register(NAME, packed_attention)
     AttentionMaskInterface.register(NAME, sdpa_mask)
@@ -274,7 +275,8 @@ def packed_attention(
     Raises:
         UserError: a window of attention that is shorter than a dialogue.
     """
-    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    with extra("language"):
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     if packed is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)

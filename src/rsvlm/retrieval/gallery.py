@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rsvlm.data.images import EXTENSIONS, read_any
+from rsvlm.data.folders import EXTENSIONS
+from rsvlm.data.images import read_any
 from rsvlm.data.sample import Picture, SampleError
-from rsvlm.data.transforms import Preprocess
 from rsvlm.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class Gallery:
         """A gallery from what the user names.
 
         Args:
-            model: a CLIP, or has `encode_image(images, normalize=)` and `preprocess()`.
+            model: a CLIP, or has `encode_image(images, normalize=)` and `preprocess`.
             source: a folder, looked through with its sub-folders; or a file that `save` wrote.
             batch_size: pictures encoded at a time.
 
@@ -175,8 +175,7 @@ class Gallery:
 @torch.no_grad()
 def encoded(model: Any, pictures: Sequence[Picture]) -> Tensor:
     """Features of unit length [N, D] of pictures of any sizes, on the CPU; in eval mode."""
-    own = getattr(model, "preprocess", None)
-    transform, mode = own() if own else Preprocess(model.image_size), model.training
+    transform, mode = model.preprocess, model.training
     device = next(model.parameters()).device
     images = torch.stack([transform(picture) for picture in pictures])
     model.eval()

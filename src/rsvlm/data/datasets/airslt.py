@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 
 from PIL import Image
 
-from rsvlm.data.datasets.base import Entry, FileDataset, read_json
+from rsvlm.data.datasets.base import Entry, FileDataset
+from rsvlm.data.text_files import read_json
 from rsvlm.data.datasets.missing import Missing, check_word, told
-from rsvlm.data.images import EXTENSIONS
+from rsvlm.data.folders import EXTENSIONS
 from rsvlm.data.sample import Instance, Sample
 from rsvlm.errors import UserError
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -13,6 +12,7 @@ from typing import Any, ClassVar
 from PIL import Image
 from torch.utils.data import Dataset
 
+from rsvlm.data.folders import Listing
 from rsvlm.data.images import BrokenImage, read_image
 from rsvlm.data.sample import Layout, Sample
 from rsvlm.errors import UserError, near
@@ -38,10 +38,26 @@ class Entry:
     meta: dict[str, Any] = field(default_factory=dict)
     more: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        # The last wall for readers that join names to folders; a folder of the user's own may
+        # begin with `..`, an annotation's name may not go on with it.
+        for path in self.paths:
+            if ".." in path and _goes_back(path):
+                raise UserError(
+                    f"{self.id!r}: the annotations' name leads out of its folder ({path}). Files "
+                    "are read from the data set's folders alone."
+                )
+
     @property
     def paths(self) -> tuple[str, ...]:
         """All its files."""
         return (self.path, *self.more)
+
+
+def _goes_back(path: str) -> bool:
+    parts = path.split("/")
+    first = next((i for i, part in enumerate(parts) if part not in ("..", ".", "")), len(parts))
+    return ".." in parts[first:]
 
 
 class FileDataset(Dataset[Sample]):
@@ -79,7 +95,7 @@ class FileDataset(Dataset[Sample]):
     semantic_classes: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, root: str | Path, split: str, *, convert: bool = False) -> None:
-        self.root = Path(root).expanduser()
+        self.root = Path(os.path.normpath(Path(root).expanduser()))
         self.split = split
         self.convert = convert
         self.classes: list[str] | None = None
@@ -184,25 +200,6 @@ def listed(items: Iterable[str], n: int = 10) -> str:
     return ", ".join(items[:n]) + rest
 
 
-def read_json(path: Path) -> Any:
-    """Reads JSON.
-
-    Raises:
-        UserError: it is not JSON; names file, line and column.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{path}, line {error.lineno}, column {error.colno}: {error.msg}. The file is not "
-            "valid JSON; was its download cut short?"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path}, byte {error.start}: not UTF-8 text ({error.reason}). Is it compressed?"
-        ) from error
-
-
 def split_error(split: str, known: dict[str, int], where: str) -> UserError:
     """The error for an unknown split, with those there are."""
     counts = ", ".join(f"{name} ({count})" for name, count in known.items())
@@ -211,15 +208,10 @@ def split_error(split: str, known: dict[str, int], where: str) -> UserError:
 
 def missing_files(folder: Path, names: Sequence[str]) -> list[str]:
     """The files that a folder lacks; each folder is listed once, no file is looked at."""
-    held: dict[str, set[str]] = {}
+    listing = Listing()
     missing = []
     for name in names:
         parent, base = os.path.split(name)
-        if parent not in held:
-            try:
-                held[parent] = set(os.listdir(folder / parent))
-            except (FileNotFoundError, NotADirectoryError):
-                held[parent] = set()
-        if base not in held[parent]:
+        if not listing.held(os.path.join(folder, parent), base):
             missing.append(name)
     return missing

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
-from rsvlm.data.datasets.base import Entry, FileDataset, listed, read_json
+from rsvlm.data.datasets.base import Entry, FileDataset, listed
+from rsvlm.data.text_files import read_json
 from rsvlm.data.datasets.frames import COMMAND, check_count, chosen
 from rsvlm.data.datasets.missing import Missing, check_word, told
 from rsvlm.data.sample import Layout

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from rsvlm.data.datasets.base import Entry, missing_files, read_json
+from rsvlm.data.datasets.base import Entry, missing_files
+from rsvlm.data.text_files import read_json
 from rsvlm.data.datasets.karpathy import Karpathy
 from rsvlm.data.datasets.missing import Missing, check_word, told
 from rsvlm.data.sample import Layout

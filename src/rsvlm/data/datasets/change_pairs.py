@@ -9,7 +9,7 @@ from typing import ClassVar
 from rsvlm.data.datasets import change_rules
 from rsvlm.data.datasets.base import Entry, FileDataset, metric_word, split_error
 from rsvlm.data.datasets.missing import Missing, check_word, told
-from rsvlm.data.images import EXTENSIONS
+from rsvlm.data.folders import EXTENSIONS
 from rsvlm.data.palette import check_size, read_greys
 from rsvlm.data.sample import Layout, Sample
 from rsvlm.errors import UserError

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from rsvlm.data.datasets.base import Entry, metric_word, read_json
+from rsvlm.data.datasets.base import Entry, metric_word
+from rsvlm.data.text_files import read_json
 from rsvlm.data.datasets.missing import Missing
 from rsvlm.data.datasets.regions import Region, Regions
 from rsvlm.errors import UserError

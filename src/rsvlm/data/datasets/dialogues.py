@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from rsvlm.data.datasets.base import Entry, FileDataset, listed, read_json
+from rsvlm.data.datasets.base import Entry, FileDataset, listed
+from rsvlm.data.text_files import read_json
 from rsvlm.data.datasets.locate import locate
 from rsvlm.data.datasets.missing import Missing, check_word, told
 from rsvlm.data.datasets.packed import Strings

@@ -12,7 +12,7 @@ from rsvlm.data.datasets.base import Entry, listed
 from rsvlm.data.datasets.missing import Missing
 from rsvlm.data.datasets.regions import Box, Region, Regions
 from rsvlm.data.geometry import enclosing, turned
-from rsvlm.data.images import EXTENSIONS
+from rsvlm.data.folders import EXTENSIONS
 from rsvlm.errors import UserError
 
 #: Classes of DOTA v1.0, v1.5 (container-crane) and v2.0 (airport, helipad).

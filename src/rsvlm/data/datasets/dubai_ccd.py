@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
-from rsvlm.data.datasets.base import listed, read_json
+from rsvlm.data.datasets.base import listed
+from rsvlm.data.text_files import read_json
 from rsvlm.data.datasets.change_captions import ChangeCaptions
 from rsvlm.errors import UserError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from rsvlm.data.datasets.base import read_json
+from rsvlm.data.text_files import read_json
 from rsvlm.data.datasets.missing import Missing, check_word
 from rsvlm.data.datasets.questions import Group, Questions
 from rsvlm.errors import UserError

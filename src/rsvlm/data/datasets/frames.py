@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from rsvlm.data.images import EXTENSIONS
+from rsvlm.data.folders import EXTENSIONS
 from rsvlm.errors import UserError
 
 #: How a video becomes such a folder; `{video}` and `{folder}` are filled in.

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from rsvlm.data.datasets.base import Entry, FileDataset, read_json
+from rsvlm.data.datasets.base import Entry, FileDataset
+from rsvlm.data.text_files import read_json
 from rsvlm.data.datasets.missing import Missing, check_word, told
 from rsvlm.data.datasets.shards import Shards, caption_list
-from rsvlm.data.images import EXTENSIONS
+from rsvlm.data.folders import EXTENSIONS
 from rsvlm.data.sample import SampleError
 from rsvlm.errors import UserError
 

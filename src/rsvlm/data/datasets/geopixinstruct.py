@@ -14,7 +14,7 @@ from rsvlm.data.datasets.base import Entry, split_error
 from rsvlm.data.datasets.coco import corners, whole_sides
 from rsvlm.data.datasets.missing import Missing
 from rsvlm.data.datasets.regions import Region, Regions, bounds, box_convention
-from rsvlm.errors import UserError
+from rsvlm.errors import UserError, extra
 
 Boxes = Literal["auto", "xyxy", "xywh"]
 
@@ -124,13 +124,8 @@ class GeoPixInstruct(Regions):
         self.tell()
 
     def _rows(self, part: str) -> Iterator[dict[str, Any]]:
-        try:
+        with extra("readers"):
             from pyarrow import ArrowInvalid, parquet
-        except ImportError as error:
-            raise UserError(
-                "parquet files are read with pyarrow, which is not installed: pip install "
-                "'rsvlm[readers]'."
-            ) from error
         files: list[Path] = []
         for folder in (self.root / "data", self.root):
             files = files or sorted(folder.glob(f"{part}-*.parquet"))

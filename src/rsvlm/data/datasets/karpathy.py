@@ -10,15 +10,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, ClassVar
 
-from rsvlm.data.datasets.base import (
-    Entry,
-    FileDataset,
-    listed,
-    metric_word,
-    missing_files,
-    read_json,
-    split_error,
-)
+from rsvlm.data.datasets.base import Entry, FileDataset, listed, metric_word, missing_files, split_error
+from rsvlm.data.text_files import read_json
 from rsvlm.errors import UserError
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from rsvlm.data.images import EXTENSIONS
+from rsvlm.data.folders import EXTENSIONS
 
 #: Of two files that differ in their ending alone, the one that comes first is taken.
 _ORDER = (".tif", ".tiff", ".png", ".jpg", ".jpeg")

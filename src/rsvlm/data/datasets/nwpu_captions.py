@@ -6,14 +6,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, ClassVar
 
-from rsvlm.data.datasets.base import (
-    Entry,
-    FileDataset,
-    listed,
-    missing_files,
-    read_json,
-    split_error,
-)
+from rsvlm.data.datasets.base import Entry, FileDataset, listed, missing_files, split_error
+from rsvlm.data.text_files import read_json
 from rsvlm.data.datasets.missing import Missing, check_word, told
 from rsvlm.errors import UserError
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from rsvlm.data.datasets.base import read_json
+from rsvlm.data.text_files import read_json
 from rsvlm.data.datasets.missing import Missing, check_word
 from rsvlm.data.datasets.questions import Group, Questions
 from rsvlm.errors import UserError, near

@@ -9,15 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from rsvlm.data.datasets.base import (
-    Entry,
-    FileDataset,
-    listed,
-    metric_word,
-    read_json,
-    split_error,
-)
-from rsvlm.data.images import EXTENSIONS
+from rsvlm.data.datasets.base import Entry, FileDataset, listed, metric_word, split_error
+from rsvlm.data.text_files import read_json
+from rsvlm.data.folders import EXTENSIONS
 from rsvlm.errors import UserError
 
 #: A number at the end of a file's stem, with what separates it: `beach_07`, `airplane001`.

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from rsvlm.data.datasets.base import Entry, FileDataset, split_error
 from rsvlm.data.datasets.missing import Missing, check_word, told
-from rsvlm.data.images import EXTENSIONS
+from rsvlm.data.folders import EXTENSIONS
 from rsvlm.data.palette import NO_CHANGE, SECOND, check_size, read_palette
 from rsvlm.data.sample import Layout, Sample
 

@@ -12,9 +12,11 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
-from rsvlm.data.datasets.base import Entry, FileDataset, listed, metric_word, read_json, split_error
+from rsvlm.data.datasets.base import Entry, FileDataset, listed, metric_word, split_error
+from rsvlm.data.text_files import read_json
 from rsvlm.data.datasets.missing import Missing, check_word
-from rsvlm.data.images import EXTENSIONS, BrokenImage, read_image
+from rsvlm.data.folders import EXTENSIONS
+from rsvlm.data.images import BrokenImage, read_image
 from rsvlm.data.loading.tar_index import Reader, expand, indices
 from rsvlm.data.sample import Sample, SampleError
 from rsvlm.errors import UserError

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from rsvlm.data.datasets.scene_folder import SceneFolder
-from rsvlm.data.images import EXTENSIONS
+from rsvlm.data.folders import EXTENSIONS
 from rsvlm.errors import UserError
 
 CLASSES = (

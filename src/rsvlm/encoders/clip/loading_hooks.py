@@ -32,7 +32,7 @@ class ClipLoadingHooks:
         """Which architecture a state dict is of, where it is of another one."""
         return explain_mismatch(state, self.arch)
 
-    def after_load(self: Any, loaded: Loaded) -> list[str]:
+    def before_assign(self: Any, loaded: Loaded) -> list[str]:
         """Settles the activation, without which features are wrong in silence.
 
         Raises:

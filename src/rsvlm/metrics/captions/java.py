@@ -10,7 +10,9 @@ import importlib.util
 import shutil
 from pathlib import Path
 
-INSTALL = "install it with: pip install 'rsvlm[meteor]'"
+from rsvlm.errors import pip_install
+
+INSTALL = f"install it with: {pip_install('meteor')}"
 
 #: The same numbers whatever the machine's language: no decimal commas, no Turkish dotless i.
 LOCALE = (

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rsvlm.errors import UserError
+from rsvlm.errors import UserError, extra
 
 Words = Sequence[str]
 
@@ -109,9 +109,10 @@ def missing_meteor(*resources: str) -> str | None:
         resources: what it needs of NLTK's data beside WordNet.
     """
     try:
-        import nltk
-    except ImportError:
-        return f"NLTK's METEOR needs nltk and its WordNet: pip install nltk, then {_DOWNLOAD}"
+        with extra("nltk", f"Then get its WordNet: {_DOWNLOAD}"):
+            import nltk
+    except UserError as error:
+        return str(error)
     for resource in ("corpora/wordnet", *resources):
         try:
             nltk.data.find(resource)
@@ -151,10 +152,12 @@ def nltk_meteor(
         why = missing_meteor()
         if why:
             raise UserError(why)
-        from nltk.corpus import wordnet as installed
+        with extra("nltk"):
+            from nltk.corpus import wordnet as installed
 
         wordnet = installed
-    from nltk.translate.meteor_score import meteor_score
+    with extra("nltk"):
+        from nltk.translate.meteor_score import meteor_score
 
     return [
         float(meteor_score([split(ref) for ref in refs], split(guess), wordnet=wordnet))
@@ -164,6 +167,7 @@ def nltk_meteor(
 
 def word_tokenize(text: str) -> list[str]:
     """NLTK's."""
-    from nltk.tokenize import word_tokenize
+    with extra("nltk"):
+        from nltk.tokenize import word_tokenize
 
     return list(word_tokenize(text))

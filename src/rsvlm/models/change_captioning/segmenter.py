@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rsvlm.errors import UserError, near
+from rsvlm.errors import UserError, extra, near
 
 
 class TimmTower(nn.Module):
@@ -33,7 +33,8 @@ class TimmTower(nn.Module):
 
     def __init__(self, name: str, *, level: int = -1, **options: Any) -> None:
         super().__init__()
-        import timm
+        with extra("vision"):
+            import timm
 
         known = timm.list_models()
         if name not in known:
@@ -100,7 +101,8 @@ class HuggingFaceSegmenter(nn.Module):
         self, weights: str | Path | None = None, *, config: Mapping[str, Any] | None = None
     ) -> None:
         super().__init__()
-        from transformers import AutoConfig, AutoModelForSemanticSegmentation
+        with extra("language"):
+            from transformers import AutoConfig, AutoModelForSemanticSegmentation
 
         if (weights is None) == (config is None):
             raise UserError(

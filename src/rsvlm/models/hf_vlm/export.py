@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rsvlm.checkpoints.merge_lora import merged
-from rsvlm.errors import UserError
+from rsvlm.errors import UserError, extra
 
 
 def write_transformers(model: Any, folder: Path) -> list[Path]:
@@ -22,7 +22,8 @@ def write_transformers(model: Any, folder: Path) -> list[Path]:
     Raises:
         UserError: another model, or weights in few bits.
     """
-    from transformers import AutoModelForImageTextToText
+    with extra("language"):
+        from transformers import AutoModelForImageTextToText
 
     from rsvlm.models.hf_vlm.model import HFVLM
 

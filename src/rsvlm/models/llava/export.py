@@ -14,7 +14,7 @@ from rsvlm.checkpoints.dialects import revert
 from rsvlm.checkpoints.merge_lora import merged
 from rsvlm.data.sample import Turn
 from rsvlm.data.text.prompt_formats import Format, prompt_format
-from rsvlm.errors import UserError
+from rsvlm.errors import UserError, extra
 from rsvlm.models.llava.layouts import llava_dialects
 
 log = logging.getLogger(__name__)
@@ -79,8 +79,9 @@ def _tokenizer(own: Any) -> Any:
     LLaVA's texts are cut one by one, each with a space in front; from a SentencePiece vocabulary
     transformers does so only where the tokenizer is told.
     """
-    from tokenizers import pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
+    with extra("language"):
+        from tokenizers import pre_tokenizers
+        from transformers import PreTrainedTokenizerFast
 
     if not getattr(own, "is_fast", False):
         raise UserError(
@@ -107,7 +108,8 @@ def _tokenizer(own: Any) -> Any:
 
 def _compare(model: Any, folder: Path, image_id: int) -> None:
     """Holds the processor's ids of a dialogue against ours, and says where they differ."""
-    from transformers import AutoTokenizer
+    with extra("language"):
+        from transformers import AutoTokenizer
 
     pairs = [
         (Turn("user", "How many planes are there?", (0,)), Turn("assistant", "2")),
@@ -158,7 +160,8 @@ def _grown(table: Tensor, rows: int) -> Tensor:
 
 
 def _config(model: Any, words: int, image_id: int) -> Any:
-    from transformers import CLIPVisionConfig, LlavaConfig
+    with extra("language"):
+        from transformers import CLIPVisionConfig, LlavaConfig
 
     tower = model.vision.tower
     block = tower.blocks[0]
@@ -192,7 +195,8 @@ def _config(model: Any, words: int, image_id: int) -> Any:
 
 
 def _processor(model: Any, tokenizer: Any, folder: Path) -> list[Path]:
-    from transformers import GenerationConfig, LlavaImageProcessor, LlavaProcessor
+    with extra("language"):
+        from transformers import GenerationConfig, LlavaImageProcessor, LlavaProcessor
 
     side = model.image_size
     square = {"height": side, "width": side}

@@ -48,7 +48,7 @@ from rsvlm.data.transforms import Preprocess
 from rsvlm.encoders.clip.pooled import ClipPooled
 from rsvlm.encoders.generation import Generated
 from rsvlm.encoders.language import LanguageModel
-from rsvlm.errors import UserError, near
+from rsvlm.errors import UserError, extra, near
 from rsvlm.models.rscapret.layouts import fromage_dialect
 from rsvlm.models.rscapret.projector import CaptionMap
 from rsvlm.models.rscapret.retrieval import ImageRetriever
@@ -148,7 +148,8 @@ class RSCapRet(ImageRetriever):
             UserError: it has that word, or another one at `ret_id`.
         """
         if self._tokenizer is None:
-            from tokenizers import AddedToken
+            with extra("language"):
+                from tokenizers import AddedToken
 
             own = copy.deepcopy(self.lm.tokenizer)
             if RET in own.get_vocab():

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rsvlm.encoders.generation import Generated, generate
-from rsvlm.errors import UserError
+from rsvlm.errors import UserError, extra
 from rsvlm.models.rscapret.packing import by_length, joined, labelled, mask_of
 from rsvlm.models.rscapret.ret_token import ExtraToken, ScaledWord
 from rsvlm.models.vlm import VisionLanguage
@@ -207,7 +207,8 @@ class ImageRetriever(VisionLanguage):
             is_word = torch.ones(len(states), dtype=torch.bool, device=ids.device)
             is_word[ends] = False
             return states[is_word], states[ends]
-        from transformers import DynamicCache
+        with extra("language"):
+            from transformers import DynamicCache
 
         seen = mask_of(lengths - 1, ids.shape[1]).bool()
         place = (seen.flatten().cumsum(0) - 1).view_as(seen)

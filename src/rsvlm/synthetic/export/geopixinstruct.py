@@ -9,6 +9,7 @@ from typing import Any
 from rsvlm.data import rle
 from rsvlm.data.datasets.regions import bounds
 from rsvlm.data.sample import Sample
+from rsvlm.errors import extra
 from rsvlm.synthetic.annotate import CATEGORIES
 from rsvlm.synthetic.export.format import Expected, Format, Splits, save
 from rsvlm.synthetic.export.grounding import asked, questions
@@ -20,8 +21,9 @@ _PUBLISHED = {"train": "train", "val": "valid"}
 
 def write(out: Path, splits: Splits) -> Expected:
     """Writes `data/<part>-00000-of-00001.parquet` and `images/`."""
-    import pyarrow as pa
-    from pyarrow import parquet
+    with extra("readers"):
+        import pyarrow as pa
+        from pyarrow import parquet
 
     instance = pa.struct(
         [
