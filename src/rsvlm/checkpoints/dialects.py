@@ -7,6 +7,7 @@ A dialect is a literal table from published names to ours:
   them is a slice that changes nothing, and zeros on the way back;
 - `Transposed(name)` marks a matrix that is stored the other way round;
 - `Rows(name, count)` takes the first rows of a table that was filled up for speed;
+- `Sections(parts, count)` gives named runs of a table's rows, as those of new words;
 - None means known and dropped.
 
 A name that no line matches is an error, so nothing is lost in silence, and a table can be read
@@ -42,7 +43,20 @@ class Rows:
     count: int
 
 
-Target = str | tuple[str | None, ...] | Transposed | Rows | None
+@dataclass(frozen=True)
+class Sections:
+    """Targets that take runs of rows; the others carry nothing.
+
+    Attributes:
+        parts: our name, first row, and the row behind the last.
+        count: rows of the published table.
+    """
+
+    parts: tuple[tuple[str, int, int], ...]
+    count: int
+
+
+Target = str | tuple[str | None, ...] | Transposed | Rows | Sections | None
 
 
 @dataclass(frozen=True)
@@ -132,6 +146,8 @@ def targets(target: Target) -> tuple[str, ...]:
         return ()
     if isinstance(target, Transposed | Rows):
         return (target.name,)
+    if isinstance(target, Sections):
+        return tuple(name for name, _, _ in target.parts)
     return tuple(name for name in slices(target) if name is not None)
 
 
@@ -216,6 +232,15 @@ def convert(tensors: Mapping[str, Tensor], dialect: Dialect, where: str) -> Conv
         if target is None:
             done.dropped.append(name)
             continue
+        if isinstance(target, Sections):
+            for each, first, last in target.parts:
+                if len(tensor) < last:
+                    raise UserError(
+                        f"{where}: {name} has {len(tensor)} rows and {each} is in those up to "
+                        f"{last}: the new words have other ids there than in this model."
+                    )
+                done.state[each], done.origin[each] = tensor[first:last], name
+            continue
         parts = slices(target) if isinstance(target, str | tuple) else targets(target)
         groups = _groups(line, name)
         ours = [None if each is None else _fill(each, groups) for each in parts]
@@ -282,6 +307,10 @@ def revert(state: Mapping[str, Tensor], dialect: Dialect) -> dict[str, Tensor]:
         ours = targets(target)
         if not ours:
             continue
+        if isinstance(target, Sections):
+            if ours[0] in state:
+                done[line] = _joined(target, state)
+            continue
         for name in state:
             if _match(ours[0], name):
                 groups = _groups(ours[0], name)
@@ -295,3 +324,12 @@ def revert(state: Mapping[str, Tensor], dialect: Dialect) -> dict[str, Tensor]:
                     continue
                 done[theirs] = value.t() if isinstance(target, Transposed) else value
     return done
+
+
+def _joined(target: Sections, state: Mapping[str, Tensor]) -> Tensor:
+    """The table that sections were taken from; other rows are the first section's mean."""
+    first = state[target.parts[0][0]]
+    table = first.float().mean(0).to(first.dtype).expand(target.count, -1).clone()
+    for name, start, stop in target.parts:
+        table[start:stop] = state[name]
+    return table

@@ -1,0 +1,1 @@
+"""What GeoPix, LISA and PixelLM share: answers with masks."""
