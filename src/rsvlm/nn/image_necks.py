@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rsvlm.errors import UserError, near
-from rsvlm.nn.mask_decoder import sam
+from rsvlm.errors import UserError, extra, near
 
 
 class StoredBatchNorm(nn.Module):
@@ -46,8 +45,8 @@ def norm_of(word: str, dim: int) -> nn.Module:
         raise UserError(f"norm={word!r} is not known. {near(word, NORMS)}")
     if word == "batch":
         return StoredBatchNorm(dim)
-    sam()
-    from segment_anything.modeling.common import LayerNorm2d
+    with extra("pixel"):
+        from segment_anything.modeling.common import LayerNorm2d
 
     return LayerNorm2d(dim)
 

@@ -30,8 +30,8 @@ def sam() -> Any:
 
 
 def _norm(dim: int) -> nn.Module:
-    sam()
-    from segment_anything.modeling.common import LayerNorm2d
+    with extra("pixel"):
+        from segment_anything.modeling.common import LayerNorm2d
 
     return LayerNorm2d(dim)
 
@@ -152,7 +152,8 @@ class MaskDecoder(nn.Module):
         self.hyper = nn.ModuleList(Mlp(dim, dim, dim // 8) for _ in range(masks))
         self.score = Mlp(dim, score_hidden, masks, score_depth)
         if levels > 1:
-            from segment_anything.modeling.prompt_encoder import PositionEmbeddingRandom
+            with extra("pixel"):
+                from segment_anything.modeling.prompt_encoder import PositionEmbeddingRandom
 
             self.upsample = nn.Sequential(up(dim, dim, 2, 2), _norm(dim), nn.GELU())
             self.pe = PositionEmbeddingRandom(dim // 2)
