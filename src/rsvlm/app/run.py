@@ -15,7 +15,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from rsvlm.app.guards import check, chosen, guard, resumed, said, typed
-from rsvlm.app.run_folder import git_commit, page, run_state, source_of, write_results
+from rsvlm.app.provenance import provenance
+from rsvlm.app.run_folder import page, run_state, source_of, write_results
 from rsvlm.config.compose import plain
 from rsvlm.errors import UserError
 from rsvlm.files import write_text
@@ -56,7 +57,7 @@ def fit(
     prepare(cfg, out)
     if not resume:
         write_text(out / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain(cfg))))
-        begun = {"git_commit": git_commit(), "argv": sys.argv, "model": chosen("model")}
+        begun = {**provenance(), "argv": sys.argv, "model": chosen("model")}
         write_text(out / "run.json", json.dumps(begun))
 
     task = build_task(cfg, build_model(cfg, out, say=print))

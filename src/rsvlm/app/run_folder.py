@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
+from rsvlm.app.provenance import provenance
 from rsvlm.files import write_text
 from rsvlm.report.robustness import robustness_table
 
@@ -18,7 +18,7 @@ def run_state(out: Path) -> dict[str, Any]:
 
 
 def write_results(out: Path, task: Any, checkpoint: str, model: str | None) -> None:
-    """metrics.json: each value with its protocol, split, count, checkpoint and commit.
+    """metrics.json: each value with its protocol, split, count, checkpoint, version and commit.
 
     A robustness suite (`data/loading/corruptions.py`) also leaves its table, robustness.md.
     """
@@ -28,7 +28,7 @@ def write_results(out: Path, task: Any, checkpoint: str, model: str | None) -> N
         # A resumed run's own choice, which this command line does not repeat.
         "model": run_state(out).get("model") or model,
         "checkpoint": checkpoint,
-        "git_commit": git_commit(),
+        **provenance(),
         "skipped": sorted(task.broken),
         # Validation's values belong to the steps of metrics.csv, not to this checkpoint.
         "results": [row for row in task.results if row["name"].startswith("test/")],
@@ -52,21 +52,6 @@ def source_of(checkpoint: str | None, model: Any) -> str:
     parts = [getattr(part, "weights", None) for part in model.children()]
     own = ", ".join(map(str, parts)) if parts and all(parts) else "random"
     return checkpoint or own
-
-
-def git_commit() -> str | None:
-    """The commit of the working tree, with `+` where files differ from it; None outside git."""
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--dirty=+"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return described.stdout.strip()
 
 
 def page(out: Path) -> None:

@@ -145,6 +145,7 @@ def _facts(run: Run) -> str:
     rows = {
         "Run": str(run.facts.get("run") or run.folder),
         "Checkpoint": str(run.facts.get("checkpoint") or "none"),
+        "rsvlm": str(run.facts.get("version") or "unknown"),
         "Git commit": _commit(commit),
         "Skipped samples": ", ".join(map(str, skipped)) if skipped else "none",
     }
@@ -157,7 +158,7 @@ def _facts(run: Run) -> str:
 
 def _commit(commit: Any) -> str:
     if not commit:
-        return "not in a git checkout"
+        return "not from a checkout"
     text = str(commit)
     return f"{text.rstrip('+')[:12]}{' with changes on top' if text.endswith('+') else ''}"
 
