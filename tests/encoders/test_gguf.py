@@ -9,7 +9,7 @@ from rsvlm.encoders import gguf as files
 from rsvlm.encoders.language import LanguageModel
 from rsvlm.encoders.tokenizers import pretrained, word_tokenizer, words_of
 from rsvlm.errors import UserError
-from rsvlm.models.rscapret.ret_token import ExtraToken
+from rsvlm.models.extra_token import ExtraToken
 
 TEXTS = ["many planes are parked at an airport", "a green river"]
 GEMMA = {

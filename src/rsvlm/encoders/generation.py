@@ -37,12 +37,15 @@ class Generated:
             to the power of `length_penalty`; the end token counts.
         ended: whether it came to an end token.
         end: which one; None where it was cut.
+        states: [T, dim], for each of the T ids the state that it was chosen from; None where they
+            were not asked for.
     """
 
     ids: list[int]
     score: float
     ended: bool
     end: int | None = None
+    states: Tensor | None = None
 
 
 def generate(
@@ -54,6 +57,7 @@ def generate(
     options: Mapping[str, Any],
     *,
     processors: Sequence[Any] = (),
+    states: bool = False,
 ) -> list[list[Generated]]:
     """Texts that go on from the embeddings.
 
@@ -65,6 +69,7 @@ def generate(
         pad: id of the padding.
         options: see `OPTIONS`. The repetition penalty sees generated tokens only.
         processors: further ones of transformers' `LogitsProcessor`s, before the penalty.
+        states: keep the last hidden states that tokens were chosen from.
 
     Returns:
         For each row, `num_return_sequences` texts, best first.
@@ -73,7 +78,17 @@ def generate(
         UserError: an unknown option, more texts than beams, no room, or padding on the right.
     """
     inputs = {"inputs_embeds": inputs_embeds, "attention_mask": attention_mask}
-    return generate_from(model, inputs, end, pad, options, processors=processors)
+    if not states:
+        return generate_from(model, inputs, end, pad, options, processors=processors)
+    kept: list[Tensor] = []
+    # The model's last hidden state, of each step's last position: the others are the prompt's.
+    watch = model.base_model.register_forward_hook(
+        lambda _, __, output: kept.append(output.last_hidden_state[:, -1])
+    )
+    try:
+        return generate_from(model, inputs, end, pad, options, processors=processors, kept=kept)
+    finally:
+        watch.remove()
 
 
 def generate_from(
@@ -84,6 +99,7 @@ def generate_from(
     options: Mapping[str, Any],
     *,
     processors: Sequence[Any] = (),
+    kept: Sequence[Tensor] = (),
 ) -> list[list[Generated]]:
     """Texts that go on from what a model of transformers takes; see `generate`.
 
@@ -94,6 +110,7 @@ def generate_from(
         pad: id of the padding.
         options: see `OPTIONS`.
         processors: further ones.
+        kept: filled while the model runs: for each step, the states [rows, dim] that it chose from.
     """
     with extra("language"):
         from transformers import (
@@ -153,10 +170,24 @@ def generate_from(
         _trimmed(ids, score, ends)
         for ids, score in zip(found.sequences.tolist(), scores, strict=True)
     ]
+    if kept:
+        rows = [
+            dataclasses.replace(row, states=_states_of(found, kept, i, len(row.ids)))
+            for i, row in enumerate(rows)
+        ]
     return [
         sorted(rows[start : start + count], key=lambda row: -row.score)
         for start in range(0, len(rows), count)
     ]
+
+
+def _states_of(found: Any, kept: Sequence[Tensor], row: int, count: int) -> Tensor:
+    """The states that a row's tokens were chosen from; beams change places from step to step."""
+    beams = getattr(found, "beam_indices", None)
+    places = [row] * count if beams is None else beams[row, :count].tolist()
+    if not count:
+        return kept[0][:0]
+    return torch.stack([kept[step][place] for step, place in enumerate(places)])
 
 
 def _scores(model: Any, found: Any, ends: Collection[int], penalty: float) -> list[float]:

@@ -329,20 +329,23 @@ class LanguageModel(nn.Module):
             (with `head_chunk`, `word_losses` [N, 2] in their place, see `nn.chunked_head`);
             with experts, `balance` (a scalar), see `nn.moe_lora.balance`.
         """
+        hidden, more = self.states(inputs_embeds, attention_mask, plan)
+        told = labels[:, 1:] != -100
+        head = self.model.get_output_embeddings()
+        return self.say(head, hidden[:, :-1][told], labels[:, 1:][told]) | more
+
+    def states(
+        self, inputs_embeds: Tensor, attention_mask: Tensor, plan: Plan | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Last hidden states [B, L, dim] in training, and what experts add; see `forward`."""
         self.settle()
+        seen = attention_mask if plan is None else plan.counts
         with collected(self.model) as sent:
             if plan is None:
-                hidden = self.hidden(inputs_embeds, attention_mask)
+                hidden = self.hidden(inputs_embeds, seen)
             else:
                 hidden = packed_hidden(self.model, inputs_embeds.to(self.dtype), plan)
-        supervised = labels[:, 1:] != -100
-        outputs = self.say(
-            self.model.get_output_embeddings(),
-            hidden[:, :-1][supervised],
-            labels[:, 1:][supervised],
-        )
-        seen = attention_mask if plan is None else plan.counts
-        return outputs | ({"balance": balance(sent, seen)} if sent else {})
+        return hidden, ({"balance": balance(sent, seen)} if sent else {})
 
     def say(
         self, head: Callable[[Tensor], Tensor], hidden: Tensor, targets: Tensor, prefix: str = ""
@@ -378,10 +381,8 @@ class LanguageModel(nn.Module):
             UserError: an unknown option, more texts than beams, or padding on the right.
         """
         self.settle()
-        if self._source is not None:
-            end, pad = self.tokenizer.eos_token_id, self.tokenizer.pad_token_id
-        else:
-            end, pad = self.model.config.eos_token_id, self.model.config.pad_token_id
+        known = self.model.config if self._source is None else self.tokenizer
+        end, pad = known.eos_token_id, known.pad_token_id
         end = end[0] if isinstance(end, list) else end
         embeds = inputs_embeds.to(self.dtype)
         return generate(

@@ -17,15 +17,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rsvlm.checkpoints.new_parameters import ADDED
 from rsvlm.data.sample import Answer
 from rsvlm.encoders.generation import Generated
 from rsvlm.errors import UserError
+from rsvlm.models.base import GenerativeModel
 from rsvlm.nn.feature_cache import FeatureCache
 from rsvlm.nn.length_buckets import in_shards, portion, portions
 from rsvlm.nn.packing import Embedded, check, keys_of, pack
 
 
-class VisionLanguage(nn.Module):
+class VisionLanguage(GenerativeModel):
     """Images and a dialogue in, an answer out.
 
     Batches are `data.chat.ChatBatch`es, or anything with its `images`, `image_rows`, `input_ids`,
@@ -65,7 +67,7 @@ class VisionLanguage(nn.Module):
         self.bridge: Any = bridge if built else bridge(dim_in=vision.dim, dim_out=lm.dim)
         self.lm: Any = lm
         self.image_token_id = image_token_id
-        self.packing = check(packing, joint=getattr(self.bridge, "joint", False))
+        self.packing = check(packing, joint=self.bridge.joint)
         self.generation = dict(generation or {})
         self.train(self.training)
 
@@ -73,6 +75,31 @@ class VisionLanguage(nn.Module):
     def image_size(self) -> int:
         """Side of the images, pixels."""
         return self.vision.image_size
+
+    @property
+    def tokenizer(self) -> Any:
+        """The language model's, of transformers."""
+        return self.lm.tokenizer
+
+    @property
+    def bitemporal(self) -> bool:
+        """Whether the bridge reads two dates together."""
+        return self.bridge.joint
+
+    @property
+    def tuning(self) -> str | None:
+        """How the language model is tuned."""
+        return self.lm.tuning
+
+    @property
+    def adapter_parts(self) -> Sequence[str]:
+        """What LoRA or experts add, of the tower or of the language model."""
+        return ADDED["lora"] if self.vision.tuned else ADDED.get(self.lm.tuning, ())
+
+    @property
+    def lm_dim(self) -> int:
+        """Width of the language model."""
+        return self.lm.dim
 
     def train(self, mode: bool = True) -> VisionLanguage:
         """A tower without trainable weights stays in eval mode."""
@@ -123,7 +150,7 @@ class VisionLanguage(nn.Module):
 
         Args:
             batch: see above.
-            features: see `see`.
+            features: see `encode_images`.
         """
         images = batch.images
         if not len(images):
@@ -164,7 +191,7 @@ class VisionLanguage(nn.Module):
 
         Args:
             batch: see above.
-            features: see `see`.
+            features: see `encode_images`.
 
         Raises:
             UserError: another number of places than of visual embeddings, or more than the language
@@ -173,7 +200,7 @@ class VisionLanguage(nn.Module):
         return self.merge_embeddings(batch, self.encode_images(batch, features))
 
     def merge_embeddings(self, batch: Any, visual: list[Tensor] | Tensor) -> Embedded:
-        """What `see` gave, at its places among the text's embeddings; see `embed`."""
+        """What `encode_images` gave, at its places among the text's embeddings; see `embed`."""
         if self.image_token_id is None:
             embedded = self._prefix(batch, visual)
         else:
@@ -229,7 +256,7 @@ class VisionLanguage(nn.Module):
 
         Args:
             batch: see above; padded on the right.
-            features: see `see`.
+            features: see `encode_images`.
 
         Returns:
             `logits` [N, vocabulary] and `targets` [N] of the N supervised positions.
@@ -248,7 +275,7 @@ class VisionLanguage(nn.Module):
 
         Args:
             batch: see above; padded on the left.
-            features: see `see`.
+            features: see `encode_images`.
             **options: `rows`, how many dialogues are answered at a time (64), those of one length
                 together; and see `encoders.generation.OPTIONS`. What is not said is the model's
                 `generation`.
@@ -263,18 +290,26 @@ class VisionLanguage(nn.Module):
         mode = self.training
         self.eval()
         chosen = {"rows": 64, **self.generation, **options}
-        answers: dict[int, Answer] = {}
+        texts: dict[int, Sequence[Generated]] = {}
         try:
             tokens = self.tokens(batch, features)
             for rows in portions(batch, chosen.pop("rows"), shards=in_shards(self)):
                 part, seen = portion(batch, tokens, rows)
                 embedded = self.merge_embeddings(part, self.project(part, seen))
-                found = self.lm.generate(embedded.inputs_embeds, embedded.attention_mask, **chosen)
-                for i, texts in zip(rows, found, strict=True):
-                    answers[i] = self._answer(texts)
+                texts |= zip(rows, self._texts(embedded, chosen), strict=True)
+            return self._answers(batch, tokens, [texts[i] for i in range(len(texts))])
         finally:
             self.train(mode)
-        return [answers[i] for i in range(len(answers))]
+
+    def _texts(self, embedded: Embedded, options: Mapping[str, Any]) -> list[list[Generated]]:
+        return self.lm.generate(embedded.inputs_embeds, embedded.attention_mask, **options)
+
+    def _answers(
+        self, batch: Any, tokens: Tensor, texts: Sequence[Sequence[Generated]]
+    ) -> list[Answer]:
+        """Answers of what was written; `tokens` are the tower's."""
+        del batch, tokens
+        return [self._answer(row) for row in texts]
 
     def _answer(self, row: Sequence[Generated]) -> Answer:
         texts = [(self.decode(text.ids), text.score) for text in row]
@@ -283,4 +318,4 @@ class VisionLanguage(nn.Module):
 
     def decode(self, ids: list[int]) -> str:
         """The text of generated ids."""
-        return self.lm.tokenizer.decode(ids, skip_special_tokens=True).strip()
+        return self.tokenizer.decode(ids, skip_special_tokens=True).strip()

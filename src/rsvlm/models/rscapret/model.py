@@ -9,8 +9,8 @@ language model, which writes the caption. A new word [RET] behind a text: its la
 through the map W_t, meets the image's vector, through W_i, in one space of 256 numbers.
 
 Trained: W_c, W_i, W_t, [RET]'s row of the embedding table, and of the head where that is not tied
-(models/rscapret/ret_token.py), and a temperature: 5,513,729 parameters with CLIP L/14 and OPT-6.7B, 5,517,825
-with LLaMA-2-7B.
+(models/extra_token.py), and a temperature: 5,513,729 parameters with CLIP L/14 and
+OPT-6.7B, 5,517,825 with LLaMA-2-7B.
 
 Three losses, all of weight 1 (losses/caption_retrieval.py): the caption behind its image; the same
 text alone up to [RET]; InfoNCE between images and [RET]s of the batch. In half of the steps two
@@ -40,7 +40,7 @@ from torch import Tensor, nn
 
 from rsvlm.checkpoints.dialects import Dialect
 from rsvlm.checkpoints.zoo import Row
-from rsvlm.data.collate.chat import ChatCollate
+from rsvlm.data.collate.chat import ChatCollate, asked
 from rsvlm.data.collate.pairs import PairCollate
 from rsvlm.data.collate.ret_captions import RET, CaptionInstructions, RetTokenizer
 from rsvlm.data.sample import Answer
@@ -49,6 +49,7 @@ from rsvlm.encoders.clip.pooled import ClipPooled
 from rsvlm.encoders.generation import Generated
 from rsvlm.encoders.language import LanguageModel
 from rsvlm.errors import UserError, extra, near
+from rsvlm.models.protocols import Kinds
 from rsvlm.models.rscapret.layouts import fromage_dialect
 from rsvlm.models.rscapret.projector import CaptionMap
 from rsvlm.models.rscapret.retrieval import ImageRetriever
@@ -181,8 +182,18 @@ class RSCapRet(ImageRetriever):
         """
         return PairCollate(RetTokenizer(self.tokenizer, self.ret_id, self.max_text), **options)
 
-    def collate(self, training: bool) -> PairCollate | ChatCollate:
-        """Pairs in training; dialogues, a caption for each image that has any, for generation."""
+    def collate(
+        self,
+        training: bool,
+        *,
+        kinds: Kinds = None,
+        instructions: Mapping[str, Any] | None = None,
+    ) -> PairCollate | ChatCollate:
+        """Pairs in training; dialogues, a caption for each image that has any, for generation.
+
+        For the arguments see `models.protocols.Generator`; `instructions` are its own, a caption's.
+        """
+        del instructions
         if training:
             return self.pairs()
         return ChatCollate(
@@ -192,7 +203,7 @@ class RSCapRet(ImageRetriever):
             image_token_id=PLACE,
             image_tokens=self.bridge.tokens,
             instructions=CaptionInstructions(self.prompt),
-            **self._chat,
+            **{**self._chat, **asked(kinds)},
         )
 
     @property

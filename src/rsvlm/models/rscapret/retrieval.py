@@ -1,7 +1,7 @@
 """A vision-language model that writes captions and finds images by a word of its own, [RET].
 
-The maths of FROMAGe (Koh et al., 2023, arXiv 2301.13823) and RS-CapRet; `models/rscapret/model.py` adds
-words, batches and weights.
+The maths of FROMAGe (Koh et al., 2023, arXiv 2301.13823) and RS-CapRet;
+`models/rscapret/model.py` adds words, batches and weights.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from torch.nn import functional as F
 from rsvlm.encoders.generation import Generated, generate
 from rsvlm.errors import UserError, extra
 from rsvlm.models.rscapret.packing import by_length, joined, labelled, mask_of
-from rsvlm.models.rscapret.ret_token import ExtraToken, ScaledWord
+from rsvlm.models.extra_token import ExtraToken, ScaledWord
 from rsvlm.models.vlm import VisionLanguage
+from rsvlm.nn.length_buckets import in_shards
 from rsvlm.nn.packing import Embedded
 
 
@@ -171,7 +172,7 @@ class ImageRetriever(VisionLanguage):
         seen = mask_of(lengths, embeds.shape[1]).bool()
         place = (seen.flatten().cumsum(0) - 1).view_as(seen)
         parts, places = [], []
-        for rows in by_length(lengths, self.groups):
+        for rows in by_length(lengths, self._groups()):
             inside = seen[rows, : int(lengths[rows].max())]
             hidden = self.lm.hidden(embeds[rows, : inside.shape[1]], inside.long())
             parts.append(hidden[inside])
@@ -213,7 +214,7 @@ class ImageRetriever(VisionLanguage):
         seen = mask_of(lengths - 1, ids.shape[1]).bool()
         place = (seen.flatten().cumsum(0) - 1).view_as(seen)
         parts, places, last, order = [], [], [], []
-        for rows in by_length(lengths, self.groups):
+        for rows in by_length(lengths, self._groups()):
             inside = seen[rows, : int(lengths[rows].max()) - 1]
             mask, cache = inside.long(), DynamicCache(config=self.lm.model.config)
             with torch.no_grad():
@@ -226,6 +227,10 @@ class ImageRetriever(VisionLanguage):
             order.append(rows)
         found = torch.cat(last)[torch.cat(order).argsort()]
         return torch.cat(parts)[torch.cat(places).argsort()], found
+
+    def _groups(self) -> int:
+        """Most groups by length; with weights in shards a number that all processes have."""
+        return 1 if in_shards(self) else self.groups
 
     def _mapped(self, hidden: Tensor) -> Tensor:
         """Features [B, shared_dim] of hidden states of [RET], of any length."""

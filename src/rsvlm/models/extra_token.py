@@ -1,6 +1,6 @@
-"""One word more for a frozen language model, as weights of its own beside it.
+"""Words more for a frozen language model, as weights of their own beside it.
 
-The word's row of the embedding table, and of the head where that is not tied to the table, are
+A word's row of the embedding table, and of the head where that is not tied to the table, are
 parameters here; the language model's own tensors stay as they are and need neither a gradient nor
 optimizer state. A masked gradient of the whole table, the published way, costs both for every word.
 """
@@ -17,21 +17,23 @@ from rsvlm.errors import UserError
 
 
 class ExtraToken(nn.Module):
-    """The rows of a new word.
+    """The rows of new words, whose ids follow each other.
 
     Ids from the new one's on are the language model's no more: its table may have spare rows
     there. Where the table ends before it, the ids between have no row and can never be written.
 
     Args:
         lm: a `LanguageModel`; only its sizes and its rows' norm are read.
+        count: number of new words. The methods' `word` is the id of the first.
 
     Attributes:
-        row: [1, dim] of the embedding table.
-        head: [1, dim] of the head; None where the head is the table.
+        row: [count, dim] of the embedding table.
+        head: [count, dim] of the head; None where the head is the table.
     """
 
-    def __init__(self, lm: Any) -> None:
+    def __init__(self, lm: Any, count: int = 1) -> None:
         super().__init__()
+        self.count = count
         table, head = _tables(lm.model)
         if getattr(head, "bias", None) is not None:
             raise UserError(
@@ -40,8 +42,8 @@ class ExtraToken(nn.Module):
             )
         tied = head.weight is table.weight
         width = table.embedding_dim
-        self.row = nn.Parameter(torch.empty(1, width))
-        self.head = None if tied else nn.Parameter(torch.empty(1, width))
+        self.row = nn.Parameter(torch.empty(count, width))
+        self.head = None if tied else nn.Parameter(torch.empty(count, width))
         self._known: tuple[Any, list[Tensor]] = ((), [])
         if not self.row.is_meta:
             for parameter in self.parameters():
@@ -58,7 +60,7 @@ class ExtraToken(nn.Module):
             word: the new one's id.
         """
         for row, norm in zip(self.parameters(), self._norms(lm, word), strict=True):
-            row.mul_(norm / row.float().norm().clamp_min(1e-12))
+            row.mul_(norm / row.float().norm(dim=1, keepdim=True).clamp_min(1e-12))
 
     def _norms(self, lm: Any, word: int) -> list[Tensor]:
         """Mean norm of the rows of the table, and of the head where it is another."""
@@ -71,12 +73,21 @@ class ExtraToken(nn.Module):
 
     def embed(self, lm: Any, ids: Tensor, word: int) -> Tensor:
         """Embeddings [B, L, dim] of ids [B, L], the new word's among them."""
-        new = ids == word
+        new = self._among(ids, word)
         known = lm.embed(ids.masked_fill(new, 0))
-        return torch.where(new[..., None], self.given(lm).to(known.dtype), known)
+        return self._placed(known, ids, word, _tables(lm.model)[0])
+
+    def _among(self, ids: Tensor, word: int) -> Tensor:
+        return (ids >= word) & (ids < word + self.count)
+
+    def _placed(self, known: Tensor, ids: Tensor, word: int, table: Any) -> Tensor:
+        """Embeddings [B, L, dim] with the new words' rows in their places."""
+        rows = self._given(table).to(known.dtype)
+        rows = rows[(ids - word).clamp(0, self.count - 1)]
+        return torch.where(self._among(ids, word)[..., None], rows, known)
 
     def given(self, lm: Any) -> Tensor:
-        """The row [1, dim] as the table gives rows: Gemma's scales them."""
+        """The rows [count, dim] as the table gives rows: Gemma's scales them."""
         return self._given(_tables(lm.model)[0])
 
     def _given(self, table: Any) -> Tensor:
@@ -84,7 +95,7 @@ class ExtraToken(nn.Module):
         return self.row if scale is None else self.row * scale.to(table.weight.dtype)
 
     def logits(self, lm: Any, hidden: Tensor, word: int) -> Tensor:
-        """Logits [..., word + 1] of hidden states [..., dim]; the new word's are the last."""
+        """Logits [..., word + count] of hidden states [..., dim]; the new words' are the last."""
         return self._columns(_tables(lm.model)[1], hidden, word)
 
     def _columns(self, head: nn.Module, hidden: Tensor, word: int) -> Tensor:
@@ -109,7 +120,7 @@ class ExtraToken(nn.Module):
         view = _with(model, _path(model, table), seen)
         view = _with(view, _path(model, head), _Head(self, head, word))
         view.config = copy.copy(model.config)
-        view.config.vocab_size = word + 1
+        view.config.vocab_size = word + self.count
         return view
 
 
@@ -122,9 +133,8 @@ class _Table(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Embeddings [B, L, dim] of ids [B, L]."""
-        new = ids == self.word
-        known = self.table(ids.masked_fill(new, 0))
-        return torch.where(new[..., None], self.new._given(self.table).to(known.dtype), known)
+        known = self.table(ids.masked_fill(self.new._among(ids, self.word), 0))
+        return self.new._placed(known, ids, self.word, self.table)
 
 
 class _Head(nn.Module):
