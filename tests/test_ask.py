@@ -12,7 +12,7 @@ from rsvlm.encoders.resnet import ConvStem
 from rsvlm.errors import UserError
 from rsvlm.inference.display import dialogue
 from rsvlm.models.change_captioning.rsiccformer import RSICCformer
-from rsvlm.models.protocols import Generator
+from rsvlm.models.protocols import is_generator
 
 PAIR = [Image.new("RGB", (48, 40), "green"), Image.new("RGB", (48, 40), "grey")]
 
@@ -33,7 +33,7 @@ def captioner():
 
 
 def test_a_question_and_one_with_history(delta):
-    assert isinstance(delta, Generator)
+    assert is_generator(delta)
     first = rsvlm.predict(delta, PAIR, "has anything changed ?")
     again = rsvlm.predict(delta, PAIR, "has anything changed ?")
     assert first.text == again.text and first.score == again.score

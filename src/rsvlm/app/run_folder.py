@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rsvlm.app.provenance import provenance
+from rsvlm.checkpoints.hooks import own_weights
 from rsvlm.files import write_text
 from rsvlm.report.robustness import robustness_table
 
@@ -49,9 +50,9 @@ def source_of(checkpoint: str | None, model: Any) -> str:
 
     `random` where a part has none.
     """
-    parts = [getattr(part, "weights", None) for part in model.children()]
-    own = ", ".join(map(str, parts)) if parts and all(parts) else "random"
-    return checkpoint or own
+    own = own_weights(model)
+    whole = own and len(own) == len(list(model.named_children()))
+    return checkpoint or (", ".join(map(str, own.values())) if whole else "random")
 
 
 def page(out: Path) -> None:

@@ -1,18 +1,12 @@
 """What a model may say while a checkpoint is loaded into it; the engine itself knows no model.
 
-All of it is optional. Beside the methods a model may have these attributes:
-
-- `dialects`: the published layouts that it takes, beside our own;
-- `required`: parts that a published file must hold, and what they are in words;
-- `initial`: names that a published file may lack because its training left them as they were made;
-- `positions`: what to do with position embeddings of another image size, see
-  `encoders.clip.patches.ClipPatches`.
+All of it is optional: the attributes of `LoadingFacts`, and the methods of the protocols below.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -39,11 +33,64 @@ class Loaded:
     where: str
 
 
-@runtime_checkable
-class Published(Protocol):
-    """A model that says in which layouts its checkpoints are published."""
+@dataclass(frozen=True)
+class LoadingFacts:
+    """What a module says of itself by attributes of these names; the defaults of one that does not.
 
-    dialects: Sequence[Dialect]
+    Attributes:
+        dialects: the published layouts that it takes, beside our own.
+        required: parts that a published file must hold, and what they are in words.
+        initial: names that a published file may lack because its training left them as they were
+            made.
+        positions: what to do with position embeddings of another image size, see
+            `encoders.clip.patches.ClipPatches`.
+        image_size: side of the images, pixels.
+        variant: which of a paper's and its code's forms it computes.
+        words: its closed vocabulary, with `ids`.
+        tuning: the word of how it is tuned.
+        adapter_parts: what its tuning adds, as `checkpoints.load(new=)` takes it; it starts without
+            an effect.
+        lm_dim: width of its language model.
+    """
+
+    dialects: Sequence[Dialect] = ()
+    required: Mapping[str, str] | None = None
+    initial: Sequence[str] = ()
+    positions: str = "exact"
+    image_size: int | None = None
+    variant: str | None = None
+    words: Any = None
+    tuning: str | None = None
+    adapter_parts: Sequence[str] = ()
+    lm_dim: int | None = None
+
+
+def facts_of(model: nn.Module) -> LoadingFacts:
+    """What a module says of itself."""
+    names = [field.name for field in fields(LoadingFacts) if hasattr(model, field.name)]
+    return LoadingFacts(**{name: getattr(model, name) for name in names})
+
+
+def own_weights(model: nn.Module) -> dict[str, Any]:
+    """The parts that were built with weights of their own, and where these come from."""
+    parts = {name: part for name, part in model.named_children() if isinstance(part, Sourced)}
+    return {name: part.weights for name, part in parts.items() if part.weights}
+
+
+@runtime_checkable
+class Sourced(Protocol):
+    """A tower that can be built with weights."""
+
+    weights: Any
+
+
+@runtime_checkable
+class TuningOf(Protocol):
+    """A model whose ways of tuning are not those of a language model."""
+
+    def tuning_of(self, names: Collection[str]) -> str | None:
+        """The word of what adds something of these names; None where nothing is added."""
+        ...
 
 
 @runtime_checkable
@@ -110,7 +157,7 @@ class CheckpointFacts(Protocol):
 
 def dialects_of(model: nn.Module) -> Sequence[Dialect]:
     """The published layouts that a model can take, beside our own."""
-    return model.dialects if isinstance(model, Published) else ()
+    return facts_of(model).dialects
 
 
 def facts(model: nn.Module) -> dict[str, Any]:
@@ -118,8 +165,8 @@ def facts(model: nn.Module) -> dict[str, Any]:
     found: dict[str, Any] = {"class": type(model).__name__}
     if isinstance(model, CheckpointFacts):
         return found | model.checkpoint_facts()
-    for word in ("variant", "image_size"):
-        if isinstance(value := getattr(model, word, None), str | int):
+    said = facts_of(model)
+    for word, value in (("variant", said.variant), ("image_size", said.image_size)):
+        if isinstance(value, str | int):
             found[word] = value
-    words = getattr(model, "words", None)
-    return found if words is None else found | {"words": dict(words.ids)}
+    return found if said.words is None else found | {"words": dict(said.words.ids)}

@@ -27,6 +27,7 @@ from rsvlm.checkpoints.hooks import (
     ExplainMismatch,
     Loaded,
     dialects_of,
+    facts_of,
 )
 from rsvlm.checkpoints.match import check, within
 from rsvlm.checkpoints.new_parameters import same_tuning, same_width, to_base_layer_names
@@ -176,7 +177,7 @@ def load_contents(
     def theirs(name: str) -> str | None:
         return published(f"{part}.{name}" if part else name, dialect) if dialect else None
 
-    positions = getattr(model, "positions", "exact")
+    said = facts_of(model)
     plan = check(
         own,
         state,
@@ -184,12 +185,12 @@ def load_contents(
         new=new,
         towers=towers,
         # Our own checkpoints say themselves what they leave out.
-        required=None if packed else getattr(model, "required", None),
-        elsewhere=() if packed else getattr(model, "initial", ()),
+        required=None if packed else said.required,
+        elsewhere=() if packed else said.initial,
         theirs=theirs,
-        image_size=getattr(model, "image_size", None),
-        interpolate=interpolate or positions != "exact",
-        corners=positions == "geochat",
+        image_size=said.image_size,
+        interpolate=interpolate or said.positions != "exact",
+        corners=said.positions == "geochat",
         hint=lambda: _explain(model, state),
     )
     empty = [name for name in plan.fresh if own[name].is_meta]

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
+from rsvlm.checkpoints.hooks import TuningOf, facts_of
 from rsvlm.checkpoints.match import within
 from rsvlm.checkpoints.read import Contents
 from rsvlm.errors import UserError
@@ -25,14 +26,9 @@ def adapter_parts(model: nn.Module) -> tuple[str, ...]:
     of a model without them is as good a start as one with them.
 
     Args:
-        model: a CLIP with `peft`, or a model with a `LanguageModel` as `lm`, whose `vision` may be
-            tuned by LoRA (`EvaViT.tuned`).
+        model: says it itself, see `hooks.LoadingFacts`.
     """
-    if getattr(model, "peft", "none") != "none":
-        return ("peft",)
-    if getattr(getattr(model, "vision", None), "tuned", ()):
-        return ADDED["lora"]
-    return ADDED.get(getattr(getattr(model, "lm", None), "tuning", ""), ())
+    return tuple(facts_of(model).adapter_parts)
 
 
 def to_base_layer_names(contents: Contents, own: Collection[str]) -> Contents:
@@ -60,11 +56,10 @@ def to_base_layer_names(contents: Contents, own: Collection[str]) -> Contents:
 
 
 def same_tuning(model: nn.Module, contents: Contents, given: Collection[str], where: str) -> None:
-    """Tells a checkpoint of ours whose model was tuned in another way.
+    """Refuses a checkpoint of ours whose model was tuned in another way.
 
     Args:
-        model: takes it; `tuning_of(names)` says which of its words adds something of these names,
-            where that is not a word for its language model.
+        model: takes it; see `hooks.TuningOf`.
         contents: of a file of ours.
         given: parts that may start fresh or come from elsewhere.
         where: the file, for errors.
@@ -72,11 +67,11 @@ def same_tuning(model: nn.Module, contents: Contents, given: Collection[str], wh
     Raises:
         UserError: the tuning differs, and what the model adds may not start fresh.
     """
-    told = getattr(model, "tuning_of", _tuning_of)
-    theirs, mine = told(contents.tensors), told(model.state_dict())
+    tuning_of = model.tuning_of if isinstance(model, TuningOf) else _tuning_of
+    theirs, mine = tuning_of(contents.tensors), tuning_of(model.state_dict())
     if theirs == mine:
         return
-    ours = getattr(model, "tuning", None) or getattr(getattr(model, "lm", None), "tuning", "none")
+    ours = facts_of(model).tuning or "none"
     if theirs is not None:
         raise UserError(
             f"{where} was trained with model.tuning={theirs}, the model has model.tuning={ours}: "
@@ -91,7 +86,7 @@ def same_tuning(model: nn.Module, contents: Contents, given: Collection[str], wh
 
 
 def same_width(model: nn.Module, contents: Contents, where: str) -> None:
-    """Tells a checkpoint of ours whose language model has another width.
+    """Refuses a checkpoint of ours whose language model has another width.
 
     Args:
         model: takes it.
@@ -102,7 +97,7 @@ def same_width(model: nn.Module, contents: Contents, where: str) -> None:
         UserError: the width differs.
     """
     assert contents.packed is not None
-    width = getattr(getattr(model, "lm", None), "dim", None)
+    width = facts_of(model).lm_dim
     shapes = {name: list(tensor.shape) for name, tensor in contents.tensors.items()}
     for kept in contents.packed["towers"].values():
         shapes |= kept["shapes"]

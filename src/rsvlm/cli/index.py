@@ -30,16 +30,17 @@ def main(argv: list[str]) -> None:
         raise UserError(f"--gallery {args.gallery} is no folder of pictures.")
 
     from rsvlm.inference.api import load
+    from rsvlm.models.protocols import is_image_text_encoder
     from rsvlm.retrieval.gallery import Gallery
 
     if args.model:
         model = load(args.model, args.ckpt, overrides=args.word)
     else:
         model = load(args.ckpt, overrides=args.word)
-    if not hasattr(model, "encode_image"):
+    if not is_image_text_encoder(model):
         raise UserError(
-            f"a {type(model).__name__} finds no pictures: an index needs a CLIP or a model with a space of "
-            "features (rscapret)."
+            f"a {type(model).__name__} finds no pictures: an index needs a CLIP or a model with a "
+            "space of features (rscapret)."
         )
     found = Gallery.of(model, args.gallery.resolve(), batch_size=args.batch_size)
     args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ metrics.json and `draw` for the pictures of a report.
 from __future__ import annotations
 
 import abc
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 from rsvlm.errors import UserError
+from rsvlm.models.protocols import is_generator
 
 
 def can_run_alone(model: nn.Module) -> bool:
@@ -29,7 +30,7 @@ def needs_answers(model: Any) -> None:
     Raises:
         UserError: it has no `generate`.
     """
-    if not hasattr(model, "generate"):
+    if not is_generator(model):
         raise UserError(
             f"a {type(model).__name__} writes no answers: choose evaluation=retrieval, zeroshot, "
             "..., or a model that writes, with task=captioner."
@@ -44,8 +45,8 @@ class Evaluation(abc.ABC):
         stage: `val` or `test`, set before `start`.
         learns: whether `learn` is to be given the training split before the first `update`.
         kinds: task words of the dialogues that are asked; None asks all of a sample's.
-        makes: tasks (`data.text.instructions.MADE`) that questions are made of where a data set has objects
-            and no questions for them.
+        makes: tasks (`data.text.instructions.MADE`) that questions are made of where a data set has
+            objects and no questions for them.
     """
 
     protocol: str
@@ -57,6 +58,11 @@ class Evaluation(abc.ABC):
     def prompt(self, text: str) -> str:
         """What is encoded for a caption."""
         return text
+
+    @property
+    def instructions(self) -> Mapping[str, Any]:
+        """Options of `data.text.instructions.InstructionTemplates` for the model's collate."""
+        return {"tasks": self.makes} if self.makes else {}
 
     def transform(self) -> Any:
         """A transform in place of the model's own; None leaves it."""

@@ -16,6 +16,7 @@ from rsvlm.metrics.captions.metric import Captions
 from rsvlm.metrics.captions.protocols import NUMBERED
 from rsvlm.metrics.change import ChangeCaptions, ChangeFlags
 from rsvlm.metrics.change.templates import templates_of, unchanged
+from rsvlm.models.protocols import is_map_generator
 
 QUICK = ("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "cider")
 
@@ -68,7 +69,7 @@ class CaptionEvaluation(Evaluation):
 
     def words(self, model: Any) -> dict[str, int] | None:
         """The model's word ids, where the protocol counts ids."""
-        held = self.vocabulary or getattr(model, "words", None)
+        held = self.vocabulary or model.words
         return dict(held.ids) if held is not None and self.protocol in NUMBERED else None
 
     def make(self, model: Any, metrics: Sequence[str] | None) -> Captions:
@@ -186,7 +187,7 @@ class ChangeEvaluation(CaptionEvaluation):
     def draw(self, model: Any, dataset: Any, preprocess: Any, folder: Path) -> None:
         """As above, and attention.png: maps of what some of the captions rest on."""
         super().draw(model, dataset, preprocess, folder)
-        if hasattr(model, "maps") and can_run_alone(model):
+        if is_map_generator(model) and can_run_alone(model):
             self.draw_maps(model, dataset, preprocess, folder)
 
     def draw_maps(
@@ -201,9 +202,7 @@ class ChangeEvaluation(CaptionEvaluation):
         used = [self.metric.used[place] for place in places]
         view = TransformedDataset(dataset, preprocess, training=False, caption="all")
         items = [view[(0, int(record.id))] for record in used]
-        collate = model.collate(training=False)
-        if hasattr(collate, "kinds"):
-            collate.kinds = frozenset(self.kinds or ())
+        collate = model.collate(training=False, kinds=self.kinds or ())
         rows = []
         for item, record in zip(items, used, strict=True):
             if not isinstance(item, TransformedSample):

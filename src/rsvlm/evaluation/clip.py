@@ -10,14 +10,14 @@ import torch
 from torch import nn
 
 from rsvlm.data.text import class_prompts as prompt_sets
-from rsvlm.encoders.clip.model import tokenizer
 from rsvlm.errors import UserError, near
 from rsvlm.evaluation.base import Evaluation, can_run_alone
 from rsvlm.metrics.retrieval import Protocol as RetrievalProtocol
 from rsvlm.metrics.retrieval import Retrieval, text_keys
 from rsvlm.metrics.zeroshot import Ensemble, ZeroShot
 
-# Data set → set of templates in `data/text/class_prompts.py`: SkyScript's fine-grained sets have their own.
+# Data set → set of templates in `data/text/class_prompts.py`: SkyScript's fine-grained sets have
+# their own.
 FINE = {
     "roof_shape_v1": "skyscript_building",
     "roof_shape_v2": "skyscript_building",
@@ -37,7 +37,7 @@ def prompt_features(
     model: Any, classes: Sequence[str], templates: Sequence[str], device: torch.device
 ) -> torch.Tensor:
     """Raw text features [templates, classes, D] of every template filled with every class."""
-    encode = tokenizer(model.arch)
+    encode = model.tokenizer
     with torch.no_grad():
         rows = [
             model.encode_text(encode([prompt_sets.fill(t, c) for c in classes]).to(device))

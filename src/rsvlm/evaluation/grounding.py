@@ -63,7 +63,7 @@ def needs_boxes(model: Any) -> None:
     Raises:
         UserError: it has no box convention.
     """
-    if getattr(model, "codec", None) is None:
+    if model.codec is None:
         raise UserError(
             f"a {type(model).__name__} gives no boxes: it has no box convention. Models of the zoo "
             "that do: skyeyegpt, llava, geochat."

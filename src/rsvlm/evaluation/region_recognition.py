@@ -19,7 +19,7 @@ from rsvlm.metrics.region_recognition import Naming
 def asked_boxes(model: Any, batch: Any, row: int) -> list[Any]:
     """The boxes that a question speaks of, for a picture of it; none where it has none."""
     found = [(i.box, i.angle) for i in batch.targets[row] if i.box is not None and not i.image_id]
-    if not found and getattr(model, "codec", None) is not None and batch.geometry[row]:
+    if not found and model.codec is not None and batch.geometry[row]:
         read = model.codec.parse(batch.instructions[row], batch.geometry[row][0])
         found = [(place.box, place.angle) for place in read.boxes]
     return [shape(placed, oriented=True) for placed in found]

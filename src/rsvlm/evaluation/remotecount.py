@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import torch
 
-from rsvlm.encoders.clip.model import tokenizer
 from rsvlm.errors import UserError
 from rsvlm.evaluation.base import Evaluation
 from rsvlm.metrics.remotecount import NUMBERS, RemoteCount
@@ -43,7 +42,7 @@ class RemoteCountEvaluation(Evaluation):
         """Empties the metric."""
         del dataset
         self.metric.to(device).reset()
-        self.device, self.tokenize = device, tokenizer(model.arch)
+        self.device, self.tokenize = device, model.tokenizer
 
     def update(self, model: Any, batch: Any) -> None:
         """Encodes a batch of images, and ten captions of each."""

@@ -12,8 +12,7 @@ from PIL import Image
 from rsvlm.data.geometry import Geometry, identity
 from rsvlm.data.item import Skipped, TransformedSample
 from rsvlm.data.sample import Picture
-from rsvlm.data.transforms import Preprocess, sides, to_tensor
-from rsvlm.encoders.clip.model import tokenizer
+from rsvlm.data.transforms import sides, to_tensor
 from rsvlm.evaluation.base import Evaluation
 from rsvlm.metrics.selo import SeLo
 
@@ -80,7 +79,7 @@ class LocalisationEvaluation(Evaluation):
         self.metric.reset()
         self.device = device
         self.features: dict[str, torch.Tensor] = {}
-        self.tokenize, self.preprocess = tokenizer(model.arch), Preprocess(model.image_size)
+        self.tokenize, self.preprocess = model.tokenizer, model.preprocess
 
     def update(self, model: Any, batch: WholeImages) -> None:
         """Scores the windows of each image against its sentence."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rsvlm.checkpoints.dialects import Dialect, revert
+from rsvlm.checkpoints.hooks import own_weights
 from rsvlm.errors import UserError
 
 
@@ -64,7 +65,7 @@ def write_minigpt(model: Any, folder: Path) -> list[Path]:
 
 def _reverted(model: Any, dialect: Dialect, unused: Collection[str] = ()) -> dict[str, Tensor]:
     """What was trained, and what of the rest has no file of its own, in a layout's names."""
-    sourced = {name for name, part in model.named_children() if getattr(part, "weights", None)}
+    sourced = own_weights(model)
     frozen = {
         name
         for name, parameter in model.named_parameters(remove_duplicate=False)

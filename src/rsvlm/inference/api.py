@@ -22,10 +22,15 @@ from rsvlm.encoders.clip.model import CLIP
 from rsvlm.errors import UserError, near
 from rsvlm.inference.ask import ask
 from rsvlm.inference.build import build_model
-from rsvlm.inference.image_search import Retriever, dialogue, find
+from rsvlm.inference.image_search import dialogue, find
 from rsvlm.inference.own_configuration import Said, bring
 from rsvlm.models import zoo as models_zoo
-from rsvlm.models.protocols import Generator
+from rsvlm.models.protocols import (
+    ImageTextEncoder,
+    is_generator,
+    is_image_text_encoder,
+    is_retriever,
+)
 from rsvlm.models.zoo import rows
 from rsvlm.retrieval.gallery import Gallery
 
@@ -162,10 +167,10 @@ def predict(
         SampleError: a picture that cannot be used.
     """
     pictures = [images] if isinstance(images, AnyPicture) else list(images)
-    if isinstance(model, Generator):
+    if is_generator(model):
         question = prompt if isinstance(prompt, str) else "; ".join(prompt)
         return ask(model, [_picture(picture) for picture in pictures], question, history)
-    if not isinstance(model, CLIP):
+    if not is_image_text_encoder(model):
         raise UserError(f"predict does not know how to ask a {type(model).__name__}.")
     if history:
         raise UserError("a CLIP compares pictures with texts and holds no dialogue; drop history.")
@@ -211,11 +216,11 @@ def search(
     Raises:
         UserError: no text, another model, no such folder, or nothing in it that can be read.
     """
-    if isinstance(model, Retriever):
+    if is_retriever(model):
         if text is None and not pictures:
             return dialogue(model, gallery) or Answer()
         return find(model, gallery, text or "", [_picture(picture) for picture in pictures])
-    if not isinstance(model, CLIP):
+    if not is_image_text_encoder(model):
         raise UserError(f"search needs a CLIP or an rscapret, not a {type(model).__name__}.")
     if pictures:
         raise UserError("a CLIP looks for a text; leave the pictures out.")
@@ -229,7 +234,7 @@ def search(
 
 
 @contextmanager
-def _evaluating(model: CLIP) -> Iterator[None]:
+def _evaluating(model: Any) -> Iterator[None]:
     """No gradients and eval mode, and the former mode afterwards."""
     mode = model.training
     model.eval()
@@ -240,13 +245,13 @@ def _evaluating(model: CLIP) -> Iterator[None]:
         model.train(mode)
 
 
-def encode_images(model: CLIP, pictures: Sequence[AnyPicture]) -> Tensor:
+def encode_images(model: ImageTextEncoder, pictures: Sequence[AnyPicture]) -> Tensor:
     """Features of unit length [N, D] of pictures of any sizes."""
     images = torch.stack([model.preprocess(_picture(picture)) for picture in pictures])
     return model.encode_image(images.to(model.logit_scale.device), normalize=True)
 
 
-def encode_texts(model: CLIP, texts: list[str]) -> Tensor:
+def encode_texts(model: ImageTextEncoder, texts: list[str]) -> Tensor:
     """Features of unit length [N, D] of texts; over 77 tokens, a text is cut."""
     ids = model.tokenizer(texts)
     return model.encode_text(ids.to(model.logit_scale.device), normalize=True)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
-from rsvlm.data.collate.change_captions import ChangeCollate
 from rsvlm.data.item import TransformedSample
 from rsvlm.data.loading.transformed import TransformedDataset
 from rsvlm.data.sample import Answer, Layout, Picture, Sample, Turn
 from rsvlm.errors import UserError
+from rsvlm.models.protocols import Generator
 
 
 def ask(
-    model: Any, pictures: Sequence[Picture], prompt: str = "", history: Sequence[Turn] = ()
+    model: Generator, pictures: Sequence[Picture], prompt: str = "", history: Sequence[Turn] = ()
 ) -> Answer:
     """The model's answer.
 
@@ -30,11 +29,9 @@ def ask(
         UserError: a question where the model takes none, none where it needs one, or a number of
             pictures that it does not take.
     """
-    collate = model.collate(training=False)
-    if hasattr(collate, "kinds"):
-        collate.kinds = None  # what a recipe learns from is no limit to what may be asked
-    captioner = isinstance(collate, ChangeCollate)
-    if captioner:
+    # What a recipe learns from is no limit to what may be asked.
+    collate = model.collate(training=False, kinds="all")
+    if not model.takes_prompt:
         if prompt.strip() or history:
             raise UserError(
                 f"a {type(model).__name__} describes what changed and takes no question: leave "
@@ -45,14 +42,14 @@ def ask(
                 f"a {type(model).__name__} compares two dates, before= and after=; "
                 f"{len(pictures)} picture(s) were given."
             )
-    elif not prompt.strip() and not getattr(model, "describes", False):
+    elif not prompt.strip() and not model.describes:
         raise UserError('the question is empty: give prompt="What has changed?".')
     layout: Layout = "before_after" if len(pictures) == 2 else "single"
     if len(pictures) > 2:
         layout = "interleaved"
     shown = {i for turn in history for i in turn.image_ids}
     turns = list(history)
-    if not captioner:
+    if model.takes_prompt:
         # What no earlier question showed is shown with this one.
         fresh = tuple(i for i in range(len(pictures)) if i not in shown)
         turns.append(Turn("user", prompt, fresh))

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from torch import nn
 
 from rsvlm import checkpoints
+from rsvlm.checkpoints.hooks import own_weights
 from rsvlm.checkpoints.resolve import resolve
 from rsvlm.checkpoints.zoo import handed_in
 from rsvlm.config.instantiate import instantiate
@@ -51,7 +51,7 @@ def build_model(
         if source:
             # What a model is tuned with is new by definition.
             fresh = (*cfg.init_new, *(checkpoints.adapter_parts(model) if cfg.init else ()))
-            report = checkpoints.load(model, source, new=fresh, towers=own_weights(model))
+            report = checkpoints.load(model, source, new=fresh, towers=list(own_weights(model)))
             say(str(report))
     return model
 
@@ -72,8 +72,3 @@ def prepare(cfg: DictConfig, out: Path | None = None) -> None:
         if cfg.ckpt or cfg.init:
             resolve(cfg.ckpt or cfg.init).local()
         resolve_vocabulary(cfg, out)
-
-
-def own_weights(model: nn.Module) -> list[str]:
-    """The parts that were built with weights of their own."""
-    return [name for name, part in model.named_children() if getattr(part, "weights", None)]

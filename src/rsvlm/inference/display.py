@@ -37,7 +37,7 @@ def show(
         UserError: nothing is asked, or `picture` is no name of a picture.
     """
     from rsvlm.inference import api
-    from rsvlm.models.protocols import Generator
+    from rsvlm.models.protocols import is_generator
 
     target = Path(picture) if picture else out / "answer.png"
     if target.suffix.lower() not in (".png", ".jpg", ".jpeg"):
@@ -50,14 +50,14 @@ def show(
             print(f"left out: {reason}")
         draw_found(answer, prompt, gallery, target)
         return answer
-    writes = isinstance(model, Generator)
+    writes = is_generator(model)
     if not pictures or not (prompt or writes):
         raise UserError(
             'give a picture and a question, image=a.png prompt="an airport; a beach" (before= and '
             "after= for two dates), or a folder and a text, gallery=<folder> "
             'text="two runways".'
         )
-    if writes and not prompt and hasattr(model, "lm") and not getattr(model, "describes", False):
+    if is_generator(model) and not prompt and model.takes_prompt and not model.describes:
         return dialogue(model, pictures, target)
     answer = api.predict(model, list(pictures), prompt)
     for text, score in answer.candidates:

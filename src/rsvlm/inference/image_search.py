@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from rsvlm.data.images import read_any
 from rsvlm.data.item import TransformedSample
@@ -18,25 +17,12 @@ from rsvlm.errors import UserError
 from rsvlm.retrieval.gallery import Gallery
 
 
-@runtime_checkable
-class Retriever(Protocol):
-    """A model that answers in words and finds pictures in a gallery, as `models/rscapret/model.py`."""
-
-    def query(self, embedded: Any, written: Any = None) -> Tensor:
-        """Features of what a dialogue asks for."""
-        ...
-
-    def encode_image(self, images: Tensor, normalize: bool = False) -> Tensor:
-        """Features of pictures."""
-        ...
-
-
 @dataclass
 class Talk:
     """A dialogue that alternates pictures and text.
 
     Attributes:
-        model: a `Retriever`.
+        model: a `models.protocols.Retriever`.
         gallery: where it looks; None only writes.
         root: the folder of the gallery's names; None leaves found pictures out of what is shown.
         pictures: all that were shown.
@@ -88,7 +74,7 @@ class Talk:
         item = view[(0, 0)]
         if not isinstance(item, TransformedSample):
             raise UserError(item.reason)
-        batch = self.model.collate(training=False)([item])
+        batch = self.model.collate(training=False, kinds="all")([item])
         if not len(batch):
             raise UserError(f"the question cannot be asked: {'; '.join(batch.skipped)}")
         batch = batch.to(next(self.model.parameters()).device)
@@ -107,7 +93,7 @@ def find(
     """Pictures of a gallery for a text, or for a text behind pictures.
 
     Args:
-        model: a `Retriever`.
+        model: a `models.protocols.Retriever`.
         gallery: a gallery, or what `Gallery.of` takes.
         text: what to look for.
         pictures: what is shown before it.

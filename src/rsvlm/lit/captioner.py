@@ -20,8 +20,7 @@ class Captioner(Generative):
 
     def __init__(self, **shared: Any) -> None:
         super().__init__(**shared)
-        bridge = getattr(self.model, "bridge", None)
-        if getattr(bridge, "joint", False):
+        if self.model.bitemporal:
             raise UserError(
                 f"a {type(self.model).__name__} compares two dates: set task=bitemporal."
             )

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from rsvlm.data.collate.pairs import PairCollate
-from rsvlm.data.transforms import Preprocess
-from rsvlm.encoders.clip.model import tokenizer
 from rsvlm.errors import UserError
 from rsvlm.lit.base import LitBase
 from rsvlm.losses.grad_cache import check_micro_batch, forward_in_parts
+from rsvlm.models.protocols import is_contrastive
 
 
 class Contrastive(LitBase):
@@ -32,7 +31,7 @@ class Contrastive(LitBase):
         self, *, freeze: Sequence[str] = (), micro_batch: int | None = None, **shared: Any
     ) -> None:
         super().__init__(**shared)
-        if not hasattr(self.model, "arch"):
+        if not is_contrastive(self.model):
             raise UserError(
                 f"task=contrastive is for CLIPs, and a {type(self.model).__name__} is none: set "
                 "task=captioner, or task=bitemporal for a model of two dates."
@@ -49,19 +48,19 @@ class Contrastive(LitBase):
 
     def train_collate(self) -> PairCollate:
         """One caption an image, trimmed."""
-        return PairCollate(tokenizer(self.model.arch))
+        return PairCollate(self.model.tokenizer)
 
     def eval_collate(self) -> Any:
         """All captions of an image, prompted as the protocol says."""
         if self.evaluation is not None and (own := self.evaluation.collate()) is not None:
             return own
         prompt = self.evaluation.prompt if self.evaluation is not None else None
-        return PairCollate(tokenizer(self.model.arch), all_texts=True, prompt=prompt)
+        return PairCollate(self.model.tokenizer, all_texts=True, prompt=prompt)
 
     def preprocess(self) -> Any:
         """The model's evaluation transform, or the evaluation's own."""
         own = self.evaluation.transform() if self.evaluation is not None else None
-        return own or Preprocess(self.model.image_size)
+        return own or self.model.preprocess
 
     def run_model(self, batch: Any) -> dict[str, Any]:
         """The model's outputs, in micro-batches where that is asked for."""

@@ -61,8 +61,8 @@ class DataModule(L.LightningDataModule):
         cache: `none`, or `decoded` to keep decoded images of the training split in memory.
         cache_size: shorter side, in pixels, of a cached image; null takes 1.15 times the model's.
         order: `shuffled`, or `blocked` for shards on a slow disk: shards at random, then samples
-            at random within windows of `block` (`rsvlm.data.loading.sampler.blocked`); or `grouped`, which
-            gives each batch one source of a mixture.
+            at random within windows of `block` (`rsvlm.data.loading.sampler.blocked`); or
+            `grouped`, which gives each batch one source of a mixture.
         block: samples of such a window; a batch should be a small part of it.
         seed: seed of order, augmentation and caption choice.
     """

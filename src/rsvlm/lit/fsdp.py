@@ -5,13 +5,15 @@ Checkpoints stay single files with whole tensors, the same as a single process w
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import nn
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+
+from rsvlm.models.protocols import is_generator, is_image_text_encoder
 
 
 class _Sharded(ModelParallelStrategy):
@@ -44,13 +46,9 @@ def shard(model: nn.Module, mesh: Any) -> None:
                 if any(True for _ in block.parameters()):
                     fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh, ignored_params=scalars)
-    if hasattr(model, "groups"):
-        cast(
-            Any, model
-        ).groups = 1  # by length: a number that differs between ranks would let one wait
-    for name in ("encode_image", "encode_text", "generate"):
-        if hasattr(model, name):
-            register_fsdp_forward_method(model, name)
+    names = ("encode_image", "encode_text") if is_image_text_encoder(model) else ()
+    for name in (*names, "generate") if is_generator(model) else names:
+        register_fsdp_forward_method(model, name)
     for parameter in filter(lambda p: p.requires_grad, scalars):
         parameter.register_post_accumulate_grad_hook(_average)
 

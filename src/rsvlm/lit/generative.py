@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-from rsvlm.data.text.instructions import InstructionTemplates
 from rsvlm.errors import UserError
+from rsvlm.evaluation.base import needs_answers
 from rsvlm.evaluation.clip import RetrievalEvaluation
 from rsvlm.lit.base import LitBase
+from rsvlm.models.protocols import is_retriever
 
 
 class Generative(LitBase):
     """Wires a model that answers in words.
 
-    The model has `collate(training=)`, `preprocess()` and `generate(batch, **options)`; the one
-    tokenizer and the one prompt format of training, evaluation and predict.py are its own.
+    The model is a `models.protocols.Generator`; the one tokenizer and the one prompt format of
+    training, evaluation and predict.py are its own.
+
+    Raises:
+        UserError: another model.
     """
+
+    def __init__(self, **shared: Any) -> None:
+        super().__init__(**shared)
+        needs_answers(self.model)
 
     def on_fit_start(self) -> None:
         """Refuses kept features of pictures that are drawn anew in each epoch.
@@ -24,8 +32,7 @@ class Generative(LitBase):
         Raises:
             UserError: `model.cache_gib` beside an augmentation.
         """
-        kept = getattr(self.model, "cache", None) is not None
-        if kept and self.trainer.datamodule.make_augment is not None:
+        if self.model.cache is not None and self.trainer.datamodule.make_augment is not None:
             raise UserError(
                 "model.cache_gib keeps the features of pictures as they are, and data.augment "
                 "makes another picture in each epoch, so none would be found again: set "
@@ -43,20 +50,15 @@ class Generative(LitBase):
             return own
         if isinstance(self.evaluation, RetrievalEvaluation):
             return self._pairs(self.evaluation)
-        collate = self.model.collate(training=False)
-        kinds = self.evaluation.kinds if self.evaluation is not None else None
-        if kinds is not None and hasattr(collate, "kinds"):
-            collate.kinds = frozenset(kinds) if isinstance(kinds, Sequence) else kinds
-        makes = self.evaluation.makes if self.evaluation is not None else ()
-        instructions = getattr(collate, "instructions", None)
-        # What a recipe says itself stands.
-        if makes and isinstance(instructions, InstructionTemplates) and instructions.tasks is None:
-            collate.instructions = instructions.making(makes)
-        return collate
+        if self.evaluation is None:
+            return self.model.collate(training=False)
+        return self.model.collate(
+            training=False, kinds=self.evaluation.kinds, instructions=self.evaluation.instructions
+        )
 
     def _pairs(self, evaluation: RetrievalEvaluation) -> Callable[..., Any]:
         """Images with all of their captions, for a model that finds images."""
-        if not hasattr(self.model, "pairs"):
+        if not is_retriever(self.model):
             raise UserError(
                 f"a {type(self.model).__name__} writes and finds no images: choose "
                 "evaluation=captions, or a model with a space of features (a CLIP, rscapret)."
@@ -65,9 +67,7 @@ class Generative(LitBase):
 
     def after_step(self) -> None:
         """What the model does to its parameters, where it does anything."""
-        own = getattr(self.model, "after_step", None)
-        if own is not None:
-            own()
+        self.model.after_step()
 
     def preprocess(self) -> Callable[..., Any]:
         """The model's evaluation transform."""

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from rsvlm.errors import UserError, near
+from rsvlm.models.protocols import is_generator
 
 
 def _is_no_decay(name: str, parameter: nn.Parameter) -> bool:
@@ -70,7 +71,7 @@ def _rate(lr: float | Mapping[str, float], model: nn.Module) -> float:
     """A learning rate, or that of the way in which the model or its language model is tuned."""
     if not isinstance(lr, Mapping):
         return lr
-    tuning = getattr(model, "tuning", None) or getattr(getattr(model, "lm", None), "tuning", None)
+    tuning = model.tuning if is_generator(model) else None
     if not isinstance(tuning, str) or tuning not in lr:
         raise UserError(
             f"optimizer.lr has rates for model.tuning={', '.join(lr)}, the model's is {tuning}: "

@@ -7,12 +7,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from rsvlm.data.collate.chat import ChatCollate
+from rsvlm.data.collate.chat import ChatCollate, asked
 from rsvlm.data.sample import Answer
 from rsvlm.data.text.box_codecs import codec
-from rsvlm.data.text.instructions import InstructionTemplates
+from rsvlm.data.text.instructions import InstructionTemplates, merged
 from rsvlm.data.text.instructions import system as system_of
 from rsvlm.errors import UserError
+from rsvlm.models.protocols import Kinds
 from rsvlm.models.vlm import VisionLanguage
 
 #: Stands at an image's place in `input_ids`: LLaVA's own, which no vocabulary has.
@@ -34,8 +35,9 @@ class ChatModel(VisionLanguage):
         tuning: what `lm` must be tuned by; says so where a recipe and its parts disagree.
         train_vision: train the tower too.
         max_length: longest row in training, tokens with those of images; None for the window.
-        instructions: options of `data.text.instructions.InstructionTemplates`, which puts captions, boxes and questions of data
-            sets into the system's words; None takes their dialogues as they are.
+        instructions: options of `data.text.instructions.InstructionTemplates`, which puts captions,
+            boxes and questions of data sets into the system's words; None takes their dialogues as
+            they are.
         chat: options of `ChatCollate` where they differ.
         generation: options of `generate`.
         cache_gib, packing: see `VisionLanguage`.
@@ -80,11 +82,17 @@ class ChatModel(VisionLanguage):
         self.image_tokens: int = self.bridge.count(self.vision.tokens)
         self.max_length, self._instructions, self._chat = max_length, instructions, dict(chat or {})
 
-    def collate(self, training: bool) -> ChatCollate:
+    def collate(
+        self,
+        training: bool,
+        *,
+        kinds: Kinds = None,
+        instructions: Mapping[str, Any] | None = None,
+    ) -> ChatCollate:
         """From samples to a batch: padded right with answers, or left up to the answer.
 
         Rows leave room for the answer in the window; history is cut first, and a question that does
-        not fit is told.
+        not fit is skipped with its reason. For the arguments see `models.protocols.Generator`.
         """
         room = self.lm.window
         if not training:
@@ -102,9 +110,10 @@ class ChatModel(VisionLanguage):
         }
         if self._instructions is not None:
             options["instructions"] = InstructionTemplates(
-                self.system.name, **{"measuring": not training, **self._instructions}
+                self.system.name,
+                **{"measuring": not training, **merged(instructions, self._instructions)},
             )
-        return ChatCollate(self.lm.tokenizer, **{**options, **self._chat})
+        return ChatCollate(self.tokenizer, **{**options, **self._chat, **asked(kinds)})
 
     @property
     def identifiers(self) -> frozenset[str]:

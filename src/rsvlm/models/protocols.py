@@ -64,6 +64,14 @@ class ImageTextEncoder(Model, Protocol):
         ...
 
 
+class ContrastiveModel(ImageTextEncoder, Protocol):
+    """What `task=contrastive` trains: CLIPs."""
+
+    def clamp_logit_scale(self, maximum: float = 100.0) -> None:
+        """Keeps the temperature's inverse in [1, maximum]; called after each step."""
+        ...
+
+
 class Generator(Model, Protocol):
     """A model that answers in words."""
 
@@ -133,7 +141,11 @@ class Retriever(Generator, ImageTextEncoder, Protocol):
     """A model that answers in words and finds pictures in a gallery: RS-CapRet."""
 
     def pairs(self, **options: Any) -> Callable[[Sequence[Any]], Any]:
-        """From samples to images with their captions; options of `data.collate.pairs.PairCollate`."""
+        """From samples to images with their captions.
+
+        Args:
+            **options: of `data.collate.pairs.PairCollate`.
+        """
         ...
 
     def query(self, embedded: Any, written: Any = None) -> Tensor:
@@ -160,6 +172,11 @@ def is_generator(model: object) -> TypeGuard[Generator]:
 def is_image_text_encoder(model: object) -> TypeGuard[ImageTextEncoder]:
     """Whether a model has one space of features for images and texts."""
     return _gives(model, "encode_image") and _gives(model, "encode_text")
+
+
+def is_contrastive(model: object) -> TypeGuard[ContrastiveModel]:
+    """Whether a model is trained by a contrastive loss alone."""
+    return is_image_text_encoder(model) and _gives(model, "clamp_logit_scale")
 
 
 def is_retriever(model: object) -> TypeGuard[Retriever]:
@@ -222,8 +239,8 @@ def _check_collate(model: Any, kind: str) -> None:
         inspect.signature(model.collate).bind(training=False, kinds=None, instructions=None)
     except TypeError as error:
         raise UserError(
-            f"{kind}.collate must be collate(self, training, *, kinds=None, instructions=None), see "
-            f"rsvlm.models.protocols.Generator: {error}."
+            f"{kind}.collate must be collate(self, training, *, kinds=None, "
+            f"instructions=None), see rsvlm.models.protocols.Generator: {error}."
         ) from error
 
 

@@ -74,8 +74,8 @@ class ChangeBatch:
 class ChangeCollate:
     """Stacks pairs and turns a caption into word ids.
 
-    Of several captions the first one becomes ids: `TransformedDataset(caption="random")` gives training one of
-    them at random, evaluation keeps all as references.
+    Of several captions the first one becomes ids: `TransformedDataset(caption="random")` gives
+    training one of them at random, evaluation keeps all as references.
 
     Args:
         vocabulary: words to ids; None leaves the ids out (language models with a tokenizer of their

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from rsvlm.data.text.prompt_formats import LOST, Dialogue, Format, dialogues, pa
 from rsvlm.data.text.tokenization import IGNORE, Encoder
 from rsvlm.errors import UserError, near
 
-__all__ = ["PLACES", "ChatBatch", "ChatCollate", "Row"]
+__all__ = ["PLACES", "ChatBatch", "ChatCollate", "Row", "asked"]
 
 #: Kinds whose questions or answers say left, right, top or bottom.
 PLACES = frozenset({"location", "place"})
@@ -69,7 +69,8 @@ class ChatCollate:
             training.
         kinds: keep to dialogues of these task words.
         instructions: makes the dialogues of an item from its captions, boxes, masks and turns (see
-            `data.text.instructions`), with a generator of its own; by default its turns as they are.
+            `data.text.instructions`), with a generator of its own; by default its turns as they
+            are.
         system: instead of the format's system text.
         qformer: a Q-Former's tokenizer (truncated left, with its own marks).
         max_instruction: longest instruction in the Q-Former's tokens.
@@ -98,7 +99,7 @@ class ChatCollate:
         truncation: Literal["question", "published"] = "question",
         clean: Literal["none", "blip"] = "none",
         which: Literal["one", "all"] | int | None = None,
-        kinds: Sequence[str] | None = None,
+        kinds: Container[str] | None = None,
         instructions: Callable[[TransformedSample, np.random.Generator], list[Dialogue]]
         | None = None,
         system: str | None = None,
@@ -136,7 +137,7 @@ class ChatCollate:
         self.which = which if which is not None else ("all" if generation else "one")
         most = 1 if self.which == "one" else self.which
         self.most = None if most == "all" else int(most)
-        self.kinds = None if kinds is None else frozenset(kinds)
+        self.kinds = frozenset(kinds) if isinstance(kinds, Sequence) else kinds
         self.instructions, self.system = instructions, system
         self.qformer = None if qformer is None else Encoder(qformer)
         self.max_instruction = max_instruction
@@ -379,3 +380,8 @@ def _who(item: TransformedSample) -> str:
     meta = item.sample.meta
     of = f" of {meta['dataset']!r}" if "dataset" in meta else ""
     return f"sample {meta.get('id', item.index)!r}{of}"
+
+
+def asked(kinds: Container[str] | Literal["all"] | None) -> dict[str, Any]:
+    """The option of `ChatCollate` for the kinds that somebody asks for; none leaves it as it is."""
+    return {} if kinds is None else {"kinds": None if kinds == "all" else kinds}

@@ -1,7 +1,8 @@
 """What a system is asked: instructions and task identifiers as data (data/prompts/systems).
 
-A data set gives captions, objects and plain questions; a `InstructionTemplates` makes the dialogues of them that
-a system was trained with: `[refer] give me the location of the tank`, `{<10><20><30><40>}`.
+A data set gives captions, objects and plain questions; an `InstructionTemplates` makes the
+dialogues of them that a system was trained with: `[refer] give me the location of the tank`,
+`{<10><20><30><40>}`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
 
@@ -304,6 +306,17 @@ class InstructionTemplates:
         geometry = item.geometry[found[0].image_id]
         boxes = [i.box for i in found if i.box is not None]
         return self.codec.write_all(boxes, geometry, [i.angle for i in found])
+
+
+def merged(asked: Mapping[str, Any] | None, own: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of `InstructionTemplates`: those that are asked for, and over them one's own.
+
+    Args:
+        asked: by an evaluation.
+        own: of a model; what is None in them is not said.
+    """
+    said = {word: value for word, value in own.items() if value is not None}
+    return {**own, **(asked or {}), **said}
 
 
 def enumerated(words: Sequence[str]) -> str:

@@ -164,6 +164,11 @@ class CLIP(ClipLoadingHooks, nn.Module):
         peft = self.text.peft
         return changes(peft.kind, peft.settings) if isinstance(peft, adapters.TowerPeft) else {}
 
+    @property
+    def adapter_parts(self) -> tuple[str, ...]:
+        """What parameter-efficient tuning adds."""
+        return () if self.peft == "none" else ("peft",)
+
     @torch.no_grad()
     def clamp_logit_scale(self, maximum: float = 100.0) -> None:
         """Keep the temperature in [1, maximum], after each optimizer step, as CLIP's training.

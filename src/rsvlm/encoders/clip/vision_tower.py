@@ -45,6 +45,9 @@ class ClipTower(nn.Module):
     image_mean: Tensor
     image_std: Tensor
 
+    #: Names of the layers that LoRA tunes: none.
+    tuned: Sequence[str] = ()
+
     def __init__(
         self,
         arch: str | Mapping[str, Any],

@@ -47,7 +47,7 @@ from rsvlm.checkpoints.dialects import Dialect
 from rsvlm.checkpoints.hooks import Loaded
 from rsvlm.checkpoints.read import Contents
 from rsvlm.checkpoints.zoo import Row
-from rsvlm.data.collate.chat import ChatCollate
+from rsvlm.data.collate.chat import ChatCollate, asked
 from rsvlm.data.collate.ret_captions import CaptionInstructions
 from rsvlm.data.sample import Answer
 from rsvlm.data.transforms import Squash
@@ -55,6 +55,7 @@ from rsvlm.encoders.eva import EvaViT, eva_g
 from rsvlm.encoders.language import LanguageModel
 from rsvlm.errors import UserError, near
 from rsvlm.models.blip2.layouts import blip2_dialects, theirs_of
+from rsvlm.models.protocols import Kinds
 from rsvlm.models.vlm import VisionLanguage
 from rsvlm.nn.projectors import QFormerBridge
 
@@ -132,7 +133,7 @@ class BLIP2(VisionLanguage):
             packing=packing,
         )
         self.prompt, self.max_length, self._chat = prompt, max_length, dict(chat or {})
-        self.weights, self.tuning = weights, tuning
+        self.weights, self._tuning = weights, tuning
         if weights is not None and not self.bridge.proj.weight.is_meta:
             from rsvlm import checkpoints
 
@@ -157,22 +158,35 @@ class BLIP2(VisionLanguage):
             self.lm.tune(language, lora={**LM_LORA, **lora})
         self.train(self.training)
 
+    @property
+    def tuning(self) -> str:
+        """A word of `TUNING`."""
+        return self._tuning
+
     # Words --------------------------------------------------------------------------------
 
-    def collate(self, training: bool) -> ChatCollate:
+    def collate(
+        self,
+        training: bool,
+        *,
+        kinds: Kinds = None,
+        instructions: Mapping[str, Any] | None = None,
+    ) -> ChatCollate:
         """From samples to a batch: padded right with answers, or left up to the answer.
 
-        Rows leave room for an image and, in generation, for the answer.
+        Rows leave room for an image and, in generation, for the answer. For the arguments see
+        `models.protocols.Generator`; `instructions` are its own, a caption's.
         """
+        del instructions
         room = self.lm.window - self.bridge.count(self.vision.tokens)
         if not training:
             room -= int(self.generation["max_new_tokens"])
         elif self.max_length is not None:
             room = min(room, self.max_length)
         options = {"max_length": room, "generation": not training, **self._chat}
-        instructions = CaptionInstructions(self.prompt, "blip2", measuring=not training)
+        own = CaptionInstructions(self.prompt, "blip2", measuring=not training)
         return ChatCollate(
-            self.lm.tokenizer, **{"format": "blip2", "instructions": instructions, **options}
+            self.tokenizer, **{"format": "blip2", "instructions": own, **options, **asked(kinds)}
         )
 
     @property

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,9 +19,11 @@ from rsvlm.data.text.vocabulary import Vocabulary as Words
 from rsvlm.data.transforms import Squash
 from rsvlm.encoders.resnet import IMAGENET_MEAN, IMAGENET_STD, prepare
 from rsvlm.errors import UserError, near
+from rsvlm.models.base import GenerativeModel
 from rsvlm.models.change_captioning.attention import batch_norms
 from rsvlm.models.change_captioning.beam_search import Hypothesis, beam_search
 from rsvlm.models.change_captioning.decoder import CaptionDecoder
+from rsvlm.models.protocols import Kinds
 
 BATCH_NORM = ("train", "frozen")
 Triple = tuple[float, float, float]
@@ -35,7 +37,7 @@ NORMALIZE: dict[str, tuple[Triple, Triple]] = {
 }
 
 
-class ChangeCaptioner(nn.Module):
+class ChangeCaptioner(GenerativeModel):
     """Images of two dates, an encoder of their difference, a caption decoder.
 
     Args:
@@ -57,6 +59,8 @@ class ChangeCaptioner(nn.Module):
     """
 
     dialects: Any = ()
+    takes_prompt = False
+    bitemporal = True
     #: Whether the memories' places run down the columns.
     transposed = False
 
@@ -88,7 +92,6 @@ class ChangeCaptioner(nn.Module):
         self.end = decoder.vocab_size - 1 if end is None else end
         self.pad, self.steps = pad, steps
         self.image_size = image_size
-        self.words: Words | None = None
         if words is not None:
             self.set_words(words)
 
@@ -122,9 +125,33 @@ class ChangeCaptioner(nn.Module):
             )
         self.words = words
 
-    def collate(self, training: bool) -> ChangeCollate:
-        """From samples to a batch; the captions' ids are those of the model's words."""
-        del training  # evaluation reads the same batch and leaves its ids alone
+    @property
+    def tokenizer(self) -> Words:
+        """The vocabulary, with `encode` and `decode`.
+
+        Raises:
+            UserError: the model has none.
+        """
+        if self.words is None:
+            raise UserError(
+                "the model has no words to write with: give it the vocabulary that it was trained "
+                "with, model.set_words(Vocabulary.read(<word map>))."
+            )
+        return self.words
+
+    def collate(
+        self,
+        training: bool,
+        *,
+        kinds: Kinds = None,
+        instructions: Mapping[str, Any] | None = None,
+    ) -> ChangeCollate:
+        """From samples to a batch; the captions' ids are those of the model's words.
+
+        For the arguments see `models.protocols.Generator`; a model that is asked nothing needs
+        none of them, and evaluation reads the same batch as training and leaves its ids alone.
+        """
+        del training, kinds, instructions
         return ChangeCollate(self.words, max_words=self.steps - 1)
 
     @property
@@ -181,7 +208,7 @@ class ChangeCaptioner(nn.Module):
         steps: int | None = None,
         exhaustive: bool = False,
     ) -> list[list[Hypothesis]]:
-        """Generated ids for each pair of the batch, best first; see `nn.beam.beam_search`."""
+        """Generated ids for each pair of the batch, best first; see `beam_search`."""
         with evaluating(self):
             memory = self.memories(batch)
             return beam_search(
@@ -218,15 +245,10 @@ class ChangeCaptioner(nn.Module):
         Raises:
             UserError: the model has no vocabulary.
         """
-        if self.words is None:
-            raise UserError(
-                "the model has no words to write with: give it the vocabulary that it was trained "
-                "with, model.set_words(Vocabulary.read(<word map>))."
-            )
-        answers = []
+        words, answers = self.tokenizer, []
         found = self.hypotheses(batch, beam_size=beam_size, steps=steps, exhaustive=candidates)
         for best, *others in found:
-            texts = [(self.words.decode(h.ids), h.score) for h in (best, *others)]
+            texts = [(words.decode(h.ids), h.score) for h in (best, *others)]
             answers.append(
                 Answer(
                     text=texts[0][0],

@@ -4,9 +4,9 @@ Deng et al., "DeltaVLM: Interactive Remote Sensing Image Change Analysis with In
 Difference Perception" (arXiv 2507.22346; Remote Sensing 2026, 18(4), 541), and the code at
 hanlinwu/DeltaVLM (6c9bd60).
 
-EVA-ViT-g/14 without its last block (39 blocks, on each date alone) → LayerNorm → CSRM (models/deltavlm/csrm.py)
-→ tokens of both dates joined → instruction-aware Q-Former with 32 queries → linear layer → 32
-embeddings before the text of a frozen Vicuna-7B-v1.5.
+EVA-ViT-g/14 without its last block (39 blocks, on each date alone) → LayerNorm → CSRM
+(models/deltavlm/csrm.py) → tokens of both dates joined → instruction-aware Q-Former with 32 queries
+→ linear layer → 32 embeddings before the text of a frozen Vicuna-7B-v1.5.
 
 Trained: the tower's last two blocks, the norm, CSRM, queries, Q-Former and linear layer, on the
 cross entropy of the answers; 253,216,384 parameters. The published code counts 393,729 more, two
@@ -50,7 +50,7 @@ from rsvlm.checkpoints.dialects import Dialect
 from rsvlm.checkpoints.hooks import Loaded
 from rsvlm.checkpoints.zoo import Row
 from rsvlm.data.collate.change_chat import ChangeChatCollate
-from rsvlm.data.collate.chat import ChatCollate
+from rsvlm.data.collate.chat import ChatCollate, asked
 from rsvlm.data.sample import Answer
 from rsvlm.data.transforms import Squash
 from rsvlm.encoders.eva import EvaViT, eva_g
@@ -58,6 +58,7 @@ from rsvlm.encoders.language import LanguageModel
 from rsvlm.errors import UserError, near
 from rsvlm.models.deltavlm.bridge import DeltaQFormer
 from rsvlm.models.deltavlm.layouts import deltavlm_dialect
+from rsvlm.models.protocols import Kinds
 from rsvlm.models.vlm import VisionLanguage
 
 #: The published evaluation: five beams, at most 256 tokens with the start token.
@@ -123,14 +124,24 @@ class DeltaVLM(VisionLanguage):
             for training, style in ((True, prompt_style), (False, eval_style))
         }
 
-    def collate(self, training: bool) -> ChatCollate:
-        """From samples to a batch: padded right with answers, or left up to the answer."""
+    def collate(
+        self,
+        training: bool,
+        *,
+        kinds: Kinds = None,
+        instructions: Mapping[str, Any] | None = None,
+    ) -> ChatCollate:
+        """From samples to a batch: padded right with answers, or left up to the answer.
+
+        For the arguments see `models.protocols.Generator`; it takes dialogues as they are.
+        """
+        del instructions
         kind = ChatCollate if self.mask_head is None else ChangeChatCollate
         return kind(
-            self.lm.tokenizer,
+            self.tokenizer,
             qformer=self.bridge.tokenizer,
             generation=not training,
-            **self._chat[training],
+            **{**self._chat[training], **asked(kinds)},
         )
 
     @property

@@ -24,22 +24,25 @@ Boxes are told and read in the convention of the family (`FAMILIES`):
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
 
+from rsvlm.checkpoints.new_parameters import ADDED
 from rsvlm.checkpoints.read import Contents
+from rsvlm.data.collate.chat import asked
 from rsvlm.data.collate.hf_processor_chat import TemplateBatch, TemplateCollate
 from rsvlm.data.geometry import Geometry, identity
 from rsvlm.data.sample import Answer, Picture
 from rsvlm.data.text.box_codecs import codec
-from rsvlm.data.text.instructions import InstructionTemplates, system
+from rsvlm.data.text.instructions import InstructionTemplates, merged, system
 from rsvlm.data.transforms import sides, to_tensor
 from rsvlm.encoders.hf_vlm import ImageTextModel
 from rsvlm.encoders.processors import placing
 from rsvlm.errors import UserError
+from rsvlm.models.base import GenerativeModel
+from rsvlm.models.protocols import Kinds
 
 GENERATION = {"num_beams": 1, "max_new_tokens": 256}
 #: Architecture to the words and boxes of its system (data/prompts/systems).
@@ -75,7 +78,7 @@ class AsStored:
         return [self(image) for image in images], [self.geometry(*sides(i)) for i in images]
 
 
-class HFVLM(nn.Module):
+class HFVLM(GenerativeModel):
     """See the head of this file.
 
     Args:
@@ -85,7 +88,8 @@ class HFVLM(nn.Module):
         tuning: what `lm` must be tuned by; says so where a recipe and its parts disagree.
         image_size: side of the pictures that `data.augment` makes; without it they stay as stored.
         max_length: longest row in training, tokens with those of images; None for the window.
-        instructions: options of `data.text.instructions.InstructionTemplates`; None takes dialogues as they are.
+        instructions: options of `data.text.instructions.InstructionTemplates`; None takes dialogues
+            as they are.
         chat: options of `TemplateCollate` where they differ.
         generation: options of `generate` where they differ from `GENERATION`.
 
@@ -121,12 +125,36 @@ class HFVLM(nn.Module):
         self.generation = {**GENERATION, **(generation or {})}
 
     @property
+    def tokenizer(self) -> Any:
+        """The processor's, of transformers."""
+        return self.lm.tokenizer
+
+    @property
+    def tuning(self) -> str | None:
+        """How the model is tuned."""
+        return self.lm.tuning
+
+    @property
+    def adapter_parts(self) -> Sequence[str]:
+        """What LoRA adds."""
+        return ADDED.get(self.lm.tuning, ())
+
+    @property
     def preprocess(self) -> AsStored:
         """Pictures as stored; the collate's processor resizes them."""
         return AsStored()
 
-    def collate(self, training: bool) -> TemplateCollate:
-        """From samples to a batch: padded right with answers, or left up to the answer."""
+    def collate(
+        self,
+        training: bool,
+        *,
+        kinds: Kinds = None,
+        instructions: Mapping[str, Any] | None = None,
+    ) -> TemplateCollate:
+        """From samples to a batch: padded right with answers, or left up to the answer.
+
+        For the arguments see `models.protocols.Generator`.
+        """
         room = self.lm.window
         if not training:
             room -= int(self.generation["max_new_tokens"])
@@ -136,14 +164,19 @@ class HFVLM(nn.Module):
         if self._instructions is not None:
             convention = {"boxes": self.codec.name} if self.codec is not None else {}
             options["instructions"] = InstructionTemplates(
-                self.system.name, **{"measuring": not training, **convention, **self._instructions}
+                self.system.name,
+                **{
+                    "measuring": not training,
+                    **convention,
+                    **merged(instructions, self._instructions),
+                },
             )
         processor = self.lm.processor
         return TemplateCollate(
             processor,
             ends=self.lm.ends,
             place=placing(processor),
-            **{**options, **self._chat},
+            **{**options, **self._chat, **asked(kinds)},
         )
 
     def forward(self, batch: TemplateBatch) -> dict[str, torch.Tensor]:
@@ -190,7 +223,7 @@ class HFVLM(nn.Module):
 
     def decode(self, ids: list[int]) -> str:
         """The text of generated ids."""
-        return str(self.lm.tokenizer.decode(ids, skip_special_tokens=True)).strip()
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
     def before_load(self, contents: Contents, where: str) -> None:
         """Tells folders of transformers, which come by another word.
