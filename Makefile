@@ -1,4 +1,4 @@
-# make demo · make test · make check · make bench · make gpu-pack
+# make demo · make test · make check · make wheel-test · make rooms · make bench · make gpu-pack
 # All targets make what they need: the virtual environment is .venv, built once from pyproject.toml.
 PYTHON ?= python3
 VENV := .venv
@@ -12,7 +12,7 @@ ifneq ($(wildcard ../shared/data),)
 export RSVLM_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: demo test test-slow check format bench gpu-pack clean
+.PHONY: demo test test-slow wheel-test rooms check format bench gpu-pack clean
 
 $(VENV)/.installed: pyproject.toml
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
@@ -30,6 +30,14 @@ test: $(VENV)/.installed
 
 test-slow: $(VENV)/.installed
 	$(PY) -m pytest -m 'slow and not gpu'
+
+# Builds the wheel, installs it outside of the clone and types what a new user would.
+wheel-test: $(VENV)/.installed
+	$(PY) .ci/wheel.py
+
+# Draws the imports again, for CONTRIBUTING.md.
+rooms: $(VENV)/.installed
+	$(PY) docs/rooms.py
 
 check: $(VENV)/.installed
 	$(VENV)/bin/ruff format --check .
