@@ -48,6 +48,19 @@ def test_import_is_cheap():
         rsvlm.laod  # noqa: B018
 
 
+def test_asking_imports_no_trainer_and_no_drawing():
+    """What stands between the user and an answer: seconds of imports, most of them unused."""
+    code = (
+        "import sys, rsvlm.inference.api, rsvlm.inference.build, rsvlm.inference.display, "
+        "rsvlm.app.entry, rsvlm.app.run; "
+        "heavy = {'lightning', 'matplotlib', 'wandb', 'torchmetrics', 'torchvision', "
+        "'transformers', 'scipy', 'pandas', 'open_clip', 'timm', 'torch._dynamo'}; "
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
 def test_the_zoo_loads_without_the_libraries_that_only_some_need():
     code = (
         "import sys; sys.modules.update(dict.fromkeys(('transformers', 'huggingface_hub', "

@@ -16,6 +16,7 @@ from rsvlm import report
 from rsvlm.data.sample import Sample, SampleError
 from rsvlm.errors import UserError
 from rsvlm.metrics import Retrieval, ZeroShot, text_keys
+from rsvlm.report import figures
 from rsvlm.report.curves import read_log
 from rsvlm.report.figures import Answered, Prediction
 
@@ -199,10 +200,10 @@ def test_hits_are_green_and_nothing_else_is(tmp_path, hit):
     answers = [picture(c) for c in ("navy", "gray", "tan")]
     scores, rank = [0.5, 0.4, 0.3], 2 if hit else 88
     row = Answered("the cost is 3$ or 4$ a plane", answers, [False, hit, False], scores, rank)
-    sheet = report.retrieval_sheet([row], tmp_path / "texts.png", title="texts $x")
+    sheet = figures.retrieval_sheet([row], tmp_path / "texts.png", title="texts $x")
     assert has(both(sheet), GREEN) == hit
     row = Answered(answers[0], ["one", "two " * 90, "three"], [False, hit, False], scores, rank)
-    sheet = report.retrieval_sheet([row], tmp_path / "images.png")
+    sheet = figures.retrieval_sheet([row], tmp_path / "images.png")
     assert has(both(sheet), GREEN) == hit
 
 
