@@ -30,9 +30,20 @@ def real_data() -> Path:
     return _folder("RSVLM_DATA")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips a parity test, `@pytest.mark.parity("<case>")`, where its case is not there."""
+    for mark in item.iter_markers("parity"):
+        (name,) = mark.args
+        if not (Path(os.environ.get("RSVLM_GOLDEN") or "/no/golden") / name).is_dir():
+            pytest.skip(f"RSVLM_GOLDEN is unset or lacks {name}")
+
+
 @pytest.fixture
-def golden() -> Path:
-    """RSVLM_GOLDEN: parity cases of published code."""
+def golden(request: pytest.FixtureRequest) -> Path:
+    """RSVLM_GOLDEN: parity cases of published code; the test bears the name of its own."""
+    if request.node.get_closest_marker("parity") is None:
+        pytest.fail('a test that reads a parity case bears @pytest.mark.parity("<its folder>")')
     return _folder("RSVLM_GOLDEN")
 
 

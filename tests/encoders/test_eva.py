@@ -88,7 +88,7 @@ def test_its_file_loads_and_the_last_published_block_is_dropped(tmp_path, device
         assert torch.equal(model.to("cpu")(images), expected)
 
 
-@pytest.mark.skipif(not MINIGPT.is_dir(), reason="RSVLM_GOLDEN is unset or lacks minigptv2")
+@pytest.mark.parity("minigptv2")
 def test_minigptv2_positions_and_tokens_at_another_image_size(tmp_path):
     case = read_case(MINIGPT)
     config = case.spec["config"]

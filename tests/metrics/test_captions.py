@@ -21,7 +21,7 @@ from rsvlm.metrics.names import METRICS, PROTOCOLS
 GOLDEN = os.environ.get("RSVLM_GOLDEN")
 CASES = sorted(Path(GOLDEN).glob("*/*.scores.json")) if GOLDEN else []
 NAMES = [f"{case.parent.name}-{case.name.removesuffix('.scores.json')}" for case in CASES]
-needs_golden = pytest.mark.skipif(not CASES, reason="RSVLM_GOLDEN is unset or lacks captions")
+needs_golden = pytest.mark.parity("captions")
 # Corpus values are given in full, those of images rounded to six digits.
 CORPUS, IMAGE = 1e-9, 6e-7
 
@@ -245,10 +245,7 @@ def test_protocols_differ_on_the_same_captions():
     ],
 )
 def test_captions_under_the_scripts_of_other_papers(name, expected):
-    file = Path(GOLDEN) / "captions" / f"{name}.scores.json"
-    if not file.is_file():
-        pytest.skip(f"no {name} below RSVLM_GOLDEN")
-    _, predictions, references = case(file)
+    _, predictions, references = case(Path(GOLDEN) / "captions" / f"{name}.scores.json")
     rouge = score("earthdial", predictions, references, metrics=["rouge_l"]).corpus["rouge_l"]
     rag = score("rs_rag", predictions, references, metrics=["bleu4", "cider"]).corpus
     assert (rouge, rag["bleu4"], rag["cider"]) == pytest.approx(expected, abs=6e-5)

@@ -73,7 +73,7 @@ def test_a_vocabulary_is_part_of_the_column(folder):
         main(["compare", "metrics.json", "b.json"])
 
 
-@pytest.mark.skipif(not CASES, reason="RSVLM_GOLDEN is unset or lacks captions")
+@pytest.mark.parity("captions")
 def test_captions_from_the_command_line_equal_pycocoevalcap(tmp_path):
     file = min(CASES, key=lambda case: case.stat().st_size)
     expected = json.loads(file.read_text())

@@ -97,11 +97,10 @@ def test_no_prediction_is_an_empty_mask():
         assert metric.facts()["empty"] == 2
 
 
+@pytest.mark.parity("lisa_losses")
 def test_lisa_losses_golden_numbers(golden):
     """intersectionAndUnionGPU and train_ds.validate of LISA (golden/lisa_losses)."""
     folder = golden / "lisa_losses"
-    if not folder.is_dir():
-        pytest.skip("RSVLM_GOLDEN lacks lisa_losses")
     spec = json.loads((folder / "case.json").read_text())
     numbers, tensors = spec["numbers"], load_file(folder / "tensors.safetensors")
     told, true = tensors["pred_logits"] > 0, tensors["gt_masks"].to(torch.uint8)

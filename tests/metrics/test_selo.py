@@ -26,7 +26,7 @@ GOLDEN = os.environ.get("RSVLM_GOLDEN")
 CASE = Path(GOLDEN or "") / "selo"
 
 
-@pytest.mark.skipif(not GOLDEN or not CASE.is_dir(), reason="RSVLM_GOLDEN is unset or lacks selo")
+@pytest.mark.parity("selo")
 def test_selo_indicators_equal_the_published_ones():
     cases = json.loads((CASE / "selo.json").read_text())
     assert cases

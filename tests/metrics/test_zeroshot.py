@@ -11,9 +11,7 @@ from rsvlm.metrics import ZeroShot, class_embeddings
 
 GOLDEN = os.environ.get("RSVLM_GOLDEN")
 CASE = Path(GOLDEN or "") / "georsclip_templates"
-needs_case = pytest.mark.skipif(
-    not GOLDEN or not CASE.is_dir(), reason="RSVLM_GOLDEN is unset or lacks georsclip_templates"
-)
+needs_case = pytest.mark.parity("georsclip_templates")
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ def close(found, expected):
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parity("mmodalcc")
 @torch.no_grad()
 def test_mmodalcc_equals_the_published_code(tmp_path):
     found = case("mmodalcc")
@@ -64,6 +65,7 @@ def beam_ids(hypothesis, start, end):
     return [start, *hypothesis.ids, *([end] if hypothesis.finished else [])]
 
 
+@pytest.mark.parity("mmodalcc_beam")
 @torch.no_grad()
 def test_mmodalcc_beam_equals_the_published_loop(tmp_path):
     found = case("mmodalcc_beam")
@@ -114,6 +116,7 @@ def test_mmodalcc_beam_equals_the_published_loop(tmp_path):
         assert ended
 
 
+@pytest.mark.parity("rsiccformer")
 @torch.no_grad()
 def test_rsiccformer_equals_the_published_code(tmp_path):
     found = case("rsiccformer")
@@ -149,6 +152,7 @@ def test_rsiccformer_equals_the_published_code(tmp_path):
     close(loss(model(batch), batch)["caption"], expected["loss"])
 
 
+@pytest.mark.parity("chg2cap")
 @torch.no_grad()
 def test_chg2cap_equals_the_published_code(tmp_path):
     found = case("chg2cap")

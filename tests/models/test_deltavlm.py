@@ -74,7 +74,7 @@ def same(found, expected):
     torch.testing.assert_close(thinned, expected, **CLOSE)
 
 
-@pytest.mark.skipif(not CASE.is_dir(), reason="RSVLM_GOLDEN is unset or lacks deltavlm")
+@pytest.mark.parity("deltavlm")
 @pytest.mark.parametrize("variant", ["released", "bypass"])
 def test_deltavlm_equals_the_published_code(tmp_path, variant):
     case = read_case(CASE)

@@ -21,7 +21,7 @@ CASE = Path(GOLDEN or "") / "fromage"
 CLOSE = {"atol": 1e-4, "rtol": 0.0}  # the project's bound for parity
 TRAINED = ("model.logit_scale", "model.text_", "model.visual_emb", "model.visual_fc", "ret_input")
 
-pytestmark = pytest.mark.skipif(not CASE.is_dir(), reason="RSVLM_GOLDEN is unset or lacks fromage")
+pytestmark = pytest.mark.parity("fromage")
 
 
 def towers(folder, case):

@@ -69,7 +69,7 @@ def same(found, expected):
     torch.testing.assert_close(thinned, expected, **CLOSE)
 
 
-@pytest.mark.skipif(not CASE.is_dir(), reason="RSVLM_GOLDEN is unset or lacks minigptv2")
+@pytest.mark.parity("minigptv2")
 def test_minigptv2_equals_the_published_code(tmp_path):
     case = read_case(CASE)
     config, expected = case.spec["config"], case.tensors
