@@ -201,7 +201,7 @@ def test_malformed_json_names_file_and_line(tmp_path):
     with pytest.raises(UserError, match="no sample is left"):
         Conversations(tmp_path)
     write(tmp_path / "other.json", {"a": 1})
-    with pytest.raises(UserError, match="holds no list of records"):
+    with pytest.raises(UserError, match="no sample is left"):
         Conversations(tmp_path, annotations="other.json")
 
 

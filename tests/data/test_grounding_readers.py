@@ -134,9 +134,9 @@ def test_dior_rsvg_without_pictures(tmp_path):
 
 def test_boxes_follow_a_picture_that_was_scaled(tmp_path):
     root = dior(tmp_path)
-    picture(root / "JPEGImages" / "0002.jpg", (20, 60))
+    picture(root / "JPEGImages" / "0002.jpg", (20, 15))
     sample = DIORRSVG(root, "all")[2]
-    assert sample.instances[0].box == (0.5, 4, 4.5, 16)
+    assert sample.instances[0].box == (0.5, 1, 4.5, 4)
     assert sample.meta["annotated_size"] == (30, 40)
 
 
@@ -207,10 +207,65 @@ def test_coco_serves_an_image_with_all_its_objects(tmp_path):
 
 def test_masks_follow_a_picture_that_was_scaled(tmp_path):
     root = coco(tmp_path, objects=[(0, {"segmentation": [[2, 3, 12, 3, 12, 8, 2, 8]]})])
-    picture(root / "images" / "0.jpg", (20, 60))
+    picture(root / "images" / "0.jpg", (80, 60))
     found = Coco(root, "train")[0].instances[0]
-    assert found.box == (1, 6, 6, 16)
-    assert found.mask.shape == (60, 20) and found.mask[6:16, 1:6].all() and found.mask.sum() == 50
+    assert found.box == (4, 6, 24, 16)
+    assert found.mask.shape == (60, 80) and found.mask[6:16, 4:24].all()
+    assert found.mask.sum() == 200
+    picture(root / "images" / "0.jpg", (20, 60))
+    with pytest.raises(BrokenImage, match="is 20 x 60, its annotations are of 40 x 30"):
+        Coco(root, "train")[0]
+
+
+def test_a_picture_is_turned_as_its_annotations_mean_it(tmp_path):
+    # Stored 40 x 30 with orientation 6; annotated as a camera's viewer shows it, 30 x 40.
+    objects = [(0, {"bbox": [20, 5, 8, 10], "segmentation": [[20, 5, 28, 5, 28, 15, 20, 15]]})]
+    root = coco(tmp_path, images=1, objects=objects)
+    file = next(root.rglob("*.json"))
+    content = json.loads(file.read_text())
+    content["images"][0] |= {"width": 30, "height": 40}
+    file.write_text(json.dumps(content))
+    shown = np.full((40, 30, 3), 20, np.uint8)
+    shown[5:15, 20:28] = 255
+    exif = Image.Exif()
+    exif[274] = 6
+    stored = Image.fromarray(shown).transpose(Image.Transpose.ROTATE_90)
+    stored.save(root / "images" / "0.jpg", exif=exif, quality=95)
+    sample = Coco(root, "train")[0]
+    assert sample.images[0].size == (30, 40) and "annotated_size" not in sample.meta
+    x0, y0, x1, y1 = map(int, sample.instances[0].box)
+    assert np.asarray(sample.images[0])[y0 + 1 : y1 - 1, x0 + 1 : x1 - 1].min() > 200
+    assert np.asarray(sample.images[0])[sample.instances[0].mask].mean() > 200
+    assert describe(Coco(root, "train"), read=True)["sizes"] == {"30 x 40": 1}
+
+
+def test_ids_of_coco_may_be_texts(tmp_path):
+    root = coco(tmp_path, images=2, objects=[(0, {}), (1, {})])
+    file = next(root.rglob("*.json"))
+    content = json.loads(file.read_text())
+    whole = [[i.category for i in s.instances] for s in Coco(root, "train")]
+    for image in content["images"]:
+        image["id"] = f"img-{image['id']}"
+    for k, found in enumerate(content["annotations"]):
+        found |= {"id": f"a{k}", "image_id": f"img-{found['image_id']}"}
+        found["category_id"] = str(found["category_id"])
+    file.write_text(json.dumps(content))
+    data = Coco(root, "train")
+    assert [[i.category for i in s.instances] for s in data] == whole and not data.problems
+
+
+def test_boxes_outside_of_their_picture_are_told_by_every_reader(tmp_path):
+    folder = tmp_path / "train"
+    (folder / "labelTxt").mkdir(parents=True)
+    picture(folder / "images" / "P1.png", (60, 40))
+    (folder / "labelTxt" / "P1.txt").write_text(
+        "1000 900 1040 900 1040 930 1000 930 ship 0\n"
+        "40 10 70 10 70 30 40 30 ship 0\n"
+        "5 5 20 5 20 20 5 20 ship 0\n"
+    )
+    told = describe(DOTA(tmp_path, "train"))["problems"]
+    assert "1 box(es) lie outside of their picture: object 1 of P1.png." in told
+    assert "1 box(es) reach beyond their picture: object 2 of P1.png." in told
 
 
 def test_coco_tells_of_what_is_wrong(tmp_path):

@@ -96,10 +96,14 @@ def test_several_tables_and_image_folders(root):
 def test_gb18030_is_read_and_other_encodings_are_not_guessed(root):
     write(root / "train.csv", "filename,title\na.jpg,ponds’ 池塘\n", "gb18030")
     assert PairsTable(root, "train")[0].texts == ["ponds’ 池塘"]
-    write(root / "train.csv", "filename,title\na.jpg,x\nb.jpg,\xe9 \n", "latin-1")
+    for text in ("\xe9 ", "une rivi\xe8re pr\xe8s du ch\xe2teau"):
+        write(root / "train.csv", f"filename,title\na.jpg,x\nb.jpg,{text}\n", "latin-1")
+        data = PairsTable(root, "train")
+        assert data[1].texts == [text] and "Windows-1252" in data.problems[0]
+    write(root / "train.csv", "filename,title\na.jpg,x\nb.jpg,\xa7\xb7\xb1 \n", "latin-1")
     with pytest.raises(UserError, match=r"train\.csv: line 3 is not UTF-8.*encoding="):
         PairsTable(root, "train")
-    assert PairsTable(root, "train", encoding="latin-1")[1].texts == ["\xe9 "]
+    assert PairsTable(root, "train", encoding="latin-1")[1].texts == ["\xa7\xb7\xb1 "]
     write(root / "train.csv", "filename,title\na.jpg,x\n", "utf-16")
     with pytest.raises(UserError, match="encoding="):
         PairsTable(root, "train")
@@ -131,7 +135,7 @@ def test_bad_tables_name_file_and_line(root, text, words):
 def test_a_quote_that_is_never_closed_is_named_where_it_opens(root):
     body = "".join(f"a.jpg,line {i} of many words\n" for i in range(20000))
     write(root / "train.csv", f'filepath,title\na.jpg,x\nb.jpg,"z\n{body}')
-    with pytest.raises(UserError, match=r"line 3: the quoting is broken"):
+    with pytest.raises(UserError, match=r"line 3: a field of more than 131,072 .* closing quot"):
         PairsTable(root, "train")
 
 

@@ -368,7 +368,7 @@ def test_fast_enough():
         ({"parts": ("caption",)}, "captions"),
         ({"size": 8}, "16"),
         ({"n": -1}, "n=-1"),
-        ({"instructions": "new"}, "held_out"),
+        ({"wording": "new"}, "held_out"),
         ({"layout": "video"}, "before_after"),
         ({"classes": ["airprot"]}, "airport"),
         ({"classes": ["airport"], "split": "holdout"}, "holdout"),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from rsvlm.data.text import no_change
 from rsvlm.synthetic import PARTS, Scenes, change_words
 from rsvlm.synthetic.dates import NUISANCES, maps, pair
 from rsvlm.synthetic.facts import CELLS
@@ -22,7 +23,7 @@ def test_unchanged_pairs_say_so():
         assert (before == after).all()
         for caption in change_words.change_captions(p):
             assert change_words.holds(p, caption.claims[0])
-            assert caption.text.rstrip(".").lower() in change_words.SAME
+            assert caption.text.rstrip(".").lower() in no_change.SCENES
 
 
 def test_changes_are_where_the_edits_are():

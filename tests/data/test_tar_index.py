@@ -118,7 +118,7 @@ def test_where_the_folder_cannot_be_written_the_cache_is_used(tmp_path, monkeypa
             raise PermissionError(13, "Permission denied", str(file))
         return opened(file, mode, *args, **kwargs)
 
-    monkeypatch.setattr("builtins.open", refuse)
+    monkeypatch.setattr("io.open", refuse)
     tar_index.index(path, tmp_path / "cache")
     assert len(list((tmp_path / "cache").glob("*-a.tar.index.npz"))) == 1
     monkeypatch.setattr(tar_index, "build", lambda path: pytest.fail("walked again"))

@@ -221,3 +221,22 @@ def test_compare_reads_runs_and_files(folder, capsys):
     assert "predictions/coco/rouge_l" in capsys.readouterr().out
     with pytest.raises(UserError, match="two files"):
         main(["compare", "b.json"])
+
+
+def test_references_of_one_id_are_joined(folder):
+    said = ["many green trees are near a river .", "a river runs through a forest ."]
+    lines(folder / "p.jsonl", [{"id": "a.png", "prediction": said[0]}])
+    lines(folder / "r.jsonl", [{"id": "a.png", "references": [text]} for text in said])
+    assert read_records(folder / "p.jsonl", folder / "r.jsonl")[0].references == tuple(said)
+    images = [{"filename": "a.png", "split": "test", "sentences": [{"raw": s}]} for s in said]
+    (folder / "k.json").write_text(json.dumps({"images": images}))
+    assert read_records(folder / "p.jsonl", folder / "k.json")[0].references == tuple(said)
+    lines(folder / "r.jsonl", [{"id": "a.png", "references": s} for s in (said, "x")])
+    with pytest.raises(UserError, match=r"entry 2: id 'a.png' was there already"):
+        read_records(folder / "p.jsonl", folder / "r.jsonl")
+
+
+def test_one_line_of_json_lines_under_another_name(folder):
+    row = {"id": "a.png", "prediction": "a road", "references": ["a road"]}
+    (folder / "p.json").write_text(json.dumps(row))
+    assert read_records(folder / "p.json")[0].references == ("a road",)

@@ -147,6 +147,77 @@ def test_grounding_from_boxes_and_from_text():
         main(["grounding", "t.jsonl", "--codec", "mini0_100"])
 
 
+@pytest.mark.parametrize(
+    ("codec", "line"),
+    [
+        (
+            "llava_padded_float01",
+            {"prediction": "[0.25, 0.375, 0.5, 0.625]", "box": [200, 100, 400, 300]},
+        ),
+        ("teochat0_100", {"prediction": "[25, 25, 75, 75]", "box": [300, 100, 500, 300]}),
+        ("qwen0_1000", {"prediction": "(250,250),(500,750)", "box": [200, 100, 400, 300]}),
+        (
+            "qwen_absolute",
+            {
+                "prediction": "[100, 50, 200, 150]",
+                "box": [200, 100, 400, 300],
+                "input_width": 400,
+                "input_height": 200,
+            },
+        ),
+    ],
+)
+def test_a_codec_goes_with_its_preprocessing(codec, line):
+    lines("t.jsonl", [{**line, "width": 800, "height": 400}])
+    main(["grounding", "t.jsonl", "--codec", codec])
+    assert results()["test/t/rsvg/box_miou"]["value"] == pytest.approx(100)
+    if "input_width" in line:
+        lines("t.jsonl", [{**line, "width": 800, "height": 400, "input_width": None}])
+        with pytest.raises(UserError, match="'input_width' and 'input_height'"):
+            main(["grounding", "t.jsonl", "--codec", codec])
+        line = {k: v for k, v in line.items() if not k.startswith("input")}
+        lines("t.jsonl", [{**line, "width": 800, "height": 400}])
+        with pytest.raises(
+            UserError, match=r"id 0: qwen_absolute writes pixels .* give 'input_width'"
+        ):
+            main(["grounding", "t.jsonl", "--codec", codec])
+
+
+def test_published_geometry_is_that_of_the_transforms():
+    from rsvlm.data.text.box_codecs import published_geometry
+    from rsvlm.data.transforms import Pad, Preprocess, Squash
+
+    box = (30.0, 21.0, 50.0, 44.0)
+    for high, wide in ((61, 104), (104, 61), (64, 64)):
+        for word, transform in (("pad", Pad(32)), ("crop", Preprocess(32)), ("squash", Squash(32))):
+            made = published_geometry("mini0_100", high, wide, (32, 32), preprocess=word)
+            off = np.subtract(
+                made.box(box, clip=False), transform.geometry(high, wide).box(box, clip=False)
+            )
+            assert abs(off).max() < 0.6, (word, high, wide)  # crop rounds after resizing
+
+
+def test_masks_are_read_as_shown_and_odd_values_are_told(folder, capsys):
+    mask = np.zeros((16, 16), np.uint8)
+    mask[:8] = 1
+    Image.fromarray(mask * 255).save(folder / "gt.png")
+    for name, palette, indices in (
+        ("white_first", [255, 255, 255, 0, 0, 0], 1 - mask),
+        ("coloured", [0, 0, 0, 255, 0, 0], mask),
+    ):
+        picture = Image.fromarray(indices, "P")
+        picture.putpalette(palette)
+        picture.save(folder / f"{name}.png")
+        lines("p.jsonl", [{"prediction": f"{name}.png", "mask": "gt.png"}])
+        main(["segmentation", "p.jsonl", "--size", "original"])
+        assert results()["test/p/rmsin/miou"]["value"] == 100
+        assert "more than two values" not in capsys.readouterr().out
+    Image.fromarray(mask * 240 + np.arange(16, dtype=np.uint8)).save(folder / "odd.png")
+    lines("p.jsonl", [{"prediction": "odd.png", "mask": "gt.png"}])
+    main(["segmentation", "p.jsonl", "--size", "original"])
+    assert "odd.png has 32 values (0 to 255)" in capsys.readouterr().out
+
+
 def test_turned_boxes_are_five_numbers_or_four_corners():
     corners = [[5, -5], [15, -5], [15, 15], [5, 15]]
     lines("p.jsonl", [{"prediction": [0, 0, 20, 10, 90], "box": corners}])

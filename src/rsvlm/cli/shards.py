@@ -24,6 +24,19 @@ from rsvlm.errors import UserError
 from rsvlm.files import written_whole
 
 _FACTS = ("licence", "paper", "homepage")
+#: How files of `data.folders.EXTENSIONS` begin: JPEG, PNG, TIFF, BMP, GIF, JPEG 2000.
+_PICTURES = (
+    b"\xff\xd8\xff",
+    b"\x89PNG",
+    b"II*\0",
+    b"MM\0*",
+    b"II+\0",
+    b"MM\0+",
+    b"BM",
+    b"GIF8",
+    b"\0\0\0\x0cjP",
+    b"\xff\x4f\xff\x51",
+)
 _SEVERAL = "{name} has samples of several images; shards hold one each."
 _LOST = (
     "{name} has objects, dialogues or maps, which shards would lose: they hold captions, label and "
@@ -205,15 +218,25 @@ def _sample(dataset: Any, index: int, size: int | None) -> tuple[bytes, str, byt
 
 
 def _stored(dataset: Any, index: int, entry: Any) -> tuple[bytes, str]:
-    """The picture's bytes as they are, and its ending."""
+    """The picture's bytes as they are, and its ending; no bytes where it is no picture."""
+    from rsvlm.data.images import BrokenImage, read_file
+
     if hasattr(dataset, "stored"):
         data, ext = dataset.stored(index)
-        return data, "jpg" if ext == "img_content" else ext
-    ext = Path(entry.path).suffix[1:].lower() or "jpg"
-    try:
-        return Path(entry.path).read_bytes(), ext
-    except OSError:
-        return b"", ext
+        ext = "jpg" if ext == "img_content" else ext
+    else:
+        ext = Path(entry.path).suffix[1:].lower() or "jpg"
+        try:
+            data = read_file(entry.path)
+        except BrokenImage:
+            data = b""
+    return (data if _is_picture(data) else b""), ext
+
+
+def _is_picture(data: bytes) -> bool:
+    """Whether bytes begin as a picture's do, damaged or not: nothing else goes into a shard."""
+    webp = data[:4] == b"RIFF" and data[8:12] == b"WEBP"
+    return webp or data.startswith(_PICTURES)
 
 
 def _encode(picture: Any, size: int | None, lossless: bool = False) -> tuple[bytes, str]:

@@ -1,6 +1,6 @@
 """Names of files as annotations give them, and folders as disks hold them.
 
-A name may leave its folder (`../../secret.txt`), may be spelt with other code points than the disk's
+A name may leave its folder (`../../secret.txt`) or be spelt with other code points than the disk's
 (macOS writes é as e and an accent), a folder may be a link, and what ends in .png may be a pipe.
 """
 

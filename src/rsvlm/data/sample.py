@@ -141,6 +141,25 @@ class Sample:
 
 
 @dataclass(slots=True)
+class Part:
+    """What one expert of several gave to an answer.
+
+    Attributes:
+        expert: its task.
+        prompt: what it was asked.
+        text: what it wrote; empty where it had nothing to say.
+        weight: how much it counted.
+        score: of its text, as of an `Answer`.
+    """
+
+    expert: str
+    prompt: str
+    text: str
+    weight: float = 1.0
+    score: float | None = None
+
+
+@dataclass(slots=True)
 class Answer:
     """What a model gives back for one sample; a field is empty unless the model gives it.
 
@@ -152,9 +171,14 @@ class Answer:
         angles: of `boxes`, in degrees, counter-clockwise about the box's centre, None of an upright
             one; empty where all are upright.
         masks: [H, W] bool at the original size.
+        mask_scores: of `masks`: the mean probability of a mask's pixels.
+        mask_classes: of `masks`, where the model has a class memory: the class that it read, and
+            where that is from: `user`, `text` or `fallback`.
+        notes: sentences on what the answer leaves out.
         retrieved: (id, score) pairs, best first.
         sources: where retrieved knowledge comes from.
         finished: False where a generated text was cut at its greatest length.
+        parts: what each expert gave to it, of a model with experts.
     """
 
     text: str = ""
@@ -163,6 +187,10 @@ class Answer:
     boxes: list[tuple[float, float, float, float]] = field(default_factory=list)
     angles: list[float | None] = field(default_factory=list)
     masks: list[np.ndarray] = field(default_factory=list)
+    mask_scores: list[float] = field(default_factory=list)
+    mask_classes: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     retrieved: list[tuple[str, float]] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
     finished: bool = True
+    parts: list[Part] = field(default_factory=list)

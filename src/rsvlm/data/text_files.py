@@ -1,8 +1,8 @@
 """Text files of annotations: decoded, split into lines and parsed in one way for every reader.
 
-Files come from many hands: with a byte order mark (Windows' editor), with CR LF, as JSON Lines under
-the name .json, in another encoding, cut short, or nested so deep that a parser gives up. Each of
-these is read, or is one error that names file and place.
+Files come from many hands: with a byte order mark (Windows' editor), with CR LF, as JSON Lines
+under the name .json, in another encoding, cut short, or nested so deep that a parser gives up.
+Each of these is read, or is one error that names file and place.
 """
 
 from __future__ import annotations

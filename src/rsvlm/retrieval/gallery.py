@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rsvlm.data.folders import EXTENSIONS
+from rsvlm.data.folders import is_picture, walk
 from rsvlm.data.images import read_any
 from rsvlm.data.sample import Picture, SampleError
 from rsvlm.errors import UserError
@@ -67,7 +67,9 @@ class Gallery:
             found = cls.read(root)
             found.check(model, str(source))
             return found
-        paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in EXTENSIONS)
+        if not root.is_dir():
+            raise UserError(f"gallery={source}: there is no such folder or file.")
+        paths = sorted(Path(at, n) for at, names in walk(root) for n in names if is_picture(n))
         if not paths:
             raise UserError(f"gallery={source}: there are no pictures in it.")
         names: list[str] = []

@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
+from rsvlm.data.text_files import parse_json, read_text
 from rsvlm.errors import UserError
 
 Row = dict[str, Any]
@@ -111,8 +112,8 @@ def read_vocabulary(path: Path) -> dict[str, int]:
         UserError: it is none.
     """
     try:
-        found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        found = parse_json(read_text(path))
+    except ValueError as error:
         raise UserError(f"--vocabulary {path} cannot be read: {error}") from None
     if not isinstance(found, dict) or not all(type(number) is int for number in found.values()):
         raise UserError(f'--vocabulary {path} must hold one object, {{"a": 1, "<unk>": 0, ...}}.')

@@ -7,6 +7,9 @@ may also be five numbers, the last one the angle in degrees (counter-clockwise a
 four corners [[x, y], ...]. With --codec NAME a prediction is the model's text, of which the first
 box counts, and a line needs "width" and "height" of the image:
   {"id": 7, "prediction": "{<10><20><50><80>}", "box": [...], "width": 800, "height": 800}
+A codec goes with the preprocessing of its model: padded to a square, its centred square, or squashed
+(--preprocess names another one). A codec of pixels also needs "input_width" and "input_height", the
+size that the model saw.
 `id` may be left out (the line counts); --references FILE gives id and box on their own.
 """
 
@@ -30,6 +33,11 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="rsvg, minigpt or oriented; several times for several; rsvg by default",
     )
     parser.add_argument("--codec", help="how boxes stand in the text, as in mini0_100")
+    parser.add_argument(
+        "--preprocess",
+        choices=["squash", "pad", "crop"],
+        help="how the image became a square for the model; the codec's own by default",
+    )
     parser.add_argument("--data", help="the data set's name; the file's by default")
 
 
@@ -39,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
 
     lines = read_items(args, empty="" if args.codec else None)
     if args.codec:
-        told = [_read(row, args.codec) for row in lines]
+        told = [_read(row, args.codec, args.preprocess or "") for row in lines]
     else:
         told = [_box(row["prediction"]) for row in lines]
     truths = [_box(box) for box in column(lines, "box", "the true one")]
@@ -60,9 +68,10 @@ def _box(given: Any) -> Any:
     return given
 
 
-def _read(row: Row, codec: str) -> Any:
+def _read(row: Row, codec: str, preprocess: str) -> Any:
     """The first box of a text, in pixels of the stored image."""
-    from rsvlm.data.text.box_codecs import bind
+    from rsvlm.data.text.box_codecs import codec as convention
+    from rsvlm.data.text.box_codecs import published_geometry
 
     text, sides = row["prediction"], (row.get("height"), row.get("width"))
     if not isinstance(text, str):
@@ -73,8 +82,17 @@ def _read(row: Row, codec: str) -> Any:
     if not all(type(side) is int and side > 0 for side in sides):
         raise UserError(f"id {row['id']!r}: --codec needs 'width' and 'height' of the image.")
     height, width = sides
-    convention, geometry = bind(codec, None, int(height or 0), int(width or 0))
-    found = convention.parse(text, geometry).boxes
+    seen = (row.get("input_height"), row.get("input_width"))
+    given = tuple(side for side in seen if type(side) is int and side > 0)
+    if seen != (None, None) and len(given) != 2:
+        raise UserError(f"id {row['id']!r}: 'input_width' and 'input_height' are both in pixels.")
+    try:
+        geometry = published_geometry(
+            codec, int(height or 0), int(width or 0), given or None, preprocess
+        )
+    except UserError as error:
+        raise UserError(f"id {row['id']!r}: {error}") from None
+    found = convention(codec).parse(text, geometry).boxes
     if not found:
         return None
     return found[0].box if found[0].angle is None else (found[0].box, found[0].angle)

@@ -44,11 +44,12 @@ def run(args: argparse.Namespace) -> None:
     lines = read_items(args, empty=None)
     truths = column(lines, "mask", "the true one")
     folder = (args.references or args.predictions).parent
+    odd: list[str] = []
     for row, truth in zip(lines, truths, strict=True):
         what = f"id {row['id']!r}"
         metric.update(
-            [read_mask(row["prediction"], args.predictions.parent, what, ignore=False)],
-            [read_mask(truth, folder, what, ignore=ignore)],
+            [read_mask(row["prediction"], args.predictions.parent, what, ignore=False, odd=odd)],
+            [read_mask(truth, folder, what, ignore=ignore, odd=odd)],
             [row["id"]],
             [row["image"] if "image" in row else row["id"]],
         )
@@ -57,11 +58,18 @@ def run(args: argparse.Namespace) -> None:
     show(args.protocol, "segmentation", values, facts, noun="items")
     if facts["resized"]:
         print(f"{facts['resized']} predictions had another size than the true mask.")
+    if odd:
+        print(
+            f"{len(odd)} pictures of masks have more than two values; all but 0 counts as the mask. "
+            f"Were they saved as JPEG, or resized with interpolation? The first: {odd[0]}."
+        )
     results = rows(values, args.data or args.predictions.stem, args.protocol, metric.facts)
     write(args.out, results, {"predictions": str(args.predictions)})
 
 
-def read_mask(given: Any, folder: Path, what: str, *, ignore: bool) -> Any:
+def read_mask(
+    given: Any, folder: Path, what: str, *, ignore: bool, odd: list[str] | None = None
+) -> Any:
     """A mask, or a list of them, as the metric takes it.
 
     Args:
@@ -69,6 +77,7 @@ def read_mask(given: Any, folder: Path, what: str, *, ignore: bool) -> Any:
         folder: where paths begin.
         what: whose mask it is, for errors.
         ignore: leave a picture's 255 where it also has 1.
+        odd: gets a phrase on a picture with more values than a mask's two.
 
     Raises:
         UserError: a file that cannot be read, or something else.
@@ -78,7 +87,7 @@ def read_mask(given: Any, folder: Path, what: str, *, ignore: bool) -> Any:
     if given is None:
         return None
     if isinstance(given, list):
-        return [read_mask(one, folder, what, ignore=ignore) for one in given]
+        return [read_mask(one, folder, what, ignore=ignore, odd=odd) for one in given]
     if isinstance(given, dict):
         return np.ascontiguousarray(decode(given))
     if not isinstance(given, str):
@@ -87,11 +96,18 @@ def read_mask(given: Any, folder: Path, what: str, *, ignore: bool) -> Any:
 
     try:
         with Image.open(folder / given) as picture:
-            pixels = np.asarray(picture)
+            # As shown: a palette's indices are no values (index 0 may be white). Its grey values,
+            # or its colours, are; where entry 0 is black, index and colour say the same.
+            shown = picture.mode == "P" and tuple((picture.getpalette() or [])[:3]) != (0, 0, 0)
+            pixels = np.asarray(picture.convert("RGB") if shown else picture)
+            pixels = pixels.max(2) if shown else pixels
     except OSError as error:
         raise UserError(f"{what}: the mask {folder / given} cannot be read: {error}.") from None
     if pixels.ndim != 2:
         raise UserError(f"{what}: the mask {given} has {pixels.shape[2:]} channels, not one.")
     if ignore and bool((pixels == 1).any()) and pixels.dtype == np.uint8:
         return pixels
+    values = np.unique(pixels)
+    if len(values) > 2 and odd is not None:
+        odd.append(f"{given} has {len(values)} values ({values[0]} to {values[-1]})")
     return pixels != 0

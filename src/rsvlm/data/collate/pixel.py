@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -36,6 +36,9 @@ class PixelBatch(ChatBatch):
         categories: for each dialogue [n] long, the class in its data set, -1 where it has none.
         phrases: for each dialogue what its objects are called.
         instance_rows: for each dialogue the rows of `images` that its objects lie in.
+        classes: for each dialogue what classes its objects have, by name; "" where none.
+        frame: `seen` or `stored`, of `masks` and `boxes`.
+        said: what classes the user says the objects of each answer have.
     """
 
     masks: list[torch.Tensor]
@@ -43,6 +46,9 @@ class PixelBatch(ChatBatch):
     categories: list[torch.Tensor]
     phrases: list[list[str]]
     instance_rows: list[list[int]]
+    classes: list[list[str]]
+    frame: str
+    said: list[str] = field(default_factory=list)
 
     def _map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Self:
         return replace(
@@ -124,6 +130,8 @@ class PixelCollate(ChatCollate):
                 [_row_of(o, row, places) for o in objects]
                 for row, objects, places in zip(rows, found, fields["image_rows"], strict=True)
             ],
+            classes=[[o.category for o in objects] for objects in found],
+            frame=self.frame,
         )
 
     def _row(self, item: TransformedSample, dialogue: Dialogue) -> Row:

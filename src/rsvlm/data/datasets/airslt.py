@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 from PIL import Image
 
 from rsvlm.data.datasets.base import Entry, FileDataset
-from rsvlm.data.text_files import read_json
 from rsvlm.data.datasets.missing import Missing, check_word, told
-from rsvlm.data.folders import EXTENSIONS
+from rsvlm.data.folders import EXTENSIONS, check_names
 from rsvlm.data.sample import Instance, Sample
+from rsvlm.data.text_files import read_json
 from rsvlm.errors import UserError
 
 
@@ -116,6 +116,7 @@ class AIRSLT(FileDataset):
             raise UserError(f"{who} has no caption.")
         if not isinstance(name, str) or not name:
             raise UserError(f"{who} has no jpg_name.")
+        check_names([name], [folder], who)
         if not isinstance(points, list) or not points:
             raise UserError(f"{who} has no polygon under points.")
         polygons = []

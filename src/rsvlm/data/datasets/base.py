@@ -38,26 +38,10 @@ class Entry:
     meta: dict[str, Any] = field(default_factory=dict)
     more: tuple[str, ...] = ()
 
-    def __post_init__(self) -> None:
-        # The last wall for readers that join names to folders; a folder of the user's own may
-        # begin with `..`, an annotation's name may not go on with it.
-        for path in self.paths:
-            if ".." in path and _goes_back(path):
-                raise UserError(
-                    f"{self.id!r}: the annotations' name leads out of its folder ({path}). Files "
-                    "are read from the data set's folders alone."
-                )
-
     @property
     def paths(self) -> tuple[str, ...]:
         """All its files."""
         return (self.path, *self.more)
-
-
-def _goes_back(path: str) -> bool:
-    parts = path.split("/")
-    first = next((i for i, part in enumerate(parts) if part not in ("..", ".", "")), len(parts))
-    return ".." in parts[first:]
 
 
 class FileDataset(Dataset[Sample]):

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from rsvlm.data.datasets.base import Entry, FileDataset, listed
-from rsvlm.data.text_files import read_json
 from rsvlm.data.datasets.frames import COMMAND, check_count, chosen
 from rsvlm.data.datasets.missing import Missing, check_word, told
+from rsvlm.data.folders import check_names
 from rsvlm.data.sample import Layout
+from rsvlm.data.text_files import read_json
 from rsvlm.errors import UserError
 
 _FILES = {
@@ -80,6 +81,7 @@ class CapERA(FileDataset):
         self.classes = sorted(kinds)
         labels = {kind: i for i, kind in enumerate(self.classes)}
         lost = []
+        check_names([name for name, _ in records[split]], [self.root / images])
         for name, texts in records[split]:
             stem = name.rsplit(".", 1)[0].strip()
             folder = self.root / images / _FILES[split][1] / _kind(name) / stem

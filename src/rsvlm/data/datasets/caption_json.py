@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from rsvlm.data.datasets.base import Entry, listed, missing_files
 from rsvlm.data.datasets.karpathy import Karpathy
 from rsvlm.data.datasets.missing import Missing, check_word, told
+from rsvlm.data.folders import check_names
 
 
 class CaptionJSON(Karpathy):
@@ -66,6 +67,7 @@ class CaptionJSON(Karpathy):
         if self.missing == "error":
             return super()._find_images(given, names)
         candidates = [self.root / word for word in ((given,) if given else self.image_folders)]
+        check_names(names, candidates, str(self.file))
         lacking = {folder: missing_files(folder, names) for folder in candidates}
         folder = min(candidates, key=lambda f: len(lacking[f]))
         problem = told(lacking[folder], len(names), str(folder), self.missing)

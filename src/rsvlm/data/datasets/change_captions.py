@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from rsvlm.data.datasets.base import Entry, missing_files
-from rsvlm.data.text_files import read_json
 from rsvlm.data.datasets.karpathy import Karpathy
 from rsvlm.data.datasets.missing import Missing, check_word, told
+from rsvlm.data.folders import check_names
 from rsvlm.data.sample import Layout
+from rsvlm.data.text_files import read_json
 from rsvlm.errors import UserError
 
 
@@ -102,6 +103,8 @@ class ChangeCaptions(Karpathy):
         return raw.strip() if isinstance(raw, str) else raw
 
     def _entry(self, record: dict[str, Any], index: int, folder: Path) -> Entry:
+        names = [record["filename"], str(record["split"])]
+        check_names(names, [folder], str(self.file))
         entry = super()._entry(record, index, folder)
         before, after = self.pair(folder, record)
         flag, source = record.get("changeflag"), "file"

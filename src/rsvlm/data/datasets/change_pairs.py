@@ -9,9 +9,10 @@ from typing import ClassVar
 from rsvlm.data.datasets import change_rules
 from rsvlm.data.datasets.base import Entry, FileDataset, metric_word, split_error
 from rsvlm.data.datasets.missing import Missing, check_word, told
-from rsvlm.data.folders import EXTENSIONS
+from rsvlm.data.folders import EXTENSIONS, check_names
 from rsvlm.data.palette import check_size, read_greys
 from rsvlm.data.sample import Layout, Sample
+from rsvlm.data.text_files import read_names
 from rsvlm.errors import UserError
 
 #: Both ways in which masks are stored: 255 or 1 for change.
@@ -133,9 +134,10 @@ class ChangePairs(FileDataset):
             raise self.not_found("there are no folders A and B.")
         found = {"all": (self.root, _named(self.root))}
         for file in sorted((self.root / "list").glob("*.txt")):
-            lines = [line.strip() for line in file.read_text("utf-8").splitlines() if line.strip()]
+            lines = read_names(file)
             if not lines:
                 raise UserError(f"{file} names no pair.")
+            check_names(lines, [self.root], str(file))
             found[file.stem] = (self.root, lines)
         return found
 

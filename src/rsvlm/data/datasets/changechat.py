@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from rsvlm.data.datasets.conversations import read_conversation
-from rsvlm.data.datasets.dialogues import DialogueDataset, read_records
+from rsvlm.data.datasets.dialogues import DialogueDataset
 from rsvlm.data.datasets.missing import Missing, check_word
 from rsvlm.data.sample import Layout, Turn
+from rsvlm.data.text_files import read_records
 from rsvlm.errors import UserError, near
 
 #: Split → the end of its file's name.

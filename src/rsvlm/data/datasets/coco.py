@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from rsvlm.data.datasets.base import Entry, metric_word
-from rsvlm.data.text_files import read_json
 from rsvlm.data.datasets.missing import Missing
 from rsvlm.data.datasets.regions import Region, Regions
+from rsvlm.data.text_files import read_json
 from rsvlm.errors import UserError
+
+#: An id: a number, or a text that is none.
+Key = int | str
 
 
 @dataclass(slots=True)
@@ -25,8 +28,8 @@ class CocoFile:
         categories: names of the classes, in the order of their published ids.
     """
 
-    images: dict[int, Mapping[str, Any]] = field(default_factory=dict)
-    regions: dict[int, list[Region]] = field(default_factory=dict)
+    images: dict[Key, Mapping[str, Any]] = field(default_factory=dict)
+    regions: dict[Key, list[Region]] = field(default_factory=dict)
     crowds: set[int] = field(default_factory=set)
     categories: list[str] = field(default_factory=list)
 
@@ -60,8 +63,9 @@ def read_coco(owner: Regions, path: Path, *, masks: bool = True) -> CocoFile:
     for record in parts["categories"]:
         key = _key(record, "id", path, "categories")
         names[key] = str(record.get("name", key))
-    out.categories = [names[key] for key in sorted(names)]
-    place = {key: i for i, key in enumerate(sorted(names))}
+    ordered = sorted(names, key=lambda key: (isinstance(key, str), key))
+    out.categories = [names[key] for key in ordered]
+    place = {key: i for i, key in enumerate(ordered)}
     for record in parts["images"]:
         key = _key(record, "id", path, "images")
         if key in out.images:
@@ -70,20 +74,23 @@ def read_coco(owner: Regions, path: Path, *, masks: bool = True) -> CocoFile:
             raise UserError(f"{path}: image {key} has no file_name.")
         out.images[key] = record
         out.regions[key] = []
-    seen: set[int] = set()
+    seen: set[Key] = set()
     for number, record in enumerate(parts["annotations"]):
         image = _key(record, "image_id", path, f"annotations[{number}]")
         who = f"annotation {record.get('id', number)}"
         if image not in out.images:
             owner.fault("object(s) belong to an image that is not listed, and are left out", who)
             continue
-        key = record.get("id")
-        if not isinstance(key, int) or key in seen:
+        key = plain_id(record.get("id"))
+        if key is None or key in seen:
             owner.fault("object(s) have an id that repeats, and were numbered anew", who)
-            key = -1 - number
-        seen.add(key)
-        category = record.get("category_id")
-        if not isinstance(category, int) or category not in names:
+            key = None
+        else:
+            seen.add(key)
+        # Within rsvlm an object's id is a number; a text says no more than its place in the file.
+        key = key if isinstance(key, int) else -1 - number
+        category = plain_id(record.get("category_id"))
+        if category is None or category not in names:
             owner.fault("object(s) are of a class that is not listed", who)
             category = None
         frame = size(out.images[image])
@@ -98,8 +105,8 @@ def read_coco(owner: Regions, path: Path, *, masks: bool = True) -> CocoFile:
         out.regions[image].append(
             Region(
                 key,
-                names.get(category, "unknown"),
-                place.get(category),
+                names.get(category, "unknown") if category is not None else "unknown",
+                place.get(category) if category is not None else None,
                 box=owner.box(corners(record.get("bbox")), who, frame),
                 mask=mask,
             )
@@ -129,11 +136,21 @@ def corners(box: Any) -> Any:
     return x, y, x + width, y + height
 
 
-def _key(record: Any, key: str, path: Path, where: str) -> int:
-    value: Any = record.get(key) if isinstance(record, dict) else None
-    if type(value) is not int:  # a truth value is an `int`, too
-        raise UserError(f"{path}: an entry of {where} has no whole number under {key!r}.")
+def _key(record: Any, key: str, path: Path, where: str) -> Key:
+    value = plain_id(record.get(key) if isinstance(record, dict) else None)
+    if value is None:
+        raise UserError(
+            f"{path}: an entry of {where} has no whole number and no text under {key!r}."
+        )
     return value
+
+
+def plain_id(value: Any) -> Key | None:
+    """An id as it is compared: `"12"` is 12, other texts stay; None where it is neither."""
+    if isinstance(value, str):
+        value = value.strip()
+        return int(value) if value.isascii() and value.isdecimal() else value or None
+    return value if type(value) is int else None  # a truth value is an `int`, too
 
 
 class Coco(Regions):

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
-from rsvlm.data.datasets.dialogues import DialogueDataset, Faults, read_records
+from rsvlm.data.datasets.dialogues import DialogueDataset, Faults
 from rsvlm.data.datasets.missing import Missing, check_word
 from rsvlm.data.sample import Role, Turn
+from rsvlm.data.text_files import read_records
 from rsvlm.errors import UserError, near
 
 #: `keep` leaves task identifiers in the text, as published; `strip` takes them out, for prompts

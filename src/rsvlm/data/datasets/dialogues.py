@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from rsvlm.data.datasets.base import Entry, FileDataset, listed
-from rsvlm.data.text_files import read_json
 from rsvlm.data.datasets.locate import locate
 from rsvlm.data.datasets.missing import Missing, check_word, told
 from rsvlm.data.datasets.packed import Strings
@@ -222,38 +221,3 @@ class _Entries(Sequence[Entry]):
             Turn(role, text, tuple(image_ids), kind=kind)
             for role, text, image_ids, kind in json.loads(self._dialogues[self._chosen[index]])
         ]
-
-
-def read_records(path: Path, keys: Iterable[str] = ("annotations", "data")) -> list[Any]:
-    """The records of a JSON list, of a list under one of `keys`, or of JSON lines.
-
-    Raises:
-        UserError: it is not JSON (file and line), or holds no list.
-    """
-    if path.suffix.lower() in (".jsonl", ".ndjson"):
-        return _lines(path)
-    content = read_json(path)
-    if isinstance(content, dict):
-        content = next((content[key] for key in keys if key in content), content)
-    if not isinstance(content, list):
-        raise UserError(f"{path} holds no list of records.")
-    return content
-
-
-def _lines(path: Path) -> list[Any]:
-    try:
-        # Not splitlines: a record may hold U+2028 and its like unescaped.
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}, byte {error.start}: not UTF-8 text ({error.reason}).") from error
-    out = []
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                out.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise UserError(
-                    f"{path}, line {number}, column {error.colno}: {error.msg}. The line is not "
-                    "valid JSON; was the download cut short?"
-                ) from error
-    return out

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 from rsvlm.data.datasets.base import Entry, listed, split_error
 from rsvlm.data.datasets.missing import Missing
 from rsvlm.data.datasets.regions import Region, Regions
+from rsvlm.data.text_files import read_lines
 from rsvlm.errors import UserError
 
 _SPLITS = ("train", "val", "test")
@@ -97,7 +98,7 @@ class DIORRSVG(Regions):
         if not path.is_file():
             raise self.not_found(f"there is no {path.name}.")
         numbers = []
-        for line, text in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
+        for line, text in enumerate(read_lines(path), 1):
             if not text.strip():
                 continue
             if not text.strip().isdecimal():

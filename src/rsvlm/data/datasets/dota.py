@@ -11,8 +11,9 @@ import numpy as np
 from rsvlm.data.datasets.base import Entry, listed
 from rsvlm.data.datasets.missing import Missing
 from rsvlm.data.datasets.regions import Box, Region, Regions
-from rsvlm.data.geometry import enclosing, turned
 from rsvlm.data.folders import EXTENSIONS
+from rsvlm.data.geometry import enclosing, turned
+from rsvlm.data.text_files import read_lines
 from rsvlm.errors import UserError
 
 #: Classes of DOTA v1.0, v1.5 (container-crane) and v2.0 (airport, helipad).
@@ -132,7 +133,7 @@ class DOTA(Regions):
     def _read(self, path: Path) -> tuple[list[Region], dict[str, Any]]:
         meta: dict[str, Any] = {"corners": {}, "difficult": []}
         regions = []
-        for line, text in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+        for line, text in enumerate(read_lines(path), 1):
             key, colon, value = text.strip().partition(":")
             if colon:
                 self._head(key, value.strip(), meta)

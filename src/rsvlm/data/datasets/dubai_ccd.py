@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from rsvlm.data.datasets.base import listed
-from rsvlm.data.text_files import read_json
 from rsvlm.data.datasets.change_captions import ChangeCaptions
+from rsvlm.data.text_files import read_json
 from rsvlm.errors import UserError
 
 #: Split → how the name of its JSON begins.

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import ClassVar
 
 from rsvlm.data.datasets.conversations import read_conversation
-from rsvlm.data.datasets.dialogues import DialogueDataset, read_records
+from rsvlm.data.datasets.dialogues import DialogueDataset
 from rsvlm.data.datasets.frames import COMMAND, check_count, chosen
 from rsvlm.data.datasets.missing import Missing, check_word, told
+from rsvlm.data.folders import check_names
 from rsvlm.data.sample import Layout
+from rsvlm.data.text_files import read_records
 from rsvlm.errors import UserError
 
 #: The archive spells it so.
@@ -82,6 +84,7 @@ class ERAVQA(DialogueDataset):
             if rest:
                 self.faults.add("conversation(s) are about several videos and were left out", who)
                 continue
+            check_names([video], [folder], str(file))
             paths = next(
                 (found for place in _places(folder, video) if (found := chosen(place, frames))), []
             )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from rsvlm.data.text_files import read_json
 from rsvlm.data.datasets.missing import Missing, check_word
 from rsvlm.data.datasets.questions import Group, Questions
+from rsvlm.data.text_files import read_json
 from rsvlm.errors import UserError
 
 #: Split → names that the releases give to its questions and to the folder of its images.

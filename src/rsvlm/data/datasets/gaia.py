@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from rsvlm.data.datasets.base import Entry, FileDataset
-from rsvlm.data.text_files import read_json
 from rsvlm.data.datasets.missing import Missing, check_word, told
 from rsvlm.data.datasets.shards import Shards, caption_list
-from rsvlm.data.folders import EXTENSIONS
+from rsvlm.data.folders import EXTENSIONS, check_names, walk
 from rsvlm.data.sample import SampleError
+from rsvlm.data.text_files import parse_json, read_json
 from rsvlm.errors import UserError
 
 _LICENCE = "annotations MIT; images under the terms of the sites they come from"
@@ -89,6 +88,7 @@ class GAIA(FileDataset):
                 lost.append(id)
                 if missing != "keep":
                     continue
+                check_names([id], [self.root / folders[0]], str(self.file))
             self.entries.append(
                 Entry(id, path or str(self.root / folders[0] / id), texts, meta=record_meta(record))
             )
@@ -135,7 +135,7 @@ class GAIAShards(Shards):
 
     def sample_facts(self, parts: dict[str, bytes]) -> Entry:
         """The JSON's captions, never the scraped text."""
-        content = json.loads(parts["json"].decode("utf-8-sig"))
+        content = parse_json(parts["json"].decode("utf-8-sig"))
         if not isinstance(content, dict):
             raise SampleError("the JSON is not an object")
         texts = tuple(text for text in caption_list(content.get("captions")) if text.strip())
@@ -161,9 +161,9 @@ def _files(folders: Sequence[Path]) -> tuple[dict[str, str], dict[str, str]]:
     by_id: dict[str, str] = {}
     by_address: dict[str, str] = {}
     for folder in folders:
-        for parent, _, names in os.walk(folder):
+        for parent, names in walk(folder) if os.path.isdir(folder) else ():
             held = set(names)
-            for name in sorted(names):
+            for name in names:
                 stem, ext = os.path.splitext(name)
                 if ext.lower() not in EXTENSIONS:
                     continue

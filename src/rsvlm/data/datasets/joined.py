@@ -12,6 +12,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from rsvlm.data.sample import Sample
+from rsvlm.data.text_files import read_lines
 from rsvlm.errors import UserError
 
 
@@ -70,7 +71,7 @@ class Joined(Dataset[Sample]):
     def _without(self, part: str, dataset: Any, file: Path) -> list[int]:
         if not file.is_file():
             raise UserError(f"data.dataset.exclude.{part}: there is no file {file}.")
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = read_lines(file)
         names = {Path(line.split(",")[0].strip().strip('"')).stem for line in lines if line.strip()}
         ids = [Path(str(entry.id)).stem for entry in dataset.entries]
         kept = [i for i, stem in enumerate(ids) if stem not in names]

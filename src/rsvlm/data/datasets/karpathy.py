@@ -10,7 +10,15 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, ClassVar
 
-from rsvlm.data.datasets.base import Entry, FileDataset, listed, metric_word, missing_files, split_error
+from rsvlm.data.datasets.base import (
+    Entry,
+    FileDataset,
+    listed,
+    metric_word,
+    missing_files,
+    split_error,
+)
+from rsvlm.data.folders import check_names
 from rsvlm.data.text_files import read_json
 from rsvlm.errors import UserError
 
@@ -107,6 +115,7 @@ class Karpathy(FileDataset):
         folders = [self.root / word for word in candidates if (self.root / word).is_dir()]
         if not folders:
             raise self.not_found(f"there is no folder {' or '.join(candidates)}.")
+        check_names(names, folders, str(self.file))
         lacking = {folder: missing_files(folder, names) for folder in folders}
         folder = min(folders, key=lambda f: len(lacking[f]))
         if lacking[folder]:

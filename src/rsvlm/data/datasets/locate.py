@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from rsvlm.data.folders import EXTENSIONS
+from rsvlm.data.folders import EXTENSIONS, Listing, check_names, composed
 
 #: Of two files that differ in their ending alone, the one that comes first is taken.
 _ORDER = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
@@ -31,7 +31,10 @@ def locate(folders: Sequence[Path], names: Iterable[str]) -> list[str]:
     Returns:
         The path of each, empty where there is none.
     """
-    listing = _Listing()
+    names = list(names)
+    check_names(names, folders)
+    listing = Listing()
+    stems = _Stems(listing)
     below: dict[str, list[str]] = {}
     out = []
     for name in names:
@@ -41,12 +44,13 @@ def locate(folders: Sequence[Path], names: Iterable[str]) -> list[str]:
             below[parent] = [place for place in places if listing.names(place)]
         found = ""
         for place in below[parent]:
-            if base in listing.names(place):
-                found = os.path.join(place, base)
+            held = listing.held(place, base)
+            if held:
+                found = os.path.join(place, held)
                 break
         else:
             for place in below[parent]:
-                other = listing.stems(place).get(stem(base))
+                other = stems.of(place).get(composed(stem(base)))
                 if other:
                     found = os.path.join(place, other)
                     break
@@ -54,26 +58,20 @@ def locate(folders: Sequence[Path], names: Iterable[str]) -> list[str]:
     return out
 
 
-class _Listing:
-    def __init__(self) -> None:
-        self._names: dict[str, set[str]] = {}
+class _Stems:
+    """From the names of pictures without their ending to those with it, a folder at a time."""
+
+    def __init__(self, listing: Listing) -> None:
+        self._listing = listing
         self._stems: dict[str, dict[str, str]] = {}
 
-    def names(self, folder: str) -> set[str]:
-        if folder not in self._names:
-            try:
-                self._names[folder] = set(os.listdir(folder))
-            except (FileNotFoundError, NotADirectoryError):
-                self._names[folder] = set()
-        return self._names[folder]
-
-    def stems(self, folder: str) -> dict[str, str]:
-        """From the names of pictures without their ending to those with it."""
+    def of(self, folder: str) -> dict[str, str]:
+        """Those of a folder, in composed letters."""
         if folder not in self._stems:
             known = self._stems[folder] = {}
-            for name in sorted(self.names(folder), key=_rank):
+            for name in sorted(self._listing.names(folder), key=_rank):
                 if os.path.splitext(name)[1].lower() in EXTENSIONS:
-                    known.setdefault(stem(name), name)
+                    known.setdefault(composed(stem(name)), name)
         return self._stems[folder]
 
 

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from rsvlm.data.datasets.base import listed, missing_files
+from rsvlm.data.folders import check_names
 from rsvlm.errors import UserError, near
 
 #: `error` refuses a data set that lacks images, `skip` leaves them out, `keep` lists them with
@@ -27,7 +28,12 @@ def check_word(missing: str) -> None:
 
 
 def find(folders: Sequence[Path], names: Sequence[str]) -> np.ndarray:
-    """[names] position of the first folder that holds a file, -1 where none does."""
+    """[names] position of the first folder that holds a file, -1 where none does.
+
+    Raises:
+        UserError: a name leads out of the folders.
+    """
+    check_names(names, folders)
     place = np.full(len(names), -1, np.int16)
     for number, folder in enumerate(folders):
         left = np.flatnonzero(place < 0).tolist()

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from rsvlm.data.datasets.base import Entry, FileDataset, listed, missing_files, split_error
-from rsvlm.data.text_files import read_json
 from rsvlm.data.datasets.missing import Missing, check_word, told
+from rsvlm.data.folders import check_names
+from rsvlm.data.text_files import read_json
 from rsvlm.errors import UserError
 
 CAPTIONS = ("raw", "raw_1", "raw_2", "raw_3", "raw_4")
@@ -142,6 +143,7 @@ class NWPUCaptions(FileDataset):
         candidates = [self.root / word for word in ((given,) if given else self.image_folders)]
         if missing != "keep" and not any(path.is_dir() for path in candidates):
             raise self.not_found(f"there is no folder {listed(p.name for p in candidates)}.")
+        check_names(names, candidates, str(self.file))
         lacking = {folder: missing_files(folder, names) for folder in candidates}
         folder = min(candidates, key=lambda f: len(lacking[f]))
         lost = lacking[folder]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,10 +12,10 @@ import numpy as np
 from rsvlm.data.datasets.base import FileDataset, listed, metric_word
 from rsvlm.data.datasets.missing import Missing, check_word, find, told
 from rsvlm.data.datasets.packed import PackedEntries, Strings
+from rsvlm.data.text_files import detect_encoding
 from rsvlm.errors import UserError, near
 
 _WORDS = {",": "comma", "\t": "tab"}
-_CHUNK = 1 << 20
 
 
 class PairsTable(FileDataset):
@@ -24,7 +23,8 @@ class PairsTable(FileDataset):
 
     What is not given is looked for among the known: a comma or a tab between columns; `filepath`,
     `filename`, `img_name` or `image` for the image, `title` or `caption` for the caption (ITRA has
-    `filepath<tab>title`); UTF-8, else GB 18030. Anything else is an error that shows the header.
+    `filepath<tab>title`); UTF-8, else GB 18030 where that reads like Chinese, else Windows-1252
+    (Latin-1), which is told. Anything else is an error that shows the header.
 
     Tables hold a line per caption. The captions of one image become one sample, in the order of
     its first line, so that retrieval sees each image once and training draws one of its captions;
@@ -63,7 +63,7 @@ class PairsTable(FileDataset):
     image_columns: ClassVar[tuple[str, ...]] = ("filepath", "filename", "img_name", "image")
     text_columns: ClassVar[tuple[str, ...]] = ("title", "caption")
     separators: ClassVar[tuple[str, ...]] = (",", "\t")
-    encodings: ClassVar[tuple[str, ...]] = ("utf-8-sig", "gb18030")
+    encodings: ClassVar[tuple[str, ...]] = ("utf-8-sig", "gb18030", "cp1252")
     #: From an image's name to what it says of the image.
     meta_of: ClassVar[Callable[[str], dict[str, Any]] | None] = None
 
@@ -149,7 +149,10 @@ class PairsTable(FileDataset):
         names, texts, owner = Strings(), Strings(), []
         known: dict[str, int] = {}
         for path in tables:
-            encoding = self.encoding or detect_encoding(path, self.encodings)
+            encoding, guess = self.encoding, ""
+            if encoding is None:
+                encoding, guess = detect_encoding(path, self.encodings)
+            self.problems += [guess] if guess else []
             separator, image, columns = self._columns(path, encoding)
             lines = records(path, encoding, separator)
             width = len(next(lines)[1])
@@ -218,35 +221,16 @@ def records(path: Path, encoding: str, separator: str) -> Iterator[tuple[int, li
                     yield begin, row
                 begin = reader.line_num + 1
         except csv.Error as error:
+            if "field limit" in str(error):
+                raise UserError(
+                    f"{path}, line {begin}: a field of more than {csv.field_size_limit():,} "
+                    "characters begins here, and no caption is as long. Is its closing quotation "
+                    "mark missing, or is this another file than a table?"
+                ) from error
             raise UserError(
                 f"{path}, line {begin}: the quoting is broken ({error}; noticed on line "
                 f'{reader.line_num}). A quotation mark inside quotes is written twice: "".'
             ) from error
-
-
-def detect_encoding(path: Path, known: Sequence[str]) -> str:
-    """The first of the known encodings in which a file can be read whole.
-
-    Raises:
-        UserError: there is none; names the first line that is not UTF-8.
-    """
-    trouble = ""
-    for encoding in known:
-        decoder = codecs.getincrementaldecoder(encoding)("strict")
-        line = 1
-        try:
-            with open(path, "rb") as file:
-                while chunk := file.read(_CHUNK):
-                    line += decoder.decode(chunk).count("\n")
-                decoder.decode(b"", final=True)
-            return encoding
-        except UnicodeDecodeError as error:
-            line += error.object[: error.start].count(b"\n")
-            trouble = trouble or f"line {line} is not {encoding.removesuffix('-sig').upper()}"
-    raise UserError(
-        f"{path}: {trouble}, nor is the file {' or '.join(known[1:]) or 'anything else known'}. "
-        "Name its encoding with encoding=, or write it as UTF-8."
-    )
 
 
 def known_part(word: str, known: Sequence[str], what: str) -> None:

@@ -8,8 +8,10 @@ texts, numbers and NumPy's numbers, and refuses everything else by name.
 from __future__ import annotations
 
 import datetime
+import io
 import pickle
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,9 @@ _BROKEN = (
     EOFError,
     IndexError,
     KeyError,
+    MemoryError,
     OverflowError,
+    RecursionError,
     TypeError,
     ValueError,
 )
@@ -35,8 +39,36 @@ class _Refused(pickle.UnpicklingError):
     """The pickle names something that is not plain."""
 
 
-class _Dtype:
+class _Frozen(type):
+    """A metaclass whose classes a pickle cannot alter (BUILD can set attributes on classes)."""
+
+    def __setattr__(cls, name: str, value: Any) -> None:
+        raise _Refused(f"a change to {cls.__name__}.{name}")
+
+
+class _Safe(metaclass=_Frozen):
+    """One of this reader's own functions, as an object that a pickle cannot alter."""
+
+    __slots__ = ("_run",)
+    _run: Callable[..., Any]
+
+    def __init__(self, run: Callable[..., Any]) -> None:
+        object.__setattr__(self, "_run", run)
+
+    def __call__(self, *args: Any) -> Any:
+        return self._run(*args)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise _Refused(f"a change to {self._run.__name__}")
+
+    def __setstate__(self, state: Any) -> None:
+        raise _Refused(f"a change to {self._run.__name__}")
+
+
+class _Dtype(metaclass=_Frozen):
     """Stands in for `numpy.dtype` while a number is put together."""
+
+    __slots__ = ("code", "order")
 
     def __init__(self, code: str, *_: Any) -> None:
         self.code = str(code)
@@ -63,21 +95,23 @@ def _encode(text: str, encoding: str) -> bytes:
 
 
 _PLAIN: dict[str, Any] = {
-    "builtins.set": set,
-    "builtins.frozenset": frozenset,
-    "builtins.complex": complex,
+    "builtins.set": _Safe(set),
+    "builtins.frozenset": _Safe(frozenset),
+    "builtins.complex": _Safe(complex),
     "collections.OrderedDict": OrderedDict,
-    "datetime.date": datetime.date,
-    "datetime.datetime": datetime.datetime,
-    "datetime.timedelta": datetime.timedelta,
-    "_codecs.encode": _encode,
+    "datetime.date": _Safe(datetime.date),
+    "datetime.datetime": _Safe(datetime.datetime),
+    "datetime.timedelta": _Safe(datetime.timedelta),
+    "_codecs.encode": _Safe(_encode),
     "numpy.dtype": _Dtype,
-    "numpy.core.multiarray.scalar": _scalar,
-    "numpy._core.multiarray.scalar": _scalar,
+    "numpy.core.multiarray.scalar": _Safe(_scalar),
+    "numpy._core.multiarray.scalar": _Safe(_scalar),
 }
 
 
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]
+    # Python's own, not C's: that one makes room for any number that a file puts into its memo
+    # (nine bytes take 4 GB). Here the memo is a dictionary, which grows with the file.
     def find_class(self, module: str, name: str) -> Any:
         # Protocol 2 names Python 2's modules.
         origin = f"{'builtins' if module == '__builtin__' else module}.{name}"
@@ -96,8 +130,8 @@ def read_pickle(path: Path) -> Any:
         UserError: it names a function or a class (says which), or is damaged.
     """
     try:
-        with open(path, "rb") as file:
-            return _Unpickler(file, encoding="utf-8").load()
+        # From memory: a stated length that the file does not have takes no room there.
+        return _Unpickler(io.BytesIO(path.read_bytes()), encoding="utf-8").load()
     except _Refused as error:
         raise UserError(
             f"{path} was refused: it wants to use {error}. Opening it in the usual way could run "

@@ -10,6 +10,7 @@ import numpy as np
 
 from rsvlm.data.datasets.base import Entry, FileDataset, listed, metric_word, split_error
 from rsvlm.data.datasets.missing import Missing, check_word, find, told
+from rsvlm.data.text_files import read_lines
 from rsvlm.errors import UserError
 
 
@@ -65,11 +66,11 @@ class Precomp(FileDataset):
             found = sorted(self.root.glob("*_caps.txt"))
             if not found:
                 raise self.not_found("there is no *_caps.txt.")
-            known = {f.name.removesuffix("_caps.txt"): len(_lines(f)) for f in found}
+            known = {f.name.removesuffix("_caps.txt"): len(read_lines(f)) for f in found}
             raise split_error(split, known, str(self.root))
         if not names_file.is_file():
             raise self.not_found(f"there is no {names_file.name}.")
-        captions, names = _lines(file), _lines(names_file)
+        captions, names = read_lines(file), read_lines(names_file)
         self.empty_captions = sum(not text.strip() for text in captions)
         texts = self._group(captions, names, file, names_file)
         folders = [images] if isinstance(images, str) else list(images)
@@ -111,11 +112,3 @@ class Precomp(FileDataset):
                 f"{len(bare)} image(s) have no caption and were left out: {listed(bare)}."
             )
         return {name: own for name, own in texts.items() if own}
-
-
-def _lines(file: Path) -> list[str]:
-    try:
-        text = file.read_text("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file}, byte {error.start}: not UTF-8 text ({error.reason}).") from error
-    return text.removesuffix("\n").split("\n") if text else []

@@ -17,6 +17,7 @@ from rsvlm.data.datasets.regions import Region, Regions, bounds
 from rsvlm.data.images import BrokenImage
 from rsvlm.data.palette import read_grey
 from rsvlm.data.sample import Sample
+from rsvlm.data.text_files import read_lines
 from rsvlm.data.transforms import sides
 from rsvlm.errors import UserError
 
@@ -95,7 +96,7 @@ class RefSegRS(Regions):
 
     def _rows(self, file: Path) -> list[tuple[str, str]]:
         rows: list[tuple[str, str]] = []
-        for line, text in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), 1):
+        for line, text in enumerate(read_lines(file), 1):
             if not text.strip():
                 continue
             match = _LINE.fullmatch(text.strip())

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import ExifTags, Image, ImageOps
 
 from rsvlm.data import rle
 from rsvlm.data.datasets.base import Entry, FileDataset, listed
 from rsvlm.data.datasets.missing import Missing, check_word, find, told
 from rsvlm.data.geometry import identity
+from rsvlm.data.images import BrokenImage
 from rsvlm.data.sample import Instance, Sample, Turn
 from rsvlm.data.transforms import sides
 
@@ -50,8 +52,8 @@ class Region:
 class Regions(FileDataset):
     """Pictures with objects in them; subclasses fill `entries` and, in step, `regions`.
 
-    Where the picture is of another size than its annotations (`frames`), boxes and masks are
-    scaled to the picture, masks by the nearest pixel, and `meta["annotated_size"]` (height, width)
+    Where a camera's tag turns a picture and its annotations (`frames`) are of the turned one, it is
+    turned. Where it is of another size than its annotations, boxes and masks are scaled to it, masks by the nearest pixel, and `meta["annotated_size"]` (height, width)
     tells. An object with a phrase also is a question and its answer in `turns`.
 
     Attributes:
@@ -84,6 +86,40 @@ class Regions(FileDataset):
             Instance(r.id, r.category, r.category_id, r.phrase, r.box, r.angle)
             for r in self.regions[index]
         ]
+
+    def image(self, index: int) -> Image.Image:
+        """Reads the picture as it was annotated: turned, where a camera's tag says so.
+
+        Raises:
+            BrokenImage: it cannot be used, or has other proportions than its annotations say.
+        """
+        return self.as_annotated(super().image(index), index)
+
+    def as_annotated(self, picture: Image.Image, index: int) -> Image.Image:
+        """The picture of a sample, turned by its orientation tag if it was annotated so.
+
+        Args:
+            picture: as stored.
+            index: which sample.
+
+        Raises:
+            BrokenImage: other proportions than those that were annotated, so that boxes would lie
+                on other ground.
+        """
+        frame = self.frames[index]
+        if frame is None:
+            return picture
+        stored = sides(picture)
+        if _sideways(picture) and alike(frame, stored[::-1]) and not alike(frame, stored):
+            return ImageOps.exif_transpose(picture)
+        if not alike(frame, stored):
+            raise BrokenImage(
+                self.entries[index].path,
+                f"is {stored[1]} x {stored[0]}, its annotations are of {frame[1]} x {frame[0]}: "
+                "other proportions, so that boxes would lie on other ground. Is it another "
+                "picture, a crop, or was it turned?",
+            )
+        return picture
 
     def annotate(self, sample: Sample, index: int) -> None:
         """Adds objects, with their masks, and a question for each phrase.
@@ -228,6 +264,16 @@ class Regions(FileDataset):
             raise self.not_found("no picture of the annotations is there.")
         self._absent |= {paths[name] for name in lost if name in paths}
         return paths
+
+
+def alike(frame: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Whether two sizes have the same proportions, but for rounding to whole pixels."""
+    (high, wide), (height, width) = frame, size
+    return abs(high * width - wide * height) <= max(high + wide, height + width)
+
+
+def _sideways(picture: Image.Image) -> bool:
+    return picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5
 
 
 def bounds(mask: np.ndarray) -> Box | None:

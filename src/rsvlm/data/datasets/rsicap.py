@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from rsvlm.data.datasets.dialogues import DialogueDataset, read_records
+from rsvlm.data.datasets.dialogues import DialogueDataset
 from rsvlm.data.datasets.missing import Missing, check_word
 from rsvlm.data.datasets.questions import asked
+from rsvlm.data.text_files import read_records
 from rsvlm.errors import UserError
 
 #: RSIEval's prompt for captions.

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from rsvlm.data.datasets.missing import Missing, check_word
 from rsvlm.data.datasets.questions import Group, Questions
+from rsvlm.data.text_files import read_lines
 from rsvlm.errors import UserError, near
 
 #: Source → its text files.
@@ -114,7 +115,7 @@ class RSIVQA(Questions):
     def _read(self, file: Path, source: str) -> None:
         seen: set[str] = set()
         # Not splitlines: an answer may hold any character but a line's end.
-        for number, line in enumerate(file.read_text("utf-8-sig").split("\n"), 1):
+        for number, line in enumerate(read_lines(file), 1):
             if not line.strip():
                 continue
             who = f"{source}/{file.name}, line {number}"

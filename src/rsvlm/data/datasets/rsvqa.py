@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from rsvlm.data.text_files import read_json
 from rsvlm.data.datasets.missing import Missing, check_word
 from rsvlm.data.datasets.questions import Group, Questions
+from rsvlm.data.text_files import read_json
 from rsvlm.errors import UserError, near
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from rsvlm.data.datasets.base import Entry, FileDataset, listed, metric_word, split_error
-from rsvlm.data.text_files import read_json
-from rsvlm.data.folders import EXTENSIONS
+from rsvlm.data.folders import EXTENSIONS, composed, is_picture, walk
+from rsvlm.data.text_files import read_json, read_names
 from rsvlm.errors import UserError
 
 #: A number at the end of a file's stem, with what separates it: `beach_07`, `airplane001`.
@@ -121,9 +121,9 @@ class SceneFolder(FileDataset):
                 continue
             images = sorted(
                 Path(parent, file).relative_to(folder).as_posix()
-                for parent, _, files in os.walk(folder / part)
+                for parent, files in walk(folder / part)
                 for file in files
-                if _is_image(file)
+                if is_picture(file)
             )
             found.update(dict.fromkeys(images, part))
             if not images:
@@ -138,7 +138,7 @@ class SceneFolder(FileDataset):
     def _by_prefix(self, folder: Path) -> dict[str, str]:
         found = {}
         for file in sorted(e.name for e in os.scandir(folder) if e.is_file()):
-            if not _is_image(file):
+            if not is_picture(file):
                 continue
             stem = Path(file).stem
             prefix = _NUMBER.sub("", stem)
@@ -151,7 +151,7 @@ class SceneFolder(FileDataset):
         return found
 
     def _hint(self, folder: Path, class_from: str) -> str:
-        if class_from == "folder" and any(_is_image(e.name) for e in os.scandir(folder)):
+        if class_from == "folder" and any(is_picture(e.name) for e in os.scandir(folder)):
             return (
                 f"the images lie in {folder} itself, not in a folder per class. Is it "
                 "class_from=file_prefix?"
@@ -169,7 +169,7 @@ class SceneFolder(FileDataset):
             where = str(file)
             if not file.is_file():
                 raise UserError(f"classes={str(given)!r}: there is no file {file}.")
-            given = [line.strip() for line in file.read_text("utf-8").splitlines() if line.strip()]
+            given = read_names(file)
         twice = [name for name, count in Counter(given).items() if count > 1]
         if twice:
             raise UserError(f"{where} names {listed(twice)} more than once.")
@@ -194,13 +194,13 @@ class SceneFolder(FileDataset):
                 raise split_error(self.split, {k: len(v) for k, v in lists.items()}, str(file))
             rows = [row[0] if isinstance(row, list) and row else row for row in lists[self.split]]
         else:
-            rows = [line.strip() for line in file.read_text("utf-8").splitlines() if line.strip()]
+            rows = read_names(file)
         bases: dict[str, str] = {}
         for id in found:
-            base = id.rsplit("/", 1)[-1]
+            base = composed(id.rsplit("/", 1)[-1])
             bases[base] = "" if base in bases else id  # twice there: says nothing
         ids = {
-            row: row if row in found else bases.get(str(row).rsplit("/", 1)[-1], "")
+            row: row if row in found else bases.get(composed(row.rsplit("/", 1)[-1]), "")
             for row in map(str, rows)
         }
         missing = [row for row, id in ids.items() if not id]
@@ -211,7 +211,3 @@ class SceneFolder(FileDataset):
             )
         chosen = set(ids.values())
         return {id: raw for id, raw in found.items() if id in chosen}
-
-
-def _is_image(name: str) -> bool:
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS

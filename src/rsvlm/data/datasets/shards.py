@@ -13,12 +13,12 @@ import numpy as np
 from PIL import Image
 
 from rsvlm.data.datasets.base import Entry, FileDataset, listed, metric_word, split_error
-from rsvlm.data.text_files import read_json
 from rsvlm.data.datasets.missing import Missing, check_word
 from rsvlm.data.folders import EXTENSIONS
 from rsvlm.data.images import BrokenImage, read_image
 from rsvlm.data.loading.tar_index import Reader, expand, indices
 from rsvlm.data.sample import Sample, SampleError
+from rsvlm.data.text_files import parse_json, read_json
 from rsvlm.errors import UserError
 
 #: What `rsvlm shards` writes beside its tars.
@@ -349,16 +349,24 @@ def caption_list(value: Any) -> list[str]:
         return [value]
     if isinstance(value, str):
         try:
-            value = json.loads(value)
+            value = parse_json(value)
         except json.JSONDecodeError:
-            value = ast.literal_eval(value)
+            value = _literal(value)
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
         raise SampleError("`captions` is not a list of texts")
     return value
 
 
+def _literal(text: str) -> Any:
+    # Deep brackets end a parser, and large ones the interpreter itself.
+    try:
+        return ast.literal_eval(text)
+    except (RecursionError, MemoryError) as error:
+        raise SampleError("`captions` is nested too deep") from error
+
+
 def _json(data: bytes) -> dict[str, Any]:
-    content = json.loads(data.decode("utf-8-sig"))
+    content = parse_json(data.decode("utf-8-sig"))
     if not isinstance(content, dict):
         raise SampleError("the JSON is not an object")
     return content

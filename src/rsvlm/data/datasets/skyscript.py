@@ -12,6 +12,7 @@ from rsvlm.data.datasets.missing import Missing, told
 from rsvlm.data.datasets.pairs import PairsTable, known_part
 from rsvlm.data.datasets.pickles import read_pickle
 from rsvlm.data.datasets.table_parts import Part, TableParts
+from rsvlm.data.folders import check_names
 from rsvlm.errors import UserError
 
 _PAPER = (
@@ -131,6 +132,7 @@ class SkyScript(PairsTable):
         self.tags = tags
         if tags:
             names = [meta_name(entry.id) for entry in self.entries]
+            check_names(names, [self.root])
             lost = missing_files(self.root, names)
             still = "Their images were kept."
             problem = told(

@@ -11,7 +11,8 @@ import numpy as np
 
 from rsvlm.data.datasets.base import Entry, FileDataset, listed
 from rsvlm.data.datasets.missing import Missing, check_word, find, told
-from rsvlm.data.datasets.pairs import detect_encoding, known_part, records
+from rsvlm.data.datasets.pairs import known_part, records
+from rsvlm.data.text_files import detect_encoding, read_lines
 from rsvlm.errors import UserError, near
 
 
@@ -183,7 +184,7 @@ class SkyScriptBench(FileDataset):
 
     def _rows(self, file: Path, column: str, actual: str | None) -> list[tuple[int, str, str]]:
         """Line, image and label (or what `actual` says) of each labelled row."""
-        lines = records(file, detect_encoding(file, ("utf-8-sig",)), ",")
+        lines = records(file, detect_encoding(file, ("utf-8-sig",))[0], ",")
         header = next(lines, (0, []))[1]
         image = [header.index(word) for word in self.image_columns if word in header]
         if not image or column not in header or (actual or column) not in header:
@@ -247,7 +248,7 @@ class SkyScriptBench(FileDataset):
 
 def _classes(file: Path) -> list[str]:
     # An empty line would shift the numbers of all classes after it.
-    names = [line.strip() for line in file.read_text("utf-8-sig").rstrip().split("\n")]
+    names = [line.strip() for line in "\n".join(read_lines(file)).rstrip().split("\n")]
     blank = [str(i + 1) for i, name in enumerate(names) if not name]
     if blank:
         raise UserError(f"{file}: line {listed(blank)} is empty; every line is a class.")

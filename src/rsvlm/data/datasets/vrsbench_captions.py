@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from rsvlm.data.datasets.base import Entry, FileDataset, listed
-from rsvlm.data.datasets.dialogues import Faults, read_records
+from rsvlm.data.datasets.dialogues import Faults
 from rsvlm.data.datasets.locate import locate
 from rsvlm.data.datasets.missing import Missing, check_word, told
+from rsvlm.data.text_files import read_records
 from rsvlm.errors import UserError
 
 _FILES = {

@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from typing import Any
 
+from PIL import ExifTags
+
 from rsvlm.data.datasets.base import adds
 from rsvlm.data.images import BrokenImage
 from rsvlm.data.inspection import statistics
@@ -100,6 +102,7 @@ def describe(dataset: Any, *, read: bool = False, tokenizer: Any = None) -> Desc
         )
     if unread:
         problems.append(unread)
+    problems += found.problems()
     facts = Description(
         dataset=getattr(dataset, "name", type(dataset).__name__),
         split=split,
@@ -219,14 +222,25 @@ def _read(dataset: Any, facts: Description, found: statistics.Census) -> None:
                 image = dataset[index].images[0]
         except BrokenImage as error:
             return error
-        return image.size if isinstance(image.size, tuple) else (image.shape[2], image.shape[1])
+        if not isinstance(image.size, tuple):
+            return image.shape[2], image.shape[1]
+        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+            with lock:
+                turned.append(dataset.entries[index].id if hasattr(dataset, "entries") else index)
+        return image.size
 
     lock = Lock()
+    turned: list[Any] = []
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         sizes = list(pool.map(one, range(len(dataset))))
     counts = Counter(f"{f[0]} x {f[1]}" for f in sizes if isinstance(f, tuple))
     facts["sizes"] = dict(counts.most_common())
     facts["problems"].extend(str(f) for f in sizes if isinstance(f, BrokenImage))
+    if turned:
+        facts["problems"].append(
+            f"{len(turned)} picture(s) have a camera's orientation tag, which is not applied, the "
+            f"first: {min(map(str, turned))}. Save them upright if they lie on their side."
+        )
 
 
 def _ends(values: Any) -> tuple[int, int]:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from rsvlm.data.datasets.base import listed
+from rsvlm.data.folders import existing
+from rsvlm.data.geometry import enclosing, turned
 from rsvlm.data.images import BrokenImage
 from rsvlm.data.sample import Sample
+from rsvlm.data.transforms import sides
 
 _SHOWN = 30
+#: Pixels that a box may reach beyond its picture without being told of: rounding.
+_EDGE = 1.0
 
 
 class Census:
@@ -38,6 +44,8 @@ class Census:
         self.pixels = np.zeros(len(self.semantic_classes), np.int64)
         self.masks: Counter[bool] = Counter()
         self.mask_pixels = np.zeros(len(self.change_classes), np.int64)
+        self.beyond: list[str] = []
+        self.outside: list[str] = []
 
     def add(self, sample: Sample) -> None:
         """Counts one sample."""
@@ -52,8 +60,39 @@ class Census:
             self.parts["oriented box"] += instance.angle is not None
             self.parts["mask"] += instance.mask is not None
             self.parts["phrase"] += instance.phrase is not None
+        self._hold_boxes(sample)
         if "changeflag" in sample.meta:
             self.changed[bool(sample.meta["changeflag"])] += 1
+
+    def _hold_boxes(self, sample: Sample) -> None:
+        """Holds boxes against their pictures, whatever file said how large these are."""
+        for image_id in {i.image_id for i in sample.instances if i.box is not None}:
+            try:
+                high, wide = sides(sample.images[image_id])
+            except (BrokenImage, IndexError):
+                continue  # told elsewhere
+            for instance in sample.instances:
+                if instance.box is None or instance.image_id != image_id:
+                    continue
+                x0, y0, x1, y1 = instance.box
+                if instance.angle is not None:
+                    x0, y0, x1, y1 = enclosing(turned(instance.box, instance.angle))
+                who = f"object {instance.id} of {sample.meta.get('id')}"
+                if x1 <= 0 or y1 <= 0 or x0 >= wide or y0 >= high:
+                    self.outside.append(who)
+                elif min(x0, y0) < -_EDGE or x1 > wide + _EDGE or y1 > high + _EDGE:
+                    self.beyond.append(who)
+
+    def problems(self) -> list[str]:
+        """What is amiss with boxes, one sentence each."""
+        return [
+            f"{len(found)} box(es) {what}: {listed(found)}."
+            for found, what in (
+                (self.outside, "lie outside of their picture"),
+                (self.beyond, "reach beyond their picture"),
+            )
+            if found
+        ]
 
     def add_maps(self, sample: Sample) -> None:
         """Counts the pixels of its maps and of its mask of change."""
@@ -149,7 +188,8 @@ def hollow(dataset: Any, index: int) -> Sample:
     entry = dataset.entries[index]
     sample = Sample([], layout="interleaved", texts=list(entry.texts), label=entry.label)
     sample.meta = {"id": entry.id, "dataset": dataset.name, "path": entry.path} | entry.meta
-    sample.images = _Pictures(entry.paths)  # type: ignore[assignment]
+    turn = getattr(dataset, "as_annotated", lambda picture, index: picture)
+    sample.images = _Pictures(entry.paths, lambda picture: turn(picture, index))  # type: ignore[assignment]
     sample.layout = dataset.sample_layout
     dataset.annotate(sample, index)
     return sample
@@ -158,8 +198,10 @@ def hollow(dataset: Any, index: int) -> Sample:
 class _Pictures(Sequence[Image.Image]):
     """Pictures that are opened when they are asked for, and decoded when their pixels are."""
 
-    def __init__(self, paths: Sequence[str]) -> None:
-        self._paths = paths
+    def __init__(
+        self, paths: Sequence[str], as_annotated: Callable[[Image.Image], Image.Image]
+    ) -> None:
+        self._paths, self._as_annotated = paths, as_annotated
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -167,7 +209,8 @@ class _Pictures(Sequence[Image.Image]):
     def __getitem__(self, index: Any) -> Any:
         path = self._paths[index]
         try:
-            return Image.open(path)
+            picture = Image.open(existing(path))
+            return self._as_annotated(picture) if index == 0 else picture
         except OSError as error:
             raise BrokenImage(path, f"cannot be opened ({error.strerror or error}).") from error
 

@@ -88,6 +88,8 @@ class Batches(Sampler[list[Key]]):
             mixtures (see `grouped`).
         block: samples of a window of the blocked order.
         sizes: samples of each shard or source, for these two orders.
+        positions: of evaluation, which of the samples are met; None meets all. Where ranks are
+            more than those, some meet one that another has too.
 
     Raises:
         ValueError: the batch cannot be split over the ranks, there is no full batch, or an order
@@ -106,6 +108,7 @@ class Batches(Sampler[list[Key]]):
         order: Literal["shuffled", "blocked", "grouped"] = "shuffled",
         block: int = 16384,
         sizes: Sequence[int] | None = None,
+        positions: Sequence[int] | None = None,
     ) -> None:
         if batch_size < 1 or (training and batch_size % world):
             raise ValueError(
@@ -138,6 +141,9 @@ class Batches(Sampler[list[Key]]):
                 "data.block=, at least 1. Use data.order=shuffled."
             )
         self.order, self.block, self.sizes = order, block, sizes
+        self.positions = np.arange(n) if positions is None else np.array(positions, np.int64)
+        if len(self.positions) < world and len(self.positions):
+            self.positions = np.resize(self.positions, world)
         self.n, self.batch_size, self.seed = n, batch_size, seed
         self.training, self.rank, self.world = training, rank, world
         self.epoch = 0
@@ -153,20 +159,26 @@ class Batches(Sampler[list[Key]]):
         if self.training:
             return self.n // self.batch_size
         # No more batches than let every rank have a sample in each.
-        return min(-(-self.n // self.batch_size), self.n // self.world)
+        met = len(self.positions)
+        return min(-(-met // self.batch_size), met // self.world)
 
     def __iter__(self) -> Iterator[list[Key]]:
         start, self.start = self.start, 0
         epoch = self.epoch
         if not self.training:
-            for batch in np.array_split(np.arange(self.n), len(self))[start:]:
-                yield [(epoch, int(i)) for i in np.array_split(batch, self.world)[self.rank]]
+            for number in range(start, len(self)):
+                yield [(epoch, i) for i in self.evaluated(number)]
             return
         order = self.ordered(epoch)
         local = self.batch_size // self.world
         for b in range(start, len(self)):
             first = b * self.batch_size + self.rank * local
             yield [(epoch, int(i)) for i in order[first : first + local]]
+
+    def evaluated(self, batch: int) -> list[int]:
+        """Positions of this rank's samples in a batch of evaluation."""
+        whole = np.array_split(self.positions, len(self))[batch]
+        return [int(i) for i in np.array_split(whole, self.world)[self.rank]]
 
     def ordered(self, epoch: int) -> np.ndarray:
         """The training samples of an epoch in order, all ranks together."""

@@ -213,3 +213,40 @@ def bind(
         )
     found: Geometry = place(high, wide)
     return codec(name), found
+
+
+def published_geometry(
+    name: str, high: int, wide: int, seen: tuple[int, int] | None = None, preprocess: str = ""
+) -> Geometry:
+    """Where pixels went under the preprocessing that belongs to a convention.
+
+    For texts that come without their model. Fractions of the image as seen do not depend on its
+    size, so the part of the stored image that was seen is enough; pixels do.
+
+    Args:
+        name: the convention.
+        high: height of the stored image.
+        wide: its width.
+        seen: height and width of the image as the model saw it; needed for a convention in pixels.
+        preprocess: `squash`, `pad` or `crop` (a centred square), where another one was used.
+
+    Raises:
+        UserError: an unknown word, or pixels of an image whose size is not given.
+    """
+    found, kind = codec(name), preprocess or codec(name).preprocess
+    if kind not in ("squash", "pad", "crop"):
+        raise UserError(f"preprocess={kind!r}: it is squash, pad or crop.")
+    if not found.scale and seen is None:
+        raise UserError(
+            f"{name} writes pixels of the image as the model saw it, after resizing, and nothing "
+            "says its size: give 'input_width' and 'input_height' (as the processor gave them), "
+            "equal to 'width' and 'height' if it was not resized."
+        )
+    place, side = identity(high, wide), {"pad": max(high, wide), "crop": min(high, wide)}.get(kind)
+    if side is not None and high != wide:
+        # Python's // rounds down and a margin is negative, so each rounds as its transform does.
+        top, left = (high - side) // 2, (wide - side) // 2
+        if kind == "pad":
+            top, left = -((side - high) // 2), -((side - wide) // 2)
+        place = place.crop(top, left, side, side)
+    return place if seen is None else place.resize(*seen)

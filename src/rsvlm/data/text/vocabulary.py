@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
+from rsvlm.data.text_files import parse_json
 from rsvlm.errors import UserError, near
 
 #: Marks of each published manner: padding, unknown, start, end.
@@ -110,7 +111,7 @@ class Vocabulary:
         if not path.is_file():
             raise UserError(f"there is no vocabulary {path}.")
         try:
-            ids = json.loads(path.read_text(encoding="utf-8"))
+            ids = parse_json(path.read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:
             raise UserError(f"{path}, line {error.lineno}: {error.msg}.") from error
         if not isinstance(ids, dict) or not all(type(i) is int for i in ids.values()):

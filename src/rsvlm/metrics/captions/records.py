@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from rsvlm.data.text_files import parse_json, read_text
 from rsvlm.errors import UserError
 from rsvlm.metrics.gather import Id, digest
 
@@ -212,12 +214,21 @@ def _read_references(path: Path, split: str) -> dict[Id, Any]:
     elif isinstance(rows, Mapping) and "images" in rows:
         for row in rows["images"]:
             if row.get("split") == split:
-                found[row["filename"]] = [s["raw"] for s in row["sentences"]]
+                told = [s["raw"] for s in row["sentences"]]
+                found.setdefault(row["filename"], []).extend(told)
     elif isinstance(rows, list):
         for number, row in enumerate(rows):
             if not isinstance(row, Mapping) or "references" not in row:
                 raise UserError(f"{path}, entry {number + 1} has no 'references'.")
-            found[row.get("id", row.get("image_id", number))] = row["references"]
+            id, references = row.get("id", row.get("image_id", number)), row["references"]
+            known = found.setdefault(id, [])
+            if known and not (isinstance(known, list) and isinstance(references, list)):
+                raise UserError(
+                    f"{path}, entry {number + 1}: id {id!r} was there already, and its references "
+                    "are not a list that could be joined to the former ones."
+                )
+            # A line a reference is a common form: those of one image belong together.
+            found[id] = [*known, *references] if known else references
     if not found:
         raise UserError(
             f"{path} holds no references (split {split!r}): expected JSON Lines with 'id' and "
@@ -232,20 +243,18 @@ def read_rows(path: Path) -> Any:
     Raises:
         UserError: it cannot be read, or is neither.
     """
-    try:
-        text = path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
+    text = read_text(path)
     if path.suffix != ".jsonl":
-        try:
-            return json.loads(text)
-        except ValueError:
-            pass  # JSON Lines under another name
+        with suppress(ValueError):  # JSON Lines under another name
+            found = parse_json(text)
+            # One line of them is an object by itself.
+            single = isinstance(found, dict) and not {"annotations", "images"} & set(found)
+            return [found] if single and "\n" not in text.strip() else found
     rows = []
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
-                rows.append(json.loads(line))
+                rows.append(parse_json(line))
             except ValueError as error:
                 raise UserError(f"{path}, line {number} is not JSON: {error}") from None
     return rows
