@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 from types import SimpleNamespace
 
-import pytest
 import torch
 from golden_case import read_case
 
