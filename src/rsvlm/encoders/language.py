@@ -372,7 +372,7 @@ class LanguageModel(nn.Module):
         Args:
             inputs_embeds: [B, L, dim].
             attention_mask: [B, L], 1 where a token is; padding on the left.
-            **options: see `generation.OPTIONS`.
+            **options: see `generation.OPTIONS`; `processors`, further ones of transformers'.
 
         Returns:
             For each row, `num_return_sequences` texts, best first.
@@ -384,10 +384,9 @@ class LanguageModel(nn.Module):
         known = self.model.config if self._source is None else self.tokenizer
         end, pad = known.eos_token_id, known.pad_token_id
         end = end[0] if isinstance(end, list) else end
+        more, pad = options.pop("processors", ()), end if pad is None else pad
         embeds = inputs_embeds.to(self.dtype)
-        return generate(
-            self.model, embeds, attention_mask, end, end if pad is None else pad, options
-        )
+        return generate(self.model, embeds, attention_mask, end, pad, options, processors=more)
 
 
 def _unreadable(weights: str | Path, error: Exception) -> UserError:

@@ -29,6 +29,14 @@ _LLAMA_3: dict[str, Any] = {
     "bos_token_id": 128000,
     "eos_token_id": 128001,
 }
+_ROPE_3_2: dict[str, Any] = {
+    "rope_type": "llama3",
+    "rope_theta": 500000.0,
+    "factor": 32.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
 _OPT: dict[str, Any] = {
     "model_type": "opt",
     "vocab_size": 50272,
@@ -55,6 +63,14 @@ SIZES: dict[str, dict[str, Any]] = {
     # Vicuna 1.5 is LLaMA 2 tuned; both have these sizes.
     "vicuna_7b": _LLAMA_7B,
     "llama2_7b": _LLAMA_7B,
+    "vicuna_13b": {
+        **_LLAMA_7B,
+        "hidden_size": 5120,
+        "intermediate_size": 13824,
+        "num_hidden_layers": 40,
+        "num_attention_heads": 40,
+        "num_key_value_heads": 40,
+    },
     "llama3_8b": {
         **_LLAMA_3,
         "hidden_size": 4096,
@@ -74,14 +90,35 @@ SIZES: dict[str, dict[str, Any]] = {
         "head_dim": 64,
         "max_position_embeddings": 131072,
         "tie_word_embeddings": True,
-        "rope_parameters": {
-            "rope_type": "llama3",
-            "rope_theta": 500000.0,
-            "factor": 32.0,
-            "low_freq_factor": 1.0,
-            "high_freq_factor": 4.0,
-            "original_max_position_embeddings": 8192,
-        },
+        "rope_parameters": dict(_ROPE_3_2),
+    },
+    "llama3_3b": {
+        **_LLAMA_3,
+        "hidden_size": 3072,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 24,
+        "head_dim": 128,
+        "max_position_embeddings": 131072,
+        "tie_word_embeddings": True,
+        "rope_parameters": dict(_ROPE_3_2),
+    },
+    # SmolLM2's smallest; its padding and its end are one token.
+    "smollm2_135m": {
+        "model_type": "llama",
+        "vocab_size": 49152,
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "max_position_embeddings": 8192,
+        "rms_norm_eps": 1e-5,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 100000.0},
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 2,
+        "tie_word_embeddings": True,
     },
     "opt_2_7b": {
         **_OPT,

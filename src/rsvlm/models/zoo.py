@@ -13,15 +13,20 @@ from rsvlm.models.blip2 import model as blip2
 from rsvlm.models.change_captioning import chg2cap, mmodalcc, rsiccformer
 from rsvlm.models.clip import gaia_clip, georsclip, openai_clip, remoteclip, skyclip
 from rsvlm.models.deltavlm import model as deltavlm
+from rsvlm.models.geopix import model as geopix
 from rsvlm.models.hf_vlm import model as hf_vlm
+from rsvlm.models.lisa import model as lisa
 from rsvlm.models.llava import model as llava
+from rsvlm.models.pixellm import model as pixellm
 from rsvlm.models.rscapret import model as rscapret
+from rsvlm.models.rsgpt import model as rsgpt
 from rsvlm.models.skyeyegpt import model as skyeyegpt
 
 FILES = (
     *(georsclip, skyclip, remoteclip, gaia_clip, openai_clip),
     *(deltavlm, mmodalcc, rsiccformer, chg2cap),
-    *(rscapret, blip2, skyeyegpt, llava, hf_vlm),
+    *(rscapret, blip2, rsgpt, skyeyegpt, llava, hf_vlm),
+    *(geopix, lisa, pixellm),
 )
 
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from rsvlm.checkpoints.dialects import Dialect, Target
 from rsvlm.encoders.eva_layouts import eva_table
 from rsvlm.encoders.language_layouts import language_table, lora_table
-from rsvlm.models.deltavlm.layouts import qformer_table
+from rsvlm.models.deltavlm.layouts import qformer_table as lavis_qformer_table
 
 _BLOCK, _LAYER = "vision_model.encoder.layers.{}.", "qformer.encoder.layer.{}."
 #: Layers of a block of the tower, ours to transformers'.
@@ -51,7 +51,8 @@ def theirs_of(layer: str) -> str:
     return f"{_BLOCK}{_TOWER[layer.removeprefix('blocks.{}.')]}"
 
 
-def _tower(tuned: Sequence[str]) -> dict[str, Target]:
+def tower_table(tuned: Sequence[str] = ()) -> dict[str, Target]:
+    """The vision tower of transformers, and the norm behind it; `tuned` see `EvaViT.tuned`."""
     ours = "vision.blocks.{}."
     table: dict[str, Target] = {
         "vision_model.embeddings.class_embedding": "vision.cls_token",
@@ -64,6 +65,14 @@ def _tower(tuned: Sequence[str]) -> dict[str, Target]:
         base = ".base_layer" if f"blocks.{{}}.{layer}" in tuned else ""
         table[f"{_BLOCK}{theirs}.*"] = f"{ours}{layer}{base}.*"
     return table
+
+
+def qformer_table() -> dict[str, Target]:
+    """The Q-Former's layers of transformers, those of a text left out."""
+    return {
+        f"{_LAYER}{theirs}.*": f"bridge.qformer.layers.{{}}.{ours}.*"
+        for theirs, ours in _QFORMER.items()
+    }
 
 
 def blip2_dialects(
@@ -82,15 +91,16 @@ def blip2_dialects(
         "qformer.layernorm.*": "bridge.qformer.norm.*",
         "language_projection.*": "bridge.proj.*",
     }
-    for theirs, ours in _QFORMER.items():
-        bridge[f"{_LAYER}{theirs}.*"] = f"bridge.qformer.layers.{{}}.{ours}.*"
-    whole = _tower(seen) | bridge | language_table(tuned, "language_model.", "lm.model.", words)
+    bridge |= qformer_table()
+    whole = (
+        tower_table(seen) | bridge | language_table(tuned, "language_model.", "lm.model.", words)
+    )
     adapter = lora_table(tuned, "base_model.model.language_model.", "lm.model.", named=False)
     for layer in seen:
         for letter in "AB":
             name = f"base_model.model.{theirs_of(layer)}.lora_{letter}.weight"
             adapter[name] = f"vision.{layer}.lora_{letter}.default.weight"
-    lavis = eva_table(depth, "visual_encoder.", "vision.", seen) | qformer_table()
+    lavis = eva_table(depth, "visual_encoder.", "vision.", seen) | lavis_qformer_table()
     lavis |= {"opt_proj.*": "bridge.proj.*"}
     lavis |= language_table(tuned, "opt_model.", "lm.model.", words)
     return (

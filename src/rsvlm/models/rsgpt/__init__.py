@@ -1,0 +1,1 @@
+"""RSGPT: InstructBLIP tuned on detailed captions of aerial images."""

@@ -1,0 +1,1 @@
+"""RS-MoE: an instruction router and light language models as experts."""
