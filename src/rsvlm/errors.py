@@ -8,7 +8,19 @@ from contextlib import contextmanager
 
 
 class UserError(ValueError):
-    """Something in the command, the configuration or the files; the text says what to do."""
+    """Something in the command, the configuration or the files; the text says what to do.
+
+    Args:
+        text: one message for the user.
+        code: a stable word for programs, where the class's own is too wide.
+    """
+
+    code: str = "user_error"
+
+    def __init__(self, text: str = "", *, code: str | None = None) -> None:
+        super().__init__(text)
+        if code is not None:
+            self.code = code
 
 
 def near(word: str, known: Iterable[str], n: int = 3) -> str:
@@ -54,7 +66,8 @@ def needs_extra(name: str, *packages: str, instead: str = "") -> UserError:
     """
     missing = " and ".join(packages)
     verb = "are" if len(packages) > 1 else "is"
-    return UserError(f"{missing} {verb} not installed: {pip_install(name)}. {instead}".rstrip())
+    text = f"{missing} {verb} not installed: {pip_install(name)}. {instead}".rstrip()
+    return UserError(text, code="missing_extra")
 
 
 def pip_install(name: str) -> str:

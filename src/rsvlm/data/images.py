@@ -34,6 +34,8 @@ class BrokenImage(SampleError):
         reason: what is wrong and what to do.
     """
 
+    code = "broken_image"
+
     def __init__(self, name: str, reason: str = "") -> None:
         super().__init__(f"{name}: {reason}" if reason else name)
         self.name, self.reason = name, reason

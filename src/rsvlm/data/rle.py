@@ -20,6 +20,8 @@ from rsvlm.errors import UserError
 class MaskError(UserError):
     """A stored mask that cannot be read; the text says what is wrong with it."""
 
+    code = "bad_mask"
+
 
 def encode(mask: np.ndarray, *, compressed: bool = True) -> dict[str, Any]:
     """Run lengths of a mask.

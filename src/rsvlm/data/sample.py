@@ -23,6 +23,8 @@ Picture = Image.Image | torch.Tensor
 class SampleError(UserError):
     """A sample that must not reach a model: says which one, what is wrong and what to do."""
 
+    code = "bad_sample"
+
 
 @dataclass(slots=True)
 class Turn:
