@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+
+class WriteError(OSError):
+    """A file that cannot be written for a reason that a user can mend; the text says how."""
+
+
+#: What a user can mend, and how.
+_TROUBLE = {
+    errno.ENOSPC: "the disk is full: make room, or choose another folder",
+    errno.EDQUOT: "your quota is used up: make room, or choose another folder",
+    errno.EFBIG: "the disk is full for files of this size (ulimit -f, or the file system's limit)",
+    errno.EROFS: "the file system is read-only: choose another folder",
+    errno.EACCES: "the folder may not be written to: choose another one, or change its rights",
+    errno.EPERM: "the folder may not be written to: choose another one, or change its rights",
+}
 
 
 @contextmanager
@@ -17,6 +33,9 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 
         with written_whole(path) as part:
             part.write_text(text, encoding="utf-8")
+
+    Raises:
+        WriteError: the disk is full, or may not be written to.
     """
     path = Path(path)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
@@ -25,8 +44,36 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         with part.open("rb") as file:
             os.fsync(file.fileno())
         part.replace(path)
+    except (OSError, RuntimeError) as error:
+        if text := trouble(error, part):
+            raise WriteError(f"{path} cannot be written: {text}.{_before(path)}") from error
+        raise
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def trouble(error: BaseException, path: Path | None = None) -> str:
+    """What a user can mend of an error of the file system; empty for others.
+
+    torch's writer raises a RuntimeError of its own after the first; so the errors behind it are
+    looked at too.
+
+    Args:
+        error: what was raised.
+        path: of this file alone; None takes any.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in _TROUBLE:
+            named = path is None or seen.filename is None or str(seen.filename) == str(path)
+            return _TROUBLE[seen.errno] if named else ""
+        seen = seen.__cause__ or seen.__context__
+    return ""
+
+
+def _before(path: Path) -> str:
+    return f" The one from before is whole: {path}." if path.is_file() else ""
 
 
 def write_text(path: str | Path, text: str) -> None:

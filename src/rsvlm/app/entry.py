@@ -14,8 +14,10 @@ from typing import Any
 
 from rsvlm.config import config_dir
 from rsvlm.config.overrides import command_line, own_folder
-from rsvlm.config.schema import check_top_level
+from rsvlm.config.run_folders import forget
+from rsvlm.config.schema import check_top_level, check_words
 from rsvlm.errors import UserError
+from rsvlm.files import WriteError, trouble
 
 COMMAND = "RSVLM_COMMAND"
 
@@ -34,12 +36,14 @@ def main(verb: str, words: Sequence[str] | None = None) -> None:
         sys.argv[1:] = words
 
     import hydra
-    from hydra.errors import ConfigCompositionException, OverrideParseException
+    from hydra.errors import HydraException
 
     from rsvlm.config.compose import register, search_path
 
     register()
+    forget()
     try:
+        check_words(sys.argv[1:], verb)
         own = own_folder(sys.argv[1:])
         sys.argv[1:] = command_line(sys.argv[1:], search_path(own))
         if own is not None and str(Path.cwd()) not in sys.path:
@@ -48,8 +52,24 @@ def main(verb: str, words: Sequence[str] | None = None) -> None:
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=verb)(
             lambda cfg: _run(verb, cfg)
         )()
-    except (UserError, ConfigCompositionException, OverrideParseException) as error:
+    except (UserError, WriteError) as error:
         sys.exit(f"error: {error}")
+    except HydraException as error:
+        sys.exit(f"error: {_hydra_says(error)}")
+    except OSError as error:
+        text = trouble(error)
+        if not text:
+            raise
+        sys.exit(f"error: {error.filename or 'a file'} cannot be written: {text}.")
+
+
+def _hydra_says(error: BaseException) -> str:
+    """What Hydra and OmegaConf object to, with the cause that their first line hides."""
+    lines = [str(error)]
+    cause = error.__cause__
+    if cause is not None and str(cause).partition("\n")[0] not in lines[0]:
+        lines.append(str(cause).partition("\n")[0])
+    return "\n".join(lines)
 
 
 def _run(verb: str, cfg: Any) -> Any:
@@ -57,9 +77,10 @@ def _run(verb: str, cfg: Any) -> Any:
     from hydra.core.hydra_config import HydraConfig
     from hydra.errors import InstantiationException
 
-    from rsvlm.app import run
+    from rsvlm.app import run, run_log
     from rsvlm.config.instantiate import cause_of
 
+    run_log.attach()
     verbs: dict[str, Callable[[Any], Any]] = {
         "train": run.fit,
         "eval": run.evaluate,
@@ -68,10 +89,18 @@ def _run(verb: str, cfg: Any) -> Any:
     try:
         check_top_level(map(str, cfg), verb)
         return verbs[verb](cfg)
-    except (UserError, InstantiationException) as error:
+    except (UserError, OSError, InstantiationException) as error:
         cause = cause_of(error)
+        text = str(cause)
+        if isinstance(cause, OSError) and not isinstance(cause, WriteError):
+            text = trouble(cause) and f"{cause.filename or 'a file'} cannot be written: " + trouble(
+                cause
+            )
+        elif not isinstance(cause, UserError | WriteError):
+            text = ""
         launcher = HydraConfig.get().runtime.choices.get("hydra/launcher") or "basic"
         # A launcher's process hands errors over, and not the end of the process.
-        if not isinstance(cause, UserError) or launcher != "basic":
+        if not text or launcher != "basic":
             raise
-        raise SystemExit(f"error: {cause}") from None
+        run_log.log.error("error: %s", text)
+        raise SystemExit(f"error: {text}") from None

@@ -7,9 +7,40 @@ from pathlib import Path
 from typing import Any
 
 from rsvlm.app.provenance import provenance
+from rsvlm.app.run_log import say
 from rsvlm.checkpoints.hooks import own_weights
-from rsvlm.files import write_text
+from rsvlm.files import WriteError, trouble, write_text
 from rsvlm.report.robustness import robustness_table
+
+
+def make_folder(out: Path) -> None:
+    """Makes a run's folder.
+
+    Raises:
+        WriteError: it cannot be made.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(f"{out} cannot be made: {trouble(error) or error.strerror}.") from error
+
+
+def not_measured(missing: str, keeper: Any, trainer: Any) -> list[str]:
+    """What a training did not measure, and why, in sentences.
+
+    Args:
+        missing: why the test split was not measured; empty where it was.
+        keeper: the callback that keeps the best checkpoint, or None.
+        trainer: after its fit.
+    """
+    said = [f"not measured: the test split ({missing})."] if missing else []
+    if keeper is None or keeper.monitor is None:
+        said.append(
+            "no best.ckpt was kept (callbacks.checkpoints.monitor=null): the last is what was used."
+        )
+    elif keeper.best is None:
+        said.append(f"no best.ckpt was kept: {keeper.monitor} was never measured in training.")
+    return said
 
 
 def run_state(out: Path) -> dict[str, Any]:
@@ -41,8 +72,8 @@ def write_results(out: Path, task: Any, checkpoint: str, model: str | None) -> N
         print(suite)
     for row in results["results"]:
         chance = f"  (chance {row['chance']:.2f})" if "chance" in row else ""
-        print(f"{row['name']:52s} {row['value']:8.2f}{chance}")
-    print(f"run: {out}")
+        say(f"{row['name']:52s} {row['value']:8.2f}{chance}")
+    say(f"run: {out}")
 
 
 def source_of(checkpoint: str | None, model: Any) -> str:
@@ -59,4 +90,4 @@ def page(out: Path) -> None:
     """Writes the report and names it."""
     from rsvlm.report import write_report
 
-    print(f"report: {write_report(out)}")
+    say(f"report: {write_report(out)}")

@@ -15,7 +15,7 @@ from rsvlm.errors import UserError, extra, near
 from rsvlm.files import written_whole
 
 _HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<rev>[\w.-]+))?(?:/(?P<path>.+?))?/?")
-CONFIGS = ("config.json", "open_clip_config.json")
+CONFIGS = ("config.json", "open_clip_config.json", "adapter_config.json")
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".zip", ".tar")
 #: The file of a folder that holds its weights, best first.
 PREFERRED = (
@@ -78,8 +78,15 @@ def fetch(place: Hub) -> Path:
         folder = str(PurePosixPath(place.path).parent)
         files = [place.path]
     else:
+        from rsvlm.checkpoints.parts import is_parts
+
         folder = place.path or "."
-        inside = [name for name in _files(place) if str(PurePosixPath(name).parent) == folder]
+        every = _files(place)
+        if folder == "." and is_parts(every):
+            # A few configurations, processors and weights of one model.
+            kinds = [f"*{kind}" for kind in (*WEIGHTS, ".json")]
+            return Path(_snapshot(place, allow_patterns=kinds))
+        inside = [name for name in every if str(PurePosixPath(name).parent) == folder]
         names = [PurePosixPath(name).name for name in inside]
         chosen = choose(names, str(place), HUB_PREFERRED)
         if chosen[0].endswith(".index.json"):

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rsvlm.checkpoints.adapter import CONFIG, check_adapter
 from rsvlm.checkpoints.dialects import (
     Converted,
     Dialect,
@@ -201,6 +202,8 @@ def load_contents(
         )
     if packed:
         check_towers(model, packed, where)
+    if not packed:
+        check_adapter(model, plan.load.keys(), contents.configs.get(CONFIG, {}), where)
     loaded = Loaded(plan.load.keys(), contents, found.row, where)
     if isinstance(model, BeforeAssign):
         plan.notes += model.before_assign(loaded)

@@ -23,7 +23,10 @@ import torch
 from torch import Tensor
 
 from rsvlm.checkpoints.hub import CONFIGS, choose, is_weights
+from rsvlm.checkpoints.parts import files_within, is_parts, read_parts
 from rsvlm.checkpoints.pickled import read_pickled
+from rsvlm.checkpoints.stored import check_stored
+from rsvlm.checkpoints.verify import instead, judge, verify
 from rsvlm.errors import UserError
 
 #: Keys under which training scripts put the state dict.
@@ -63,6 +66,9 @@ def read(path: Path, *, pickled: bool = False) -> Contents:
     """
     folder = path if path.is_dir() else path.parent
     configs = {n: _json(folder / n) for n in CONFIGS if (folder / n).is_file()}
+    if path.is_dir() and is_parts(inside := files_within(path)):
+        tensors = read_parts(path, inside, lambda sub: read(sub).tensors, _loose)
+        return Contents(path, tensors, configs=configs)
     if path.is_dir():
         names = choose([p.name for p in path.iterdir() if p.is_file()], str(path))
     else:
@@ -83,9 +89,12 @@ def read(path: Path, *, pickled: bool = False) -> Contents:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+        held = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(held, dict):
+        raise UserError(f"{path} holds a {type(held).__name__}, not one object of words.")
+    return held
 
 
 def _indexed(index: Path) -> dict[str, Any]:
@@ -93,6 +102,11 @@ def _indexed(index: Path) -> dict[str, Any]:
     where = _json(index).get("weight_map")
     if not isinstance(where, dict) or not where:
         raise UserError(f"{index}: there is no `weight_map`, so it is no index of parts.")
+    if not all(isinstance(name, str) for name in where.values()):
+        raise UserError(
+            f"{index}: its `weight_map` does not name a file for each tensor, so it is no index of "
+            "parts. Fetch it again."
+        )
     names = sorted(set(where.values()))
     missing = [n for n in names if PurePosixPath(n).name != n or not (index.parent / n).is_file()]
     if missing:
@@ -122,6 +136,15 @@ def _parts(folder: Path, names: list[str]) -> dict[str, Any]:
     return _joined(folder, names)
 
 
+def _loose(path: Path) -> Any:
+    """What a file beside a folder of parts holds: named tensors, or a list of them."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError):
+        return _file(path)  # another format, or an error that says what is wrong
+    return content if isinstance(content, list) else _file(path)
+
+
 def _joined(folder: Path, names: list[str]) -> dict[str, Any]:
     tensors: dict[str, Any] = {}
     for name in names:
@@ -134,7 +157,7 @@ def _file(path: Path, *, pickled: bool = False) -> dict[str, Any]:
     with path.open("rb") as file:
         head = file.read(512)
     if not head:
-        raise UserError(f"{path} is empty. Fetch it again.")
+        raise UserError(f"{path} is empty. {instead(path)}")
     if head.startswith(b"version https://git-lfs"):
         raise UserError(
             f"{path} is a Git LFS pointer, a few lines of text in the place of the weights. Run "
@@ -172,12 +195,13 @@ def _zip(path: Path, *, pickled: bool) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as file:
             names = [name for name in file.namelist() if not name.endswith("/")]
-    except zipfile.BadZipFile as error:
-        raise UserError(f"{path} is cut short or damaged ({error}). Fetch it again.") from error
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        raise UserError(f"{path} is cut short or damaged ({error}). {instead(path)}") from error
     inside = {PurePosixPath(name).name for name in names}
     if "constants.pkl" in inside:
         raise UserError(_jit(path))
     if "data.pkl" in inside:
+        verify(path)
         return _torch(path, mmap=True, pickled=pickled)
     weights = [n for n in names if is_weights(n) and not n.startswith(("__MACOSX", "."))]
     if len(weights) != 1:
@@ -187,6 +211,7 @@ def _zip(path: Path, *, pickled: bool) -> dict[str, Any]:
             "Unpack it and give the path of the one you mean."
         )
     with tempfile.TemporaryDirectory(prefix="rsvlm-") as folder, zipfile.ZipFile(path) as file:
+        judge(path, weights[0], file.getinfo(weights[0]).file_size, Path(folder))
         try:
             return _file(Path(file.extract(weights[0], folder)), pickled=pickled)
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
@@ -213,7 +238,7 @@ def _torch(path: Path, *, mmap: bool, pickled: bool) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         unsafe = _unsafe(path, str(error))
         if not unsafe:
-            raise UserError(f"{path} is damaged or cut short. Fetch it again.") from error
+            raise UserError(f"{path} is damaged or cut short. {instead(path)}") from error
         if pickled:
             return dict(read_pickled(path))
         raise UserError(
@@ -223,7 +248,7 @@ def _torch(path: Path, *, mmap: bool, pickled: bool) -> dict[str, Any]:
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         reason = str(error).partition("\n")[0]
-        raise UserError(f"{path} is damaged or cut short ({reason}). Fetch it again.") from error
+        raise UserError(f"{path} is damaged or cut short ({reason}). {instead(path)}") from error
     if isinstance(content, Tensor):
         raise UserError(f"{path} holds one tensor without a name, not a model.")
     if not isinstance(content, Mapping):
@@ -243,6 +268,7 @@ def unwrap(content: Mapping[str, Any], path: Path) -> Contents:
     """The state dict inside of what a training script saved."""
     packed = content.get("rsvlm")
     if isinstance(packed, dict):
+        check_stored(content, path)
         state = dict(content.get("state_dict") or {})
         if "pytorch-lightning_version" in content:
             # Beside the model there are states of losses and metrics, which are the task's.

@@ -14,12 +14,17 @@ from omegaconf import DictConfig, OmegaConf
 
 from rsvlm.config import config_dir
 from rsvlm.config.overrides import command_line
+from rsvlm.config.run_folders import new_folder
 from rsvlm.config.schema import PredictSchema, Schema
 from rsvlm.errors import UserError, near
 
 
 def register() -> None:
-    """Makes the top-level schemas known to Hydra; entry points call it, an import does not."""
+    """Makes the top-level schemas, and how folders are named, known to Hydra.
+
+    Entry points call it; an import does not.
+    """
+    OmegaConf.register_new_resolver("new_folder", new_folder, replace=True, use_cache=True)
     store = ConfigStore.instance()
     store.store(name="schema", node=Schema)
     store.store(name="predict_schema", node=PredictSchema)

@@ -6,11 +6,13 @@ Every other knob lives in the node of the group that it belongs to (`optimizer.l
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import difflib
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from rsvlm.errors import UserError, near
+from rsvlm.errors import UserError
 
 # OmegaConf's word for "not given": a schema that is merged late must not overwrite values, so all
 # defaults stand in the yaml files.
@@ -52,7 +54,7 @@ class Schema:
     ckpt: str | None = MISSING
     init: str | None = MISSING
     init_new: list[str] = MISSING  # type: ignore[assignment]
-    resume: str = MISSING
+    resume: str | None = MISSING
     compile: bool = MISSING  # type: ignore[assignment]
     paths: Any = MISSING
     data: Any = MISSING
@@ -90,8 +92,69 @@ class PredictSchema(Schema):
     out: str | None = MISSING
 
 
+#: Groups without a node of their own: what a command line may choose beside the schema's.
+_CHOOSERS = ("experiment", "hparams_search", "local", "debug")
+#: Words that are often typed without their group.
+_INSIDE = (
+    ("trainer", "max_epochs"),
+    ("trainer", "max_steps"),
+    ("trainer", "devices"),
+    ("trainer", "precision"),
+    ("trainer", "accelerator"),
+    ("optimizer", "lr"),
+    ("optimizer", "weight_decay"),
+    ("data", "batch_size"),
+    ("data", "eval_batch_size"),
+    ("data", "workers"),
+    ("data", "root"),
+)
 #: Verb -> the words that may stand at the top of its configuration.
 SCHEMAS: dict[str, type[Schema]] = {"train": Schema, "eval": Schema, "predict": PredictSchema}
+
+
+def check_words(words: Sequence[str], verb: str) -> None:
+    """Holds the words of a command line against the top of a verb's schema, before Hydra does.
+
+    Hydra's own error says to put `+` before a word that it does not know, which makes it one that
+    nothing reads.
+
+    Args:
+        words: as typed behind the verb.
+        verb: `train`, `eval` or `predict`.
+
+    Raises:
+        UserError: a word that the verb does not know, with `+`, `++` or `~` before it or not; or a
+            value that is missing behind `=`.
+    """
+    known = {field.name for field in fields(SCHEMAS[verb])} | {*_CHOOSERS, "hydra"}
+    for word in words:
+        key, equals, value = word.partition("=")
+        name = _key(key)
+        if not equals or name is None:
+            continue
+        if name not in known:
+            raise UserError(_no_word(key.lstrip("+~"), name, verb, known, value))
+
+
+def _key(typed: str) -> str | None:
+    """The top-level word of an override's key; None for a flag of Hydra's."""
+    match = re.fullmatch(r"(?:\+\+?|~)?([A-Za-z_]\w*)((?:[./@:].*)?)", typed)
+    return match[1] if match else None
+
+
+def _no_word(typed: str, name: str, verb: str, known: set[str], value: str) -> str:
+    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
+    inside = [f"{group}.{name}" for group, key in _INSIDE if key == name]
+    if inside and not close:
+        hint = f"Did you mean {' or '.join(f'{key}={value}' for key in inside)}?"
+    elif close:
+        hint = f"Did you mean {typed.replace(name, close[0], 1)}={value}?"
+    else:
+        hint = f"Known: {', '.join(sorted(known - {'hydra'}))}."
+    return (
+        f"{typed}= is no word of rsvlm {verb}, and nothing would read it. {hint} Whatever belongs "
+        "to a group is written with it, as trainer.max_epochs=1 or optimizer.lr=1e-4."
+    )
 
 
 def check_top_level(names: Iterable[str], verb: str) -> None:
@@ -105,8 +168,4 @@ def check_top_level(names: Iterable[str], verb: str) -> None:
     known = {field.name for field in fields(SCHEMAS[verb])}
     for name in names:
         if name not in known:
-            raise UserError(
-                f"{name}= is no word of rsvlm {verb}, and nothing would read it. "
-                f"{near(name, known)} Whatever belongs to a group is written with it, as "
-                "trainer.max_epochs=1 or optimizer.lr=1e-4."
-            )
+            raise UserError(_no_word(name, name, verb, known, "..."))

@@ -15,6 +15,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from rsvlm.config.values import check_values
 from rsvlm.errors import UserError, near
 
 SPECIAL = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
@@ -78,6 +79,7 @@ def _bind(
         for key in keys:
             if key not in parameters:
                 raise UserError(_unknown(path, key, node, list(parameters), choices, conf))
+    check_values(path, {key: node[key] for key in keys}, target)
     if node.get("_partial_"):
         return
     needed = [

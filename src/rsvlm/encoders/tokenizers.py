@@ -125,6 +125,10 @@ def load_tokenizer(source: str | Path) -> Any:
         ) from error
 
 
+#: Where nothing is said, transformers asks on the terminal whether a folder's own code may run.
+_NO_CODE = {"trust_remote_code": False}
+
+
 def pretrained(source: str | Path) -> tuple[str, dict[str, Any]]:
     """What transformers' `from_pretrained` takes for a folder, a file in it, or `hf://...`.
 
@@ -140,9 +144,9 @@ def pretrained(source: str | Path) -> tuple[str, dict[str, Any]]:
     place = hub.parse(str(source))
     if place is not None:
         where = {"gguf_file": place.path} if packed else {"subfolder": place.path}
-        return place.repo, {"revision": place.revision, **where}
+        return place.repo, {"revision": place.revision, **where, **_NO_CODE}
     path = resolve(str(source)).local()
-    options: dict[str, Any] = {"local_files_only": True}
+    options: dict[str, Any] = {"local_files_only": True, **_NO_CODE}
     if packed:
         options["gguf_file"] = path.name
     return str(path if path.is_dir() else path.parent), options

@@ -10,6 +10,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint, TQDMProgressBar
 
+from rsvlm.checkpoints.verify import LAST
 from rsvlm.errors import UserError, near
 
 
@@ -40,16 +41,24 @@ class Checkpoints(Checkpoint):
         """Goes on from the best value so far."""
         self.best = state_dict["best"]
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Saves the weights that a new run starts from: there is a checkpoint whatever happens."""
+        if trainer.global_step == 0:
+            self._save(trainer, LAST)
+
     def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
         """Saves every `save_every` optimiser steps."""
         every = getattr(trainer, "save_every", 0)
         stepped = not trainer.fit_loop.epoch_loop._should_accumulate()
         if every and stepped and trainer.global_step % every == 0:
-            self._save(trainer, "last.ckpt")
+            self._save(trainer, LAST)
+        elif trainer.global_step % trainer.log_every_n_steps == 0:
+            module: Any = trainer.lightning_module
+            module.finite.check(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Saves at the end of each epoch."""
-        self._save(trainer, "last.ckpt")
+        self._save(trainer, LAST)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keeps the best."""
@@ -60,6 +69,7 @@ class Checkpoints(Checkpoint):
         self._validated_at = trainer.global_step
         value = trainer.callback_metrics.get(self.monitor)
         if value is None:
+            self._save(trainer, LAST)  # what was trained is not lost with it
             known = [name for name in trainer.callback_metrics if name.startswith("val/")]
             raise UserError(
                 f"callbacks.checkpoints.monitor={self.monitor} is not measured. "
@@ -71,6 +81,9 @@ class Checkpoints(Checkpoint):
             self._save(trainer, "best.ckpt")
 
     def _save(self, trainer: L.Trainer, name: str) -> None:
+        # What is not finite would take the place of the last state that was.
+        module: Any = trainer.lightning_module
+        module.finite.check(trainer, module.model)
         trainer.save_checkpoint(self._folder(trainer) / name, weights_only=False)
 
 
@@ -105,7 +118,29 @@ class Throughput(Callback):
 
 
 class Progress(TQDMProgressBar):
-    """Lightning's bar, drawn every ten batches, so that a log file stays readable."""
+    """Lightning's bar, drawn every ten batches, so that a log file stays readable.
 
-    def __init__(self, every: int = 10) -> None:
+    Where batches are slow it is drawn every two seconds.
+
+    Args:
+        every: batches between two drawings.
+        seconds: after which it is drawn in any case.
+    """
+
+    def __init__(self, every: int = 10, seconds: float = 2.0) -> None:
         super().__init__(refresh_rate=every)
+        self.seconds, self._drawn = seconds, 0.0
+
+    def _should_update(self, current: int, total: float) -> bool:
+        now = time.monotonic()
+        due = self.is_enabled and now - self._drawn >= self.seconds
+        if due or super()._should_update(current, total):
+            self._drawn = now
+            return True
+        return False
+
+    def on_exception(self, *args: Any) -> None:
+        """Leaves the bar where it is, and what comes next to a line of its own."""
+        for bar in (self._train_progress_bar, self._val_progress_bar, self._test_progress_bar):
+            if bar is not None:
+                bar.close()

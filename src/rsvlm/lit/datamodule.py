@@ -34,7 +34,7 @@ class Loader(DataLoader):
         epoch, batch, batches = self.position() if self.position else (0, 0, len(self.sampler))
         if batch >= batches:
             epoch, batch = epoch + 1, 0
-        return {"epoch": epoch, "batch": batch}
+        return {"epoch": max(0, epoch), "batch": batch}  # -1 before the first epoch
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Makes the next iterator start there."""
@@ -103,6 +103,7 @@ class DataModule(L.LightningDataModule):
         cores = len(os.sched_getaffinity(0))
         self.workers = min(8, cores - 1) if workers is None else workers
         self.datasets: dict[str, Any] = {}
+        self.done: frozenset[int] = frozenset()
         self.loaders: dict[str, Loader] = {}
 
     def connect(
@@ -136,6 +137,15 @@ class DataModule(L.LightningDataModule):
         self.datasets.pop("test", None)
         self.loaders.pop("test", None)
 
+    def leave_out(self, done: frozenset[int]) -> None:
+        """Makes the test meet other positions than these, which were asked about before."""
+        self.done = done
+        self.loaders.pop("test", None)
+
+    def samples_of(self, stage: str, batch: int) -> list[int]:
+        """The positions that this rank's batch of an evaluation is made of."""
+        return self._loader(stage).sampler.evaluated(batch)
+
     def has(self, stage: str) -> bool:
         """Whether there is a split for a stage."""
         return self.splits.get(stage) is not None
@@ -159,6 +169,7 @@ class DataModule(L.LightningDataModule):
             cache_size=self.cache_size or round(1.15 * self.image_size),
         )
         trainer = self.trainer
+        left = [n for n in range(len(dataset)) if n not in self.done] if stage == "test" else None
         sampler = Batches(
             len(dataset),
             self.batch_size if training else self.eval_batch_size,
@@ -171,6 +182,7 @@ class DataModule(L.LightningDataModule):
             sizes=getattr(
                 dataset, "source_sizes" if self.order == "grouped" else "shard_sizes", None
             ),
+            positions=left,
         )
         collate = self.train_collate if training else self.eval_collate
         # The sampler yields whole batches of keys, so the loader itself does not batch.

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import inspect
 import io
+import os
+import pickle
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +15,16 @@ import lightning as L
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
+from rsvlm.checkpoints.verify import LAST, PREVIOUS, verify
 from rsvlm.errors import UserError
 from rsvlm.files import written_whole
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and moves it there: a kill leaves a whole one."""
+    """Writes a checkpoint beside its place and moves it there: a kill leaves a whole one.
+
+    The last checkpoint's predecessor stays beside it, for the day on which the last one is damaged.
+    """
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
@@ -25,8 +32,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Writes `checkpoint` to `path` in one step."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
+        # Into a file of Python's: torch's own writer hides why the disk did not take it.
         with written_whole(path) as part:
-            torch.save(checkpoint, part)
+            with part.open("wb") as file:
+                torch.save(checkpoint, file)
+            if path.name == LAST:
+                _keep(path)
 
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = True
@@ -35,7 +46,38 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         path = Path(path)
         if not path.is_file():
             raise UserError(f"there is no checkpoint {path}: the run was stopped before its first.")
-        return torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
+        return load_own(path)
+
+
+def load_own(path: Path) -> dict[str, Any]:
+    """A checkpoint of a run, whole and plain.
+
+    Raises:
+        UserError: it is damaged, or no checkpoint of a run.
+    """
+    verify(path)
+    try:
+        held = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        # torch's own advice, weights_only=False, would run what the file says.
+        said = str(error).partition("\n")[0]
+        raise UserError(f"{path} is damaged, or no checkpoint of a run ({said}).") from error
+    if not isinstance(held, dict) or not isinstance(held.get("rsvlm"), dict):
+        raise UserError(f"{path} is no checkpoint of a run of rsvlm.")
+    if not isinstance(held.get("global_step"), int):
+        raise UserError(f"{path} does not say its step, so it is no checkpoint of a training.")
+    return held
+
+
+def _keep(path: Path) -> None:
+    """Gives a checkpoint that is about to be replaced a second name, without copying it."""
+    if not path.is_file():
+        return
+    link = path.with_name(f"{PREVIOUS}.part")
+    with suppress(OSError):  # a file system without links keeps one checkpoint
+        link.unlink(missing_ok=True)
+        os.link(path, link)
+        link.replace(path.with_name(PREVIOUS))
 
 
 class Trainer(L.Trainer):

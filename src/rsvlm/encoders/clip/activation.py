@@ -162,7 +162,8 @@ def _said(contents: Contents, row: Row | None) -> list[tuple[str, str]]:
     if config.get("model_type") == "clip":
         for part in ("text_config", "vision_config"):
             # Absent means transformers' default for CLIP.
-            word = (config.get(part) or {}).get("hidden_act", "quick_gelu")
+            node = config.get(part)
+            word = node.get("hidden_act", "quick_gelu") if isinstance(node, dict) else "quick_gelu"
             said.append((word, f"config.json ({part}.hidden_act)"))
     elif config.get("model_type") in ("clip_vision_model", "clip_text_model"):
         said.append((config.get("hidden_act", "quick_gelu"), "config.json (hidden_act)"))
