@@ -26,13 +26,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from options import build
 from torch import Tensor
 
 from rsvlm.data.text.vocabulary import Vocabulary
 from rsvlm.losses.language import CaptionLoss
 from rsvlm.models.change_captioning.beam_search import Hypothesis, beam_search
 from rsvlm.models.change_captioning.decoder import CaptionDecoder
-from rsvlm.models.change_captioning.mmodalcc import MModalCC, mmodalcc
+from rsvlm.models.change_captioning.mmodalcc import MModalCC
 from rsvlm.synthetic.dataset import Scenes
 
 POSITIONS = 52
@@ -191,9 +192,9 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     given, vocabulary = pairs(args.images, args.side)
-    model = mmodalcc(
-        len(vocabulary), palette="scenes", encoder_dropout=0.0, dropout=0.0, word_dropout=0.0
-    ).eval()
+    words = ["words=null", f"+vocab_size={len(vocabulary)}", "palette=scenes"]
+    words += ["encoder_dropout=0.0", "dropout=0.0", "word_dropout=0.0"]
+    model = build("mmodalcc", words).eval()
     model.set_words(vocabulary)
     rows = [given.row(i) for i in range(args.images)]
     with torch.no_grad():

@@ -33,32 +33,24 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from options import build
 from torch import Tensor
 
 from rsvlm.checkpoints.dialects import revert
 from rsvlm.losses.language import AnswerLoss
-from rsvlm.models.llava.model import LLaVA, llava, llava_tiny
+from rsvlm.models.llava.model import LLaVA
 
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 #: LLaVA's rank at its width of 4,096.
 LORA: dict[str, Any] = {"r": 128, "alpha": 256, "dropout": 0.0, "targets": LINEAR}
-SMALL: dict[str, Any] = {
-    "vision": {
-        "arch": {"image_size": 336, "patch_size": 14, "width": 128, "layers": 2, "heads": 4}
-    },
-    "lm": {
-        "size": {
-            "model_type": "llama",
-            "vocab_size": 256,
-            "hidden_size": 512,
-            "intermediate_size": 1376,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "max_position_embeddings": 4096,
-        }
-    },
-}
-FULL: dict[str, Any] = {"lm": {"size": "vicuna_7b", "dtype": "bfloat16"}}
+SMALL = (
+    "vision.arch={image_size: 336, patch_size: 14, width: 128, layers: 2, heads: 4}",
+    (
+        "lm.size={model_type: llama, vocab_size: 256, hidden_size: 512, intermediate_size: 1376, "
+        "num_hidden_layers: 2, num_attention_heads: 4, max_position_embeddings: 4096}"
+    ),
+)
+FULL = ("lm.dtype=bfloat16",)
 FRONT, IMAGE = 40, -200
 
 Dialogue = tuple[int, list[tuple[int, int]]]
@@ -306,8 +298,7 @@ def write_alone(model: LLaVA, batch: Any, count: int) -> list[list[int]]:
 def captions(count: int, rounds: int, device: str, tokens: int = 32) -> None:
     """The table of captions, at tiny size."""
     torch.manual_seed(0)
-    with torch.device(device):
-        model = llava_tiny().eval()
+    model = build("llava_tiny", device=device).eval()
     side, places = model.image_size, model.image_tokens
     ids = torch.tensor([[1] + [IMAGE] * places + list(range(20, 32))]).repeat(count, 1)
     shared = {"attention_mask": torch.ones_like(ids), "labels": torch.full_like(ids, -100)}
@@ -373,8 +364,7 @@ def main() -> None:
         print("reduced size: it says nothing of the full one's speed")
     if args.only != "captions":
         size = FULL if args.size == "full" else SMALL
-        with torch.device(args.device):
-            model = llava(**{**size, "lm": {**size["lm"], "tuning": "frozen"}})
+        model = build("llava", ["tuning=frozen", "packing=none", *size], args.device)
         lora = {**LORA, "r": model.lm.dim // 32}
         theirs = transformers_model(model, lora, args.device).train()
         model.lm.tune("lora", lora=lora)

@@ -26,30 +26,28 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from options import build
 from torch import Tensor
 
 from rsvlm.losses.language import AnswerLoss
-from rsvlm.models.deltavlm.model import DeltaVLM, deltavlm
+from rsvlm.models.deltavlm.model import DeltaVLM
 
 #: A quarter of the full width, a third of the blocks of the language model, its whole vocabulary.
-SMALL: dict[str, Any] = {
-    "vision": {"image_size": 224, "dim": 352, "depth": 39, "heads": 8},
-    "bridge": {"dim": 192, "heads": 4, "hidden": 768, "layers": 6, "dropout": 0.0},
-    "lm": {
-        "size": {
-            "model_type": "llama",
-            "vocab_size": 32000,
-            "hidden_size": 1024,
-            "intermediate_size": 2752,
-            "num_hidden_layers": 11,
-            "num_attention_heads": 8,
-        }
-    },
-}
-FULL: dict[str, Any] = {
-    "bridge": {"dropout": 0.0},
-    "lm": {"size": "vicuna_7b", "dtype": "bfloat16"},
-}
+SMALL = (
+    "vision.dim=352",
+    "vision.heads=8",
+    "bridge.dim=192",
+    "bridge.heads=4",
+    "bridge.hidden=768",
+    "bridge.layers=6",
+    "bridge.dropout=0.0",
+    "lm.dtype=float32",
+    (
+        "lm.size={model_type: llama, vocab_size: 32000, hidden_size: 1024, "
+        "intermediate_size: 2752, num_hidden_layers: 11, num_attention_heads: 8}"
+    ),
+)
+FULL = ("bridge.dropout=0.0",)
 #: Tokens of ChangeChat's shortest and longest usual prompts and answers, Vicuna's tokenizer.
 PROMPTS, ANSWERS = (12, 60), (4, 32)
 
@@ -137,7 +135,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     cuda = args.device.startswith("cuda")
-    model = deltavlm(**(FULL if args.size == "full" else SMALL), device=args.device).train()
+    model = build("deltavlm", FULL if args.size == "full" else SMALL, args.device).train()
     model.bridge.csrm.eval()  # its dropout would give each side another loss
     batch = make_batch(args.batch, model.image_size, args.device)
     trained = [p for p in model.parameters() if p.requires_grad]

@@ -28,27 +28,22 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from options import build
 from torch import Tensor
 from torch.nn import functional as F
 
 from rsvlm.losses.caption_retrieval import CaptionRetrievalLoss
-from rsvlm.models.rscapret.model import RSCapRet, rscapret
+from rsvlm.models.rscapret.model import RSCapRet
 from rsvlm.nn.packing import Embedded
 
-LLAMA: dict[str, Any] = {"model_type": "llama", "vocab_size": 32000}
-SMALL: dict[str, Any] = {
-    "vision": {"arch": "ViT-B-32"},
-    "lm": {
-        "size": {
-            **LLAMA,
-            "hidden_size": 512,
-            "intermediate_size": 1376,
-            "num_hidden_layers": 16,
-            "num_attention_heads": 8,
-        }
-    },
-}
-FULL: dict[str, Any] = {"lm": {"size": "llama2_7b", "dtype": "bfloat16"}}
+SMALL = (
+    "vision.arch=ViT-B-32",
+    (
+        "lm.size={model_type: llama, vocab_size: 32000, hidden_size: 512, intermediate_size: 1376, "
+        "num_hidden_layers: 16, num_attention_heads: 8}"
+    ),
+)
+FULL = ("lm.dtype=bfloat16",)
 #: Words of RSICD's training captions at every tenth of them.
 TENTHS = (1, 8, 9, 10, 11, 11, 12, 13, 14, 16, 35)
 RET = 32000
@@ -163,8 +158,8 @@ def main() -> None:
     torch.manual_seed(0)
     cuda = args.device.startswith("cuda")
     size = FULL if args.size == "full" else SMALL
-    options: dict[str, Any] = {"caption_end": "none", "concat": 0.0, "ret_id": RET}
-    model = rscapret(**size, **options, device=args.device).train()
+    options = ["vision.weights=null", "caption_end=none", "concat=0.0", f"ret_id={RET}"]
+    model = build("rscapret", [*options, *size], args.device).train()
     batch = make_batch(model, args.batch, args.device)
     sides = {"straightforward": straightforward, "ours": ours}
     reference, expected = gradients(model, lambda: straightforward(model, batch))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from model_options import build, hf_vlm
 
 import rsvlm
 from rsvlm import checkpoints
@@ -18,10 +19,6 @@ from rsvlm.encoders.language import LanguageModel
 from rsvlm.encoders.tokenizers import words_of
 from rsvlm.errors import UserError
 from rsvlm.export.formats import export
-from rsvlm.models.hf_vlm.model import hf_vlm
-from rsvlm.models.llava.model import llava
-from rsvlm.models.rscapret.model import rscapret
-from rsvlm.models.skyeyegpt.model import skyeyegpt
 
 CLOSE = {"atol": 1e-4, "rtol": 0.0}  # the project's bound for parity
 WORDS = words_of(
@@ -48,9 +45,12 @@ def scrambled(model, seed=5):
 def tiny(tuning="lora", **options):
     lm = {"size": "tiny", "words": WORDS, "tuning": tuning, **options.pop("lm", {})}
     lm["lora"] = {"r": 4, "alpha": 16, "targets": ["q_proj", "down_proj"], "dropout": 0.1}
-    return scrambled(
-        llava(vision={"arch": ARCH}, lm=lm, generation={"max_new_tokens": 8}, **options)
-    )
+    return scrambled(llava(lm=lm, generation={"max_new_tokens": 8}, **options))
+
+
+def llava(**options):
+    vision = {"arch": ARCH, "image_size": None}
+    return build("llava", vision=vision, tuning=None, packing="none", **options)
 
 
 def picture(high, wide):
@@ -145,7 +145,6 @@ def test_peft_loads_the_adapter_of_a_language_model(tmp_path, targets, caplog):
     base.tokenizer.save_pretrained(tmp_path / "base")
     lm = {"size": None, "words": None, "weights": tmp_path / "base"}
     model = llava(
-        vision={"arch": ARCH},
         lm={**lm, "tuning": "lora", "lora": {"r": 4, "alpha": 16, "targets": targets}},
     )
     with torch.no_grad():
@@ -167,7 +166,7 @@ def test_peft_loads_the_adapter_of_a_language_model(tmp_path, targets, caplog):
         bare = base.eval()(base.embed(ids), mask, ids)["logits"]
     assert not torch.allclose(ours, bare, atol=1e-2)
     # And back: an adapter's file over the same base.
-    again = llava(vision={"arch": ARCH}, lm={**lm, "tuning": "lora", "lora": {"r": 4, "alpha": 16,
+    again = llava(lm={**lm, "tuning": "lora", "lora": {"r": 4, "alpha": 16,
                   "targets": targets}})  # fmt: skip
     checkpoints.load(again, written[1], towers=["vision", "bridge", "lm"])
     same = again.lm.model.state_dict()
@@ -224,8 +223,9 @@ def test_a_tuned_model_of_transformers_is_a_folder_again(tmp_path, tuning, size)
 def finder(seed):
     torch.manual_seed(seed)
     sizes = {"image_size": 32, "patch_size": 8, "width": 32, "layers": 2, "heads": 4}
-    return rscapret(
-        vision={"arch": {**sizes, "embed_dim": 16}, "activation": "gelu"},
+    return build(
+        "rscapret",
+        vision={"arch": {**sizes, "embed_dim": 16}, "activation": "gelu", "weights": None},
         lm={"size": "tiny_opt", "words": WORDS},
         shared_dim=16,
     )
@@ -258,7 +258,9 @@ def test_a_skyeyegpt_goes_through_minigpts_layout(tmp_path, tuning):
 
     def made(seed):
         torch.manual_seed(seed)
-        return skyeyegpt(
+        return build(
+            "skyeyegpt",
+            tuning=None,
             vision={"image_size": 56, "dim": 32, "depth": 2, "heads": 4, "mlp_ratio": 2.0},
             lm={"size": "tiny", "words": WORDS, "tuning": tuning, "lora": {"r": 4}},
         )

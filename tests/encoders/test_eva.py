@@ -11,7 +11,7 @@ from golden_case import read_case
 
 from rsvlm import checkpoints
 from rsvlm.checkpoints.dialects import revert
-from rsvlm.encoders.eva import EvaViT, eva_g
+from rsvlm.encoders.eva import EvaViT
 from rsvlm.errors import UserError
 
 GOLDEN = os.environ.get("RSVLM_GOLDEN")
@@ -29,7 +29,7 @@ def pictures(count=2, side=28):
 
 
 def test_full_size_is_the_published_one():
-    model = eva_g(device="meta")
+    model = EvaViT(device="meta")
     assert sum(p.numel() for p in model.parameters()) == 985_894_528
     assert model.tokens == 257 and model.dim == 1408 and len(model.blocks) == 39
     assert model.blocks[0].mlp.fc1.out_features == 6144

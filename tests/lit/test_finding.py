@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import pytest
 import torch
+from model_options import build
 
 from rsvlm.app import run
 from rsvlm.data.collate.pairs import PairCollate
 from rsvlm.errors import UserError
-from rsvlm.evaluation.clip import RetrievalEvaluation
+from rsvlm.evaluation.retrieval import RetrievalEvaluation
 from rsvlm.lit.generative import Generative
 from rsvlm.losses.caption_retrieval import CaptionRetrievalLoss
-from rsvlm.models.rscapret.model import rscapret_tiny
 
 
 def test_it_is_evaluated_by_pairs_and_keeps_its_rows_after_a_step():
     torch.manual_seed(0)
-    model = rscapret_tiny()
+    model = build("rscapret_tiny")
     task = Generative(model=model, loss=CaptionRetrievalLoss(), evaluation=RetrievalEvaluation())
     collate = task.eval_collate()
     assert isinstance(collate, PairCollate) and collate.all_texts
@@ -28,9 +28,7 @@ def test_it_is_evaluated_by_pairs_and_keeps_its_rows_after_a_step():
 
 
 def test_a_model_that_finds_nothing_says_so():
-    from rsvlm.models.deltavlm.model import deltavlm_tiny
-
-    task = Generative(model=deltavlm_tiny(device="meta"), evaluation=RetrievalEvaluation())
+    task = Generative(model=build("deltavlm_tiny", device="meta"), evaluation=RetrievalEvaluation())
     with pytest.raises(UserError, match="a DeltaVLM writes and finds no images"):
         task.eval_collate()
 

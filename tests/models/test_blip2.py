@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from model_options import build
 
 from rsvlm import checkpoints
 from rsvlm.checkpoints.dialects import revert
@@ -21,7 +22,7 @@ from rsvlm.encoders.eva import EvaViT
 from rsvlm.errors import UserError
 from rsvlm.inference.ask import ask
 from rsvlm.losses.language import AnswerLoss
-from rsvlm.models.blip2.model import BUILDERS, TUNING, blip2
+from rsvlm.models.blip2.model import TUNING
 
 KEYS = Path(__file__).parents[1] / "keys"
 CLOSE = {"atol": 1e-4, "rtol": 0.0}  # the project's bound for parity
@@ -114,10 +115,11 @@ def theirs(tmp_path_factory):
 def ours(theirs=None, *, bridge=None, lm=None, seed=1, **options):
     """Ours at the same sizes; random without `theirs`."""
     torch.manual_seed(seed)
-    words = {"size": {**OPT, "vocab_size": 310}, "special": "blip2"}
+    words = {"size": {**OPT, "vocab_size": 310}, "dtype": "float32"}
     words["tokenizer"] = copy.deepcopy(theirs.tokenizer) if theirs else opt_tokenizer()
     generation = {"num_beams": 1, "max_new_tokens": 12, **options.pop("generation", {})}
-    return blip2(
+    return build(
+        "blip2_opt",
         vision={**EVA, **options.pop("vision", {})},
         bridge={**BRIDGE, **(bridge or {})},
         lm={**words, **(lm or {})},
@@ -322,7 +324,7 @@ def manifest(name):
     ],
 )
 def test_manifest_loads_at_full_size(name, option, words, towers, tmp_path):
-    model = BUILDERS[option](device="meta", **words)
+    model = build(option, device="meta", **words)
     contents = unwrap(manifest(name), tmp_path / "a.pth")
     report = load_contents(model, contents, Source("a.pth"), towers=towers, dialects=model.dialects)
     elsewhere = set(report.missing)
@@ -337,7 +339,7 @@ def test_manifest_loads_at_full_size(name, option, words, towers, tmp_path):
 
 
 def test_the_second_stage_holds_what_lies_between_the_towers(tmp_path):
-    model = BUILDERS["blip2_opt_6_7b"](device="meta")
+    model = build("blip2_opt_6_7b", device="meta")
     held = {n: v for n, v in manifest("blip2.lavis").items() if not n.startswith("visual_enc")}
     contents = unwrap({"model": held}, tmp_path / "a.pth")
     report = load_contents(
@@ -379,14 +381,14 @@ def test_gradients_reach_exactly_what_is_trained_and_nothing_else_moves(tuning):
 
 
 def test_the_loras_are_the_published_ones():
-    model = BUILDERS["blip2_opt_6_7b"](device="meta", tuning="lora")
+    model = build("blip2_opt_6_7b", device="meta", tuning="lora")
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     # Rank 16 on 39 blocks: 1,408 to 4,224 and 1,408 to 1,408.
     assert trained == 39 * 16 * (1408 + 4224 + 1408 + 1408) == 5_271_552
     layer = model.vision.blocks[0].attn.qkv
     assert layer.scaling["default"] == 1 and layer.lora_dropout["default"].p == 0.05
     assert model.vision.tuned == ["blocks.{}.attn.qkv", "blocks.{}.attn.proj"]
-    model = BUILDERS["blip2_opt"](device="meta", tuning="lm_lora")
+    model = build("blip2_opt", device="meta", tuning="lm_lora")
     assert model.lm.tuned == [f"model.decoder.layers.{{}}.self_attn.{k}_proj" for k in "kq"]
 
 
@@ -560,7 +562,7 @@ def test_words_that_do_not_fit_are_told():
 
 
 def test_tiny_option_builds():
-    model = BUILDERS["blip2_tiny"]()
+    model = build("blip2_tiny")
     assert model.bridge.count(17) == 16 and all(p.requires_grad for p in model.parameters())
     batch = model.collate(training=True)(items(model, "a house near the river"))
     assert batch.prompts == [""] and batch.input_ids[0, 0] == model.lm.tokenizer.bos_token_id

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from golden_case import read_case
+from model_options import build
 
 from rsvlm import checkpoints
 from rsvlm.checkpoints.dialects import revert
@@ -22,7 +23,7 @@ from rsvlm.data.item import TransformedSample
 from rsvlm.data.sample import Sample, SampleError, Turn
 from rsvlm.encoders.tokenizers import words_of
 from rsvlm.errors import UserError
-from rsvlm.models.deltavlm.model import GENERATION, deltavlm, prompt_options
+from rsvlm.models.deltavlm.model import GENERATION, prompt_options
 from rsvlm.nn.feature_cache import FeatureCache
 
 GOLDEN = os.environ.get("RSVLM_GOLDEN")
@@ -35,7 +36,8 @@ WORDS = words_of(["q please describe the changes a no change road is built house
 
 def of_case(config, **bridge):
     """The model at a parity case's sizes."""
-    return deltavlm(
+    return build(
+        "deltavlm",
         vision={
             "image_size": config["img_size"],
             "patch_size": config["patch_size"],
@@ -61,7 +63,9 @@ def of_case(config, **bridge):
                 "num_hidden_layers": 1,
                 "num_attention_heads": 1,
                 "vocab_size": 16,
-            }
+            },
+            "special": "own",
+            "dtype": "float32",
         },
         train_blocks=min(2, config["depth"]),
     )
@@ -113,11 +117,11 @@ def test_deltavlm_equals_the_published_code(tmp_path, variant):
 def tiny(seed=0, vision=None, lm=None, **bridge):
     torch.manual_seed(seed)
     sizes = {"image_size": 28, "dim": 32, "depth": 3, "heads": 4, **(vision or {})}
-    return deltavlm(
+    return build(
+        "deltavlm",
         vision=sizes,
         bridge={**SIZES, "words": WORDS, "csrm_dropout": 0.0, **bridge},
-        lm={"size": "tiny", "words": WORDS, "special": "instructblip", **(lm or {})},
-        train_blocks=2,
+        lm={"size": "tiny", "words": WORDS, "dtype": "float32", **(lm or {})},
     )
 
 
@@ -332,7 +336,7 @@ def manifest():
 
 @pytest.fixture(scope="module")
 def full():
-    return deltavlm(device="meta")
+    return build("deltavlm", device="meta")
 
 
 def test_deltavlm_manifest_loads_at_full_size(full, tmp_path):

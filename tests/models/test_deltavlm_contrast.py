@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from model_options import build
 from torch.nn import functional as F
 
 from rsvlm import checkpoints
@@ -16,7 +17,6 @@ from rsvlm.errors import UserError
 from rsvlm.losses.answer_contrast import AnswerAndContrastLoss
 from rsvlm.losses.language import AnswerLoss
 from rsvlm.models.deltavlm.contrastive_head import ContrastHead
-from rsvlm.models.deltavlm.model import deltavlm
 
 WORDS = words_of(["what has changed no change a road house is built"])
 ANSWERS = ["no change", "a road is built", "a house is built"]
@@ -25,10 +25,11 @@ ANSWERS = ["no change", "a road is built", "a house is built"]
 def tiny(contrast=True, seed=0):
     torch.manual_seed(seed)
     sizes = {"dim": 32, "layers": 4, "heads": 4, "hidden": 48, "queries": 4, "dropout": 0.0}
-    return deltavlm(
+    return build(
+        "deltavlm",
         vision={"image_size": 28, "dim": 32, "depth": 3, "heads": 4},
         bridge={**sizes, "words": WORDS, "csrm_dropout": 0.0},
-        lm={"size": "tiny", "words": WORDS, "special": "instructblip"},
+        lm={"size": "tiny", "words": WORDS, "dtype": "float32"},
         contrast=partial(ContrastHead, embed_dim=16) if contrast else None,
     )
 

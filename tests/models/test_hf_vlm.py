@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from model_options import build, hf_vlm
 
 import rsvlm
 from rsvlm import checkpoints
@@ -16,7 +17,7 @@ from rsvlm.encoders.hf_vlm_sizes import IMAGE_TEXT_SIZES
 from rsvlm.encoders.language import LanguageModel
 from rsvlm.errors import UserError
 from rsvlm.losses.language import AnswerLoss
-from rsvlm.models.hf_vlm.model import BUILDERS, HFVLM, hf_vlm
+from rsvlm.models.hf_vlm.model import HFVLM
 
 CLOSE = {"atol": 1e-4, "rtol": 0.0}  # the project's bound for parity
 QWEN2_VL = {
@@ -220,14 +221,14 @@ def test_answers_are_found_in_other_templates(name):
 
 
 def test_history_goes_first_and_a_question_that_is_too_long_is_told():
-    model = BUILDERS["hf_vlm_tiny"](chat={"max_length": 90})
+    model = build("hf_vlm_tiny", chat={"max_length": 90})
     rows = rows_of(model)
     batch = model.collate(training=True)(rows[:1] + rows[2:])
     assert batch.truncated == 0 and len(batch) == 1
     assert "question alone has" in batch.skipped[0]
     turns = [("user", "a tank ?", (0,)), ("assistant", "no"), ("user", "and here ?"), rows[0]]
     turns = [*turns[:3], ("assistant", "yes")]
-    model = BUILDERS["hf_vlm_tiny"](chat={"max_length": 60})
+    model = build("hf_vlm_tiny", chat={"max_length": 60})
     batch = model.collate(training=True)([item(model, 1, turns)])
     assert batch.truncated == 1 and supervised(model, batch, 0) == "yes</s>"
     prompt = model.lm.tokenizer.decode(batch.input_ids[0])
@@ -264,7 +265,7 @@ def test_gradients_reach_exactly_what_is_trained(folders, kind):
 
 def test_a_tiny_one_learns_two_pictures_by_heart():
     torch.manual_seed(0)
-    model = BUILDERS["hf_vlm_tiny"]().train()
+    model = build("hf_vlm_tiny").train()
     rows = [
         item(model, 0, [("user", "what is it ?", (0,)), ("assistant", "a road")]),
         item(model, 9, [("user", "what is it ?", (0,)), ("assistant", "two tanks")]),
@@ -329,7 +330,7 @@ def test_boxes_are_told_as_the_family_tells_them_and_come_back(folders, kind, an
 
 
 def test_boxes_follow_an_augmented_picture_through_the_processor():
-    model = BUILDERS["hf_vlm_tiny"]()
+    model = build("hf_vlm_tiny")
     crop = Augment(72, scale=(0.9, 1.0), hflip=False)
     found = referring(model, transform=crop, training=True, seed=3)
     assert found.sample.images[0].shape == (3, 72, 72)
@@ -397,7 +398,7 @@ def test_a_checkpoint_holds_lora_alone_and_its_base_comes_from_its_folder(folder
 def test_full_sizes():
     # What Qwen/Qwen2.5-VL-3B-Instruct and -7B-Instruct are remembered to hold; not looked up.
     for option, count in (("qwen2_5_vl_3b", 3_754_622_976), ("qwen2_5_vl_7b", 8_292_166_656)):
-        model = BUILDERS[option](device="meta")
+        model = build(option, device="meta")
         own = [p for n, p in model.named_parameters() if ".lora_" not in n]
         assert sum(p.numel() for p in own) == count
         assert all(p.is_meta for p in model.parameters())

@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from model_options import hf_vlm
 
 from rsvlm.data.loading.transformed import TransformedDataset
 from rsvlm.data.sample import Instance, Sample, Turn
@@ -13,7 +14,6 @@ from rsvlm.data.text.box_codecs import codec
 from rsvlm.data.transforms import to_pil
 from rsvlm.encoders.tokenizers import word_tokenizer
 from rsvlm.errors import UserError
-from rsvlm.models.hf_vlm.model import hf_vlm
 
 CLOSE = {"atol": 1e-4, "rtol": 0.0}  # the project's bound for parity
 TEXT = {

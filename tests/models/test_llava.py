@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from model_options import build
 
 from rsvlm import checkpoints
 from rsvlm.checkpoints.dialects import revert
@@ -23,7 +24,6 @@ from rsvlm.encoders.tokenizers import word_tokenizer, words_of
 from rsvlm.errors import UserError
 from rsvlm.inference.ask import ask
 from rsvlm.losses.language import AnswerLoss
-from rsvlm.models.llava.model import BUILDERS, llava
 
 KEYS = Path(__file__).parents[1] / "keys"
 CLOSE = {"atol": 1e-4, "rtol": 0.0}  # the project's bound for parity
@@ -50,11 +50,12 @@ LLAMA = {
 def tiny(seed=0, **options):
     torch.manual_seed(seed)
     lora = {"r": 4, "alpha": 8, "dropout": 0.0}
-    return llava(
-        vision={"arch": ARCH, **options.pop("vision", {})},
-        lm={"size": LLAMA, "words": WORDS, "lora": lora, **options.pop("lm", {})},
+    return build(
+        "llava",
+        vision={"arch": ARCH, "image_size": None, **options.pop("vision", {})},
+        lm={"size": LLAMA, "words": WORDS, "lora": lora, "tuning": "lora", **options.pop("lm", {})},
         generation={"max_new_tokens": 16},
-        **options,
+        **{"tuning": None, "packing": "none", **options},
     )
 
 
@@ -382,8 +383,8 @@ def test_llava_and_geochat_manifests_load_at_full_size(tmp_path):
     new = {n.replace("language_model.lm_head", "lm_head"): v for n, v in new.items()}
     position = next(n for n in original if n.endswith("position_embedding.weight"))
     larger = {**original, position: torch.empty(1297, 1024, device="meta")}
-    model = llava(lm={"tuning": "frozen"}, device="meta")
-    chat = BUILDERS["geochat"](lm={"tuning": "frozen"}, device="meta")
+    model = build("llava", tuning="frozen", device="meta")
+    chat = build("geochat", tuning="frozen", device="meta")
     assert (model.image_tokens, chat.image_tokens) == (576, 1296)
     for target, names, dialect, dropped in (
         (model, original, "LLaVA", 0),

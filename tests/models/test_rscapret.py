@@ -27,7 +27,6 @@ from rsvlm.errors import UserError
 from rsvlm.inference.api import search
 from rsvlm.inference.image_search import Talk
 from rsvlm.losses.caption_retrieval import CaptionRetrievalLoss
-from rsvlm.models.rscapret.model import rscapret
 from rsvlm.models.rscapret.packing import by_length
 from rsvlm.retrieval.gallery import Gallery, encoded
 
@@ -70,12 +69,12 @@ SIZES = {"image_size": 32, "patch_size": 8, "width": 32, "layers": 2, "heads": 4
 
 def tiny(seed=0, lm=None, vision=None, tokens=1, **options):
     torch.manual_seed(seed)
-    return rscapret(
-        vision={"arch": SIZES, "activation": "gelu", **(vision or {})},
+    return build(
+        "rscapret",
+        vision={"arch": SIZES, "activation": "gelu", "weights": None, **(vision or {})},
         bridge={"tokens": tokens},
         lm={"size": "tiny", "words": WORDS, **(lm or {})},
-        shared_dim=16,
-        **options,
+        **{"shared_dim": 16, "generation": None, **options},
     )
 
 
@@ -459,7 +458,7 @@ def test_a_dialogue_alternates_pictures_and_text(learnt, gallery):
 
 
 def test_the_evaluation_of_retrieval_takes_it(learnt):
-    from rsvlm.evaluation.clip import RetrievalEvaluation
+    from rsvlm.evaluation.retrieval import RetrievalEvaluation
 
     evaluation = RetrievalEvaluation()
     evaluation.start(learnt, None, torch.device("cpu"))
@@ -487,7 +486,7 @@ def test_a_gallery_of_a_folder_and_its_index(learnt, tmp_path):
     torch.testing.assert_close(again.features, found.features)
     with pytest.raises(UserError, match="another model's"):
         Gallery(["a"], torch.ones(1, 5)).rank(torch.ones(1, 16))
-    with pytest.raises(UserError, match="no pictures in it"):
+    with pytest.raises(UserError, match="no such folder"):
         Gallery.of(learnt, tmp_path / "scenes" / "nothing")
     with pytest.raises(UserError, match="no index of pictures"):
         Gallery.of(learnt, folder / "0.png")

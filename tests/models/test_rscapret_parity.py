@@ -9,11 +9,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 from golden_case import read_case
+from model_options import build
 from torch.nn import functional as F
 
 from rsvlm import checkpoints
 from rsvlm.losses.caption_retrieval import CaptionRetrievalLoss
-from rsvlm.models.rscapret.model import rscapret
 from rsvlm.nn.packing import Embedded
 
 GOLDEN = os.environ.get("RSVLM_GOLDEN")
@@ -72,13 +72,15 @@ def loaded(request, tmp_path_factory):
         allowed = ["vision.tower.proj", "lm.model.lm_head"]  # not in the file; tied to the table
     torch.save({"state_dict": state}, folder / "pretrained_ckpt.pth.tar")
     torch.manual_seed(0)
-    model = rscapret(
-        vision=vision,
+    model = build(
+        "rscapret",
+        vision={"weights": None, **vision},
         bridge={"tokens": config["n_visual_tokens"]},
         lm={"size": None, **lm},
         shared_dim=config["shared_emb_dim"],
         ret_id=config["retrieval_token_idx"],
         caption_end="none",
+        generation=None,
     ).eval()
     report = checkpoints.load(model, folder / "pretrained_ckpt.pth.tar", towers=allowed)
     assert report.dialect == "FROMAGe" and not report.fresh

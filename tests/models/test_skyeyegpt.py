@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from golden_case import read_case
+from model_options import build
 
 from rsvlm import checkpoints
 from rsvlm.checkpoints.dialects import revert
@@ -24,7 +25,6 @@ from rsvlm.encoders.tokenizers import word_tokenizer, words_of
 from rsvlm.errors import UserError
 from rsvlm.inference.ask import ask
 from rsvlm.losses.language import AnswerLoss
-from rsvlm.models.skyeyegpt.model import skyeyegpt
 
 GOLDEN = os.environ.get("RSVLM_GOLDEN")
 CASE = Path(GOLDEN or "") / "minigptv2"
@@ -38,7 +38,10 @@ EVA = {"image_size": 56, "dim": 32, "depth": 2, "heads": 4, "mlp_ratio": 2.0}
 
 
 def of_case(config, side):
-    return skyeyegpt(
+    return build(
+        "skyeyegpt",
+        tuning=None,
+        packing="none",
         vision={
             "image_size": side,
             "patch_size": config["patch_size"],
@@ -163,11 +166,12 @@ def published(proj, llama, *, old):
 
 def of_files(folder, **options):
     lm = {"size": None, "weights": folder / "llama", "lora": {"r": 4, "alpha": 16}}
-    return skyeyegpt(
+    return build(
+        "skyeyegpt",
         vision={**EVA, "weights": folder / "eva_vit_g.pth", **options.pop("vision", {})},
-        lm={**lm, **options.pop("lm", {})},
+        lm={**lm, "tuning": "lora", **options.pop("lm", {})},
         generation={"max_new_tokens": 12},
-        **options,
+        **{"tuning": None, "packing": "none", **options},
     )
 
 
@@ -216,9 +220,8 @@ def test_a_model_on_meta_takes_the_file_and_its_towers(wired, tmp_path):
     real = of_files(folder)
     checkpoints.load(real, tmp_path / "a.pth", towers=["vision", "lm"])
     numbers = dict(EVA)
-    with torch.device("meta"):
-        lm = {"size": None, "weights": folder / "llama", "lora": {"r": 4}}
-        model = skyeyegpt(vision=numbers, lm=lm)
+    lm = {"size": None, "weights": folder / "llama", "lora": {"r": 4}}
+    model = build("skyeyegpt", vision=numbers, lm=lm, device="meta")
     checkpoints.load(model.vision, folder / "eva_vit_g.pth")
     checkpoints.load(model.lm, folder / "llama", towers=["lora_A", "lora_B"])
     checkpoints.load(model, tmp_path / "a.pth", towers=["vision", "lm"])
@@ -281,7 +284,7 @@ def manifest():
 
 
 def test_skyeyegpt_manifest_loads_at_full_size(tmp_path):
-    model = skyeyegpt(device="meta")
+    model = build("skyeyegpt", device="meta")
     assert model.image_tokens == 256 and model.image_size == 448
     for names in (manifest(), {n.replace(".default", ""): v for n, v in manifest().items()}):
         contents = unwrap({"epoch": 1, "model": names}, tmp_path / "SkyEyeGPT.pth")
@@ -300,11 +303,13 @@ def test_skyeyegpt_manifest_loads_at_full_size(tmp_path):
 
 def tiny(seed=0, **options):
     torch.manual_seed(seed)
-    return skyeyegpt(
+    lm = {"size": "tiny", "words": WORDS, "lora": {"r": 4}, "tuning": "lora"}
+    return build(
+        "skyeyegpt",
         vision={**EVA, **options.pop("vision", {})},
-        lm={"size": "tiny", "words": WORDS, "lora": {"r": 4}, **options.pop("lm", {})},
+        lm={**lm, **options.pop("lm", {})},
         generation={"max_new_tokens": 12},
-        **options,
+        **{"tuning": None, "packing": "none", **options},
     )
 
 
@@ -364,8 +369,8 @@ def test_it_learns_and_answers_with_boxes_of_the_stored_image():
         optimizer.step()
     assert loss.item() < 0.1 * first
     # The same rows without their answers, in training's words.
-    model._wording = {"measuring": False}
-    answers = model.generate(model.collate(training=False)(rows), max_new_tokens=24)
+    collate = model.collate(training=False, instructions={"measuring": False})
+    answers = model.generate(collate(rows), max_new_tokens=24)
     assert [a.text for a in answers] == batch.answers
     assert [len(a.boxes) for a in answers] == [1, 0, 0]
     assert answers[0].boxes[0] == pytest.approx(box)
@@ -452,8 +457,6 @@ def test_bad_input_says_what_to_do():
 
 
 def test_tiny_option_builds():
-    from rsvlm.models.skyeyegpt.model import BUILDERS
-
-    model = BUILDERS["skyeyegpt_tiny"]()
+    model = build("skyeyegpt_tiny")
     assert isinstance(model.lm, LanguageModel) and model.image_tokens == 4
     assert all(p.requires_grad for p in model.parameters())

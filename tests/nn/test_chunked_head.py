@@ -7,13 +7,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from largest_tensor import Largest
+from model_options import build
 from torch.nn import functional as F
 
 from rsvlm.encoders.language import LanguageModel
 from rsvlm.errors import UserError
 from rsvlm.losses.caption_retrieval import CaptionRetrievalLoss
 from rsvlm.losses.language import AnswerLoss, cross_entropy_of
-from rsvlm.models.rscapret.model import rscapret_tiny
 from rsvlm.nn.chunked_head import word_losses
 
 
@@ -54,7 +54,7 @@ def test_answers_cost_and_teach_the_same(size, smoothing, chunk):
 
 def test_rs_capret_costs_and_teaches_the_same():
     torch.manual_seed(0)
-    model = rscapret_tiny().eval()
+    model = build("rscapret_tiny").eval()
     texts = ["an airport", "two planes on the road", "a river and a bridge"]
     ids = model.pairs().tokenize(texts)[0]
     images = torch.randint(0, 256, (3, 3, model.image_size, model.image_size), dtype=torch.uint8)

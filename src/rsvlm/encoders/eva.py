@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rsvlm.checkpoints.hooks import Loaded
 from rsvlm.checkpoints.dialects import Dialect
 
-__all__ = ["EvaViT", "eva_g"]
+__all__ = ["EvaViT"]
 
 #: LoRA of RS5M's captioner: the joint projection of query, key and value, and the output's.
 LORA = {"r": 16, "alpha": 16, "dropout": 0.05, "targets": ("attn.qkv", "attn.proj")}
@@ -287,22 +287,3 @@ class EvaViT(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Tokens [N, tokens, dim]; frozen leading blocks leave no graph."""
         return self.features_to(images, len(self.blocks))
-
-
-def eva_g(
-    *,
-    image_size: int = 224,
-    depth: int = 39,
-    half_rounded: bool = False,
-    device: torch.device | str | None = None,
-) -> EvaViT:
-    """EVA-ViT-g/14 as LAVIS uses it: 985,894,528 parameters.
-
-    Args:
-        image_size: side of the images, pixels; another than 224 interpolates the positions of the
-            published file (`checkpoints.load(..., interpolate=True)`).
-        depth: number of blocks; 39 drops the published last one.
-        half_rounded: see `EvaViT`.
-        device: where to build; `meta` makes no weights.
-    """
-    return EvaViT(image_size=image_size, depth=depth, half_rounded=half_rounded, device=device)

@@ -36,11 +36,9 @@ Key map: `models/blip2/layouts.py`. An adapter needs the whole under it: `weight
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from rsvlm.checkpoints.dialects import Dialect
@@ -51,13 +49,12 @@ from rsvlm.data.collate.chat import ChatCollate, asked
 from rsvlm.data.collate.ret_captions import CaptionInstructions
 from rsvlm.data.sample import Answer
 from rsvlm.data.transforms import Squash
-from rsvlm.encoders.eva import EvaViT, eva_g
+from rsvlm.encoders.eva import EvaViT
 from rsvlm.encoders.language import LanguageModel
 from rsvlm.errors import UserError, near
 from rsvlm.models.blip2.layouts import blip2_dialects, theirs_of
 from rsvlm.models.protocols import Kinds
 from rsvlm.models.vlm import VisionLanguage
-from rsvlm.nn.projectors import QFormerBridge
 
 #: LAVIS' generation: its 30 tokens come after the prompt.
 GENERATION = {"num_beams": 5, "max_new_tokens": 30}
@@ -284,44 +281,6 @@ class BLIP2(VisionLanguage):
         found = [p for n, p in self.named_parameters() if n.endswith("lora_A.default.weight")]
         return len(found[0]) if found else 0
 
-
-def blip2(
-    *,
-    vision: Mapping[str, Any] | None = None,
-    bridge: Mapping[str, Any] | None = None,
-    lm: Mapping[str, Any] | None = None,
-    device: torch.device | str | None = None,
-    **options: Any,
-) -> BLIP2:
-    """BLIP-2 with random weights, at the published sizes where nothing else is said.
-
-    Args:
-        vision: sizes of `EvaViT` where they differ from EVA-g's.
-        bridge: options of `QFormerBridge`.
-        lm: options of `LanguageModel`; by default OPT-2.7B's sizes.
-        device: where to build; `meta` makes no weights.
-        **options: see `BLIP2`.
-    """
-    where = torch.device(device or torch.get_default_device())
-    tower = EvaViT(**vision, device=where) if vision else eva_g(device=where)
-    language = LanguageModel(
-        **({"size": "opt_2_7b", "special": "blip2"} | dict(lm or {})), device=where
-    )
-    with where:
-        return BLIP2(tower, partial(QFormerBridge, **(bridge or {})), language, **options)
-
-
-blip2_opt_6_7b = partial(blip2, lm={"size": "opt_6_7b"})
-blip2_tiny = partial(
-    blip2,
-    vision={"image_size": 56, "dim": 64, "depth": 4, "heads": 4, "mlp_ratio": 4.0},
-    bridge={"queries": 16, "dim": 64, "layers": 2, "heads": 4, "hidden": 128, "dropout": 0.0},
-    lm={"size": "tiny", "words": "world", "special": "own"},
-    tuning="full",
-    prompt="",
-    max_length=None,
-    generation={"num_beams": 1, "max_new_tokens": 64},
-)
 
 _LAVIS = "https://storage.googleapis.com/sfr-vision-language-research/LAVIS/models/BLIP2"
 _WORDS = "tokenizer: model.lm.tokenizer=hf://facebook/opt-2.7b"

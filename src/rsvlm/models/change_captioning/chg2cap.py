@@ -34,7 +34,6 @@ from torch.nn import functional as F
 from rsvlm.checkpoints.dialects import Dialect, Target
 from rsvlm.checkpoints.zoo import Row
 from rsvlm.data.text.vocabulary import Vocabulary
-from rsvlm.encoders.resnet import ConvStem, ResNet
 from rsvlm.errors import UserError, near
 from rsvlm.models.change_captioning.attention import ConvBlock, GridPositions, reset_encoder
 from rsvlm.models.change_captioning.base import ChangeCaptioner, vocabulary_size
@@ -255,36 +254,6 @@ class Chg2Cap(ChangeCaptioner):
         """[B, h * w, dim] of `batch.images` [B, 2, 3, H, W]."""
         pair = self.encoder(self.dates(self.rgb, batch.images))
         return [self.fusion(pair).flatten(2).transpose(1, 2)]
-
-
-def chg2cap(
-    vocab_size: int | None = None, *, device: torch.device | str | None = None, **options: Any
-) -> Chg2Cap:
-    """Chg2Cap at its published size, with random weights.
-
-    Args:
-        vocab_size: words; 464 in the published vocabulary of LEVIR-CC.
-        device: where to build; `meta` makes no weights.
-        **options: see `Chg2Cap`.
-    """
-    with torch.device(device or torch.get_default_device()):
-        return Chg2Cap(ResNet((3, 4, 23, 3)), vocab_size, **options)
-
-
-def chg2cap_tiny(
-    vocab_size: int | None = None, *, device: torch.device | str | None = None, **options: Any
-) -> Chg2Cap:
-    """A Chg2Cap that learns in minutes on two cores, for the generated world's pairs.
-
-    Args:
-        vocab_size: words.
-        device: where to build; `meta` makes no weights.
-        **options: see `Chg2Cap`.
-    """
-    sizes: dict[str, Any] = {"heads": 4, "layers": 2, "attention_dim": 64, "hidden": 64, "dim": 128}
-    more = {"normalize": "imagenet", "image_size": 64}
-    with torch.device(device or torch.get_default_device()):
-        return Chg2Cap(ConvStem((24, 48, 64)), vocab_size, **(sizes | more | options))
 
 
 def _block(number: int, ours: str) -> dict[str, Target]:

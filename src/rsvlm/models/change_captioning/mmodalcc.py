@@ -39,7 +39,7 @@ from rsvlm.checkpoints.dialects import Dialect, Target
 from rsvlm.checkpoints.zoo import Row
 from rsvlm.data.palette import NO_CHANGE, RGB, SECOND
 from rsvlm.data.text.vocabulary import Vocabulary
-from rsvlm.encoders.resnet import IMAGENET_MEAN, IMAGENET_STD, ConvStem, ResNet, prepare
+from rsvlm.encoders.resnet import IMAGENET_MEAN, IMAGENET_STD, prepare
 from rsvlm.errors import UserError, near
 from rsvlm.models.change_captioning.base import ChangeCaptioner, vocabulary_size
 from rsvlm.models.change_captioning.cross_modal import ModalEncoder
@@ -50,7 +50,7 @@ from rsvlm.models.change_captioning.layouts import (
     fusion_table,
     resnet_tower,
 )
-from rsvlm.models.change_captioning.segmenter import Segmenter, map_ids
+from rsvlm.models.change_captioning.segmenter import map_ids
 
 VARIANTS = ("stacked", "parallel")
 SOURCES = ("dataset", "model")
@@ -243,59 +243,6 @@ class MModalCC(ChangeCaptioner):
             )
         pictures = maps if maps.dim() == 5 else self.colour(maps)
         return self.encoder(images, self.dates(self.semantic, pictures))
-
-
-def mmodalcc(
-    vocab_size: int | None = None, *, device: torch.device | str | None = None, **options: Any
-) -> MModalCC:
-    """MModalCC at its published size, with random weights.
-
-    Args:
-        vocab_size: words.
-        device: where to build; `meta` makes no weights.
-        **options: see `MModalCC`.
-    """
-    with torch.device(device or torch.get_default_device()):
-        return MModalCC(ResNet(), ResNet(), vocab_size, **options)
-
-
-def mmodalcc_tiny(
-    vocab_size: int | None = None, *, device: torch.device | str | None = None, **options: Any
-) -> MModalCC:
-    """A MModalCC that learns in minutes on two cores, for the generated world's pairs.
-
-    Args:
-        vocab_size: words.
-        device: where to build; `meta` makes no weights.
-        **options: see `MModalCC`.
-    """
-    sizes: dict[str, Any] = {
-        "dim": 64,
-        "heads": 4,
-        "grid": 6,
-        "decoder_heads": 4,
-        "palette": "scenes",
-    }
-    rates = {"encoder_dropout": 0.0, "dropout": 0.0, "word_dropout": 0.0, "image_size": 64}
-    with torch.device(device or torch.get_default_device()):
-        towers = ConvStem((16, 32, 64)), ConvStem((16, 32, 64))
-        return MModalCC(*towers, vocab_size, **(sizes | rates | options))
-
-
-def mmodalcc_maps(vocab_size: int | None = None, **options: Any) -> MModalCC:
-    """MModalCC with a segmentation model that makes its maps; see `mmodalcc`."""
-    with torch.device(options.get("device") or torch.get_default_device()):
-        segmenter = Segmenter(ResNet((3, 4), block="basic", trained_from=0), 7, width=128)
-    own: dict[str, Any] = {"semantic_from": "model", "segmenter": segmenter}
-    return mmodalcc(vocab_size, **(own | options))
-
-
-def mmodalcc_maps_tiny(vocab_size: int | None = None, **options: Any) -> MModalCC:
-    """A small MModalCC with a segmentation model that makes its maps; see `mmodalcc_tiny`."""
-    with torch.device(options.get("device") or torch.get_default_device()):
-        segmenter = Segmenter(ConvStem((24, 48)), len(SCENES_COLOURS), width=48)
-    own: dict[str, Any] = {"semantic_from": "model", "segmenter": segmenter}
-    return mmodalcc_tiny(vocab_size, **(own | options))
 
 
 _LAYER = "encoder_feat.transformer.{}."

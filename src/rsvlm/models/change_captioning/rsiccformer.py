@@ -23,14 +23,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rsvlm.checkpoints.dialects import Dialect, Target
 from rsvlm.checkpoints.zoo import Row
 from rsvlm.data.text.vocabulary import Vocabulary
-from rsvlm.encoders.resnet import ConvStem, ResNet
 from rsvlm.models.change_captioning.attention import (
     CrossLayer,
     Fusion,
@@ -148,36 +146,6 @@ class RSICCformer(ChangeCaptioner):
     def memories(self, batch: Any) -> list[Tensor]:
         """[B, grid * grid, 2 dim] of `batch.images` [B, 2, 3, H, W]."""
         return [self.encoder(self.dates(self.rgb, batch.images))]
-
-
-def rsiccformer(
-    vocab_size: int | None = None, *, device: torch.device | str | None = None, **options: Any
-) -> RSICCformer:
-    """RSICCformer at its published size, with random weights and a tower that does not learn.
-
-    Args:
-        vocab_size: words; 468 in the published word map of LEVIR-CC.
-        device: where to build; `meta` makes no weights.
-        **options: see `RSICCformer`.
-    """
-    with torch.device(device or torch.get_default_device()):
-        return RSICCformer(ResNet(trained_from=None), vocab_size, **options)
-
-
-def rsiccformer_tiny(
-    vocab_size: int | None = None, *, device: torch.device | str | None = None, **options: Any
-) -> RSICCformer:
-    """An RSICCformer that learns in minutes on two cores, for the generated world's pairs.
-
-    Args:
-        vocab_size: words.
-        device: where to build; `meta` makes no weights.
-        **options: see `RSICCformer`.
-    """
-    sizes: dict[str, Any] = {"dim": 64, "heads": 4, "layers": 2, "grid": 8, "decoder_heads": 4}
-    rates = {"encoder_dropout": 0.1, "dropout": 0.1, "image_size": 64}
-    with torch.device(device or torch.get_default_device()):
-        return RSICCformer(ConvStem((24, 48, 64)), vocab_size, **(sizes | rates | options))
 
 
 _DECODER = "decoder.transformer.layers.{}."

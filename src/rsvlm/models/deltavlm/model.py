@@ -39,7 +39,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, cast
 
 import torch
@@ -53,10 +52,9 @@ from rsvlm.data.collate.change_chat import ChangeChatCollate
 from rsvlm.data.collate.chat import ChatCollate, asked
 from rsvlm.data.sample import Answer
 from rsvlm.data.transforms import Squash
-from rsvlm.encoders.eva import EvaViT, eva_g
+from rsvlm.encoders.eva import EvaViT
 from rsvlm.encoders.language import LanguageModel
 from rsvlm.errors import UserError, near
-from rsvlm.models.deltavlm.bridge import DeltaQFormer
 from rsvlm.models.deltavlm.layouts import deltavlm_dialect
 from rsvlm.models.protocols import Kinds
 from rsvlm.models.vlm import VisionLanguage
@@ -250,31 +248,6 @@ class DeltaVLM(VisionLanguage):
         return [note]
 
 
-def deltavlm(
-    *,
-    vision: Mapping[str, Any] | None = None,
-    bridge: Mapping[str, Any] | None = None,
-    lm: Mapping[str, Any] | None = None,
-    device: torch.device | str | None = None,
-    **options: Any,
-) -> DeltaVLM:
-    """DeltaVLM with random weights, at the published sizes where nothing else is said.
-
-    Args:
-        vision: sizes of `EvaViT` where they differ from EVA-g's.
-        bridge: options of `DeltaQFormer`.
-        lm: options of `LanguageModel`; by default Vicuna-7B's sizes, frozen.
-        device: where to build; `meta` makes no weights.
-        **options: see `DeltaVLM`.
-    """
-    where = torch.device(device or torch.get_default_device())
-    tower = EvaViT(**vision, device=where) if vision else eva_g(device=where)
-    language = LanguageModel(**({"size": "vicuna_7b"} | dict(lm or {})), device=where)
-    with where:
-        build = partial(DeltaQFormer, **(bridge or {}))
-        return DeltaVLM(tower, build, language, **options)
-
-
 def prompt_options(style: str = "train", *, published: bool = False) -> dict[str, Any]:
     """How to write prompts, as options of `data.chat.ChatCollate`.
 
@@ -289,26 +262,6 @@ def prompt_options(style: str = "train", *, published: bool = False) -> dict[str
         raise UserError(f"prompt_style={style!r} is not known. {near(style, PROMPTS)}")
     return {**PROMPTS[style], **LIMITS, **(CUTS if published else {})}
 
-
-deltavlm_tiny = partial(
-    deltavlm,
-    vision={"image_size": 56, "patch_size": 7, "dim": 64, "depth": 1, "heads": 4, "mlp_ratio": 4.0},
-    bridge={
-        "words": "world",
-        "queries": 16,
-        "dim": 64,
-        "layers": 1,
-        "heads": 4,
-        "hidden": 128,
-        "dropout": 0.0,
-        "csrm_dropout": 0.1,
-    },
-    lm={"size": "tiny", "words": "world", "special": "instructblip", "tuning": "full"},
-    train_blocks=None,
-    eval_style="train",
-    generation={"num_beams": 1, "repetition_penalty": 1.0, "max_new_tokens": 64},
-)
-deltavlm_llama1b = partial(deltavlm, lm={"size": "llama3_1b"}, eval_style="train")
 
 ROWS = (
     Row(

@@ -251,21 +251,5 @@ def _inputs(batch: TemplateBatch) -> dict[str, torch.Tensor]:
     }
 
 
-def hf_vlm(
-    *,
-    lm: Mapping[str, Any] | None = None,
-    device: torch.device | str | None = None,
-    **options: Any,
-) -> HFVLM:
-    """A model with random weights, or with those of a folder.
-
-    Args:
-        lm: options of `ImageTextModel`; by default Qwen2.5-VL-3B's sizes with LoRA.
-        device: where to build; `meta` makes no weights.
-        **options: see `HFVLM`.
-    """
-    return HFVLM(ImageTextModel(**{"tuning": "lora", **(lm or {})}, device=device), **options)
-
-
 #: Weights are published elsewhere and in many versions; they come by `model.lm.weights=`.
 ROWS = ()

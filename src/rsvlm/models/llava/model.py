@@ -33,10 +33,8 @@ one after the other: `non_lora_trainables.bin` (`init_new=[lora_A,lora_B]`) and 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
-import torch
 from torch import nn
 
 from rsvlm.checkpoints.dialects import Dialect
@@ -48,12 +46,8 @@ from rsvlm.encoders.language import LanguageModel
 from rsvlm.errors import UserError, near
 from rsvlm.models.chat_vlm import DEFAULTS, ChatModel, check_language
 from rsvlm.models.llava.layouts import llava_dialects
-from rsvlm.nn.moe_lora import LINEAR
-from rsvlm.nn.projectors import MlpProjector
 
 GENERATION = {"num_beams": 1, "max_new_tokens": 512}
-#: LLaVA-1.5's LoRA.
-LORA = {"r": 128, "alpha": 256, "dropout": 0.05, "targets": list(LINEAR)}
 RESIZE: dict[str, Callable[[int], Pad | Preprocess]] = {
     "pad": Pad,
     "crop": Preprocess,
@@ -160,50 +154,6 @@ class LLaVA(ChatModel):
         last = others[-1] if others else first
         check_language(self.lm, contents.tensors, last, "Vicuna-7B in LLaVA-1.5-7B", where)
 
-
-def llava(
-    *,
-    vision: Mapping[str, Any] | None = None,
-    bridge: Mapping[str, Any] | None = None,
-    lm: Mapping[str, Any] | None = None,
-    device: torch.device | str | None = None,
-    **options: Any,
-) -> LLaVA:
-    """LLaVA with random weights, at LLaVA-1.5-7B's sizes where nothing else is said.
-
-    Args:
-        vision: options of `ClipPatches`.
-        bridge: options of `MlpProjector`.
-        lm: options of `LanguageModel`; by default Vicuna-7B's sizes with LLaVA's LoRA.
-        device: where to build; `meta` makes no weights.
-        **options: see `LLaVA`.
-    """
-    where = torch.device(device or torch.get_default_device())
-    tower = ClipPatches(**(vision or {}), device=where)
-    language = LanguageModel(
-        **({"size": "vicuna_7b", "tuning": "lora", "lora": LORA} | dict(lm or {})), device=where
-    )
-    with where:
-        return LLaVA(tower, partial(MlpProjector, **(bridge or {})), language, **options)
-
-
-geochat = partial(
-    llava,
-    vision={"image_size": 504, "positions": "geochat"},
-    lm={"lora": {**LORA, "r": 64, "alpha": 16}},
-    system="geochat",
-    resize="crop",
-)
-llava_tiny = partial(
-    llava,
-    vision={
-        "arch": {"image_size": 56, "patch_size": 14, "width": 64, "layers": 4, "heads": 4},
-    },
-    lm={"size": "tiny", "words": "world", "tuning": "full"},
-    train_vision=True,
-    max_length=None,
-    generation={"max_new_tokens": 64},
-)
 
 ROWS = (
     Row(

@@ -32,7 +32,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -51,7 +50,6 @@ from rsvlm.encoders.language import LanguageModel
 from rsvlm.errors import UserError, extra, near
 from rsvlm.models.protocols import Kinds
 from rsvlm.models.rscapret.layouts import fromage_dialect
-from rsvlm.models.rscapret.projector import CaptionMap
 from rsvlm.models.rscapret.retrieval import ImageRetriever
 from rsvlm.nn.packing import Embedded
 from rsvlm.retrieval.gallery import Gallery
@@ -306,50 +304,6 @@ class RSCapRet(ImageRetriever):
             return f"It gives an image {tokens} embeddings: say model.bridge.tokens={tokens}."
         return ""
 
-
-def rscapret(
-    *,
-    vision: Mapping[str, Any] | None = None,
-    bridge: Mapping[str, Any] | None = None,
-    lm: Mapping[str, Any] | None = None,
-    device: torch.device | str | None = None,
-    **options: Any,
-) -> RSCapRet:
-    """RS-CapRet with random weights, at its sizes where nothing else is said.
-
-    Args:
-        vision: options of `ClipPooled`; by default CLIP-Cap-4's sizes.
-        bridge: options of `CaptionMap`.
-        lm: options of `LanguageModel`; by default LLaMA-2-7B's sizes, frozen.
-        device: where to build; `meta` makes no weights.
-        **options: see `RSCapRet`.
-    """
-    where = torch.device(device or torch.get_default_device())
-    tower = ClipPooled(**({"activation": "quick_gelu"} | dict(vision or {})), device=where)
-    language = LanguageModel(**({"size": "llama2_7b"} | dict(lm or {})), device=where)
-    with where:
-        return RSCapRet(tower, partial(CaptionMap, **(bridge or {})), language, **options)
-
-
-#: FROMAGe: OPT-6.7B, [RET] behind a word for images, texts of 24 tokens, captions without an end.
-fromage = partial(rscapret, lm={"size": "opt_6_7b"}, ret_id=50266, max_text=24, caption_end="none")
-rscapret_tiny = partial(
-    rscapret,
-    vision={"arch": "tiny", "activation": "gelu"},
-    lm={"size": "tiny", "words": "world", "tuning": "full"},
-    shared_dim=64,
-    generation={"max_new_tokens": 40},
-)
-
-rscapret_gemma270m = partial(
-    rscapret,
-    vision={"arch": "tiny", "activation": "gelu"},
-    bridge={"tokens": 4},
-    lm={"size": "gemma3_270m", "dtype": "bfloat16"},
-    max_text=32,
-    concat=0.0,
-    generation={"max_new_tokens": 32},
-)
 
 _FROMAGE = "https://raw.githubusercontent.com/kohjingyu/fromage/main/fromage_model"
 ROWS = tuple(

@@ -32,7 +32,6 @@ Key map: `models/skyeyegpt/layouts.py`. The published file holds what was traine
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import torch
@@ -44,17 +43,14 @@ from rsvlm.checkpoints.read import Contents
 from rsvlm.checkpoints.zoo import Row
 from rsvlm.data.text.instructions import system as system_of
 from rsvlm.data.transforms import Squash
-from rsvlm.encoders.eva import EvaViT, eva_g
+from rsvlm.encoders.eva import EvaViT
 from rsvlm.encoders.language import LanguageModel
 from rsvlm.errors import UserError
 from rsvlm.models.chat_vlm import DEFAULTS, ChatModel, check_language
 from rsvlm.models.skyeyegpt.layouts import minigpt_dialects
-from rsvlm.nn.projectors import GroupedLinear
 
 #: The ancestor's evaluation: greedy.
 GENERATION = {"num_beams": 1, "max_new_tokens": 500}
-#: The ancestor's LoRA.
-LORA = {"r": 64, "alpha": 16, "dropout": 0.05, "targets": ["q_proj", "v_proj"]}
 
 
 class SkyEyeGPT(ChatModel):
@@ -173,40 +169,6 @@ class SkyEyeGPT(ChatModel):
             self.lm, contents.tensors, proj, "LLaMA-2-7B-chat in the published one", where
         )
 
-
-def skyeyegpt(
-    *,
-    vision: Mapping[str, Any] | None = None,
-    bridge: Mapping[str, Any] | None = None,
-    lm: Mapping[str, Any] | None = None,
-    device: torch.device | str | None = None,
-    **options: Any,
-) -> SkyEyeGPT:
-    """SkyEyeGPT with random weights, at the published sizes where nothing else is said.
-
-    Args:
-        vision: sizes of `EvaViT` where they differ from EVA-g's at 448 px.
-        bridge: options of `GroupedLinear`.
-        lm: options of `LanguageModel`; by default LLaMA-2-7B's sizes with the published LoRA.
-        device: where to build; `meta` makes no weights.
-        **options: see `SkyEyeGPT`.
-    """
-    where = torch.device(device or torch.get_default_device())
-    tower = EvaViT(**vision, device=where) if vision else eva_g(image_size=448, device=where)
-    published = {"size": "llama2_7b", "tuning": "lora", "lora": LORA}
-    language = LanguageModel(**(published | dict(lm or {})), device=where)
-    with where:
-        return SkyEyeGPT(tower, partial(GroupedLinear, **(bridge or {})), language, **options)
-
-
-skyeyegpt_tiny = partial(
-    skyeyegpt,
-    vision={"image_size": 56, "dim": 64, "depth": 4, "heads": 4, "mlp_ratio": 4.0},
-    bridge={"train_norm": True},
-    lm={"size": "tiny", "words": "world", "tuning": "full"},
-    train_vision=True,
-    generation={"max_new_tokens": 64},
-)
 
 ROWS = (
     Row(
