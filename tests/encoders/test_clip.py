@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import pickle
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from rsvlm.encoders.clip.architectures import OPEN_CLIP_ARCHS
+from rsvlm.encoders.clip.architectures import OPEN_CLIP_ARCHS, sizes
 from rsvlm.encoders.clip.model import ARCHS, CLIP, clip, tokenizer
 from rsvlm.encoders.clip.towers import ResNetTower, TextTransformer, VisionTransformer
 from rsvlm.losses.contrastive import ClipLoss
@@ -397,3 +398,37 @@ def test_compiles_without_graph_breaks() -> None:
         sum(value.sum() for value in outputs.values()).backward()
         error = (outputs["image_features"] - expected["image_features"]).abs().max()
         assert error < (0.03 if autocast else 1e-5)
+
+
+@pytest.mark.parametrize("arch", OPEN_CLIP_ARCHS)
+def test_the_sizes_are_those_of_open_clips_own_files(arch):
+    import open_clip
+
+    size, config = sizes(arch), open_clip.get_model_config(arch)
+    vision, text = config["vision_cfg"], config["text_cfg"]
+    layers = vision["layers"]
+    resnet = isinstance(layers, list)
+    heads = vision["width"] * (32 if resnet else 1) // vision.get("head_width", 64)
+    assert size.embed_dim == config["embed_dim"]
+    assert (size.image_size, size.width, size.heads) == (
+        vision["image_size"],
+        vision["width"],
+        heads,
+    )
+    assert size.patch_size == (0 if resnet else vision["patch_size"])
+    assert size.layers == (tuple(layers) if resnet else layers)
+    assert (size.text_width, size.text_layers, size.text_heads) == (
+        text["width"],
+        text["layers"],
+        text["heads"],
+    )
+    assert (size.context_length, size.vocab_size) == (text["context_length"], text["vocab_size"])
+
+
+def test_the_tokenizer_is_open_clips_and_travels_to_loader_processes():
+    from open_clip.tokenizer import SimpleTokenizer
+
+    texts = ["a baseball field, and 2 trees", "Straße &amp; café"]
+    ours = tokenizer("tiny")
+    assert torch.equal(ours(texts), SimpleTokenizer()(texts))
+    assert pickle.loads(pickle.dumps(ours)) is ours

@@ -118,13 +118,13 @@ def predict(
     cfg: DictConfig, out: Path | None = None, overrides: Sequence[str] | None = None
 ) -> Any:
     """Asks a model about pictures, holds a dialogue, or looks through a folder for a text."""
-    from rsvlm.inference.build import build_model
+    from rsvlm.inference.build import build_model, built_to_ask
     from rsvlm.inference.display import show
     from rsvlm.inference.own_configuration import bring
 
     out = out or Path(HydraConfig.get().runtime.output_dir)
     cfg = bring(cfg, said(overrides))
-    check(cfg)
+    check(built_to_ask(cfg))
     return show(
         build_model(cfg, out, say=print).eval(),
         out,

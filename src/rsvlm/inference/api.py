@@ -21,7 +21,7 @@ from rsvlm.data.transforms import Preprocess
 from rsvlm.encoders.clip.model import CLIP
 from rsvlm.errors import UserError, near
 from rsvlm.inference.ask import ask
-from rsvlm.inference.build import build_model
+from rsvlm.inference.build import build_model, built_to_ask
 from rsvlm.inference.image_search import dialogue, find
 from rsvlm.inference.own_configuration import Said, bring
 from rsvlm.models import zoo as models_zoo
@@ -70,7 +70,7 @@ def load(
     words = [*_words_of(str(name), None if ckpt is None else str(ckpt), own), *overrides]
     cfg = compose("predict", words, own)
     cfg = bring(cfg, Said(words, {"model": ""} if words[0].startswith("model=") else {}, own))
-    check(cfg, conf=search_path(own))
+    check(built_to_ask(cfg), conf=search_path(own))
     return build_model(cfg).eval()
 
 

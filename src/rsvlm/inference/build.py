@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from rsvlm import checkpoints
 from rsvlm.checkpoints.hooks import own_weights
@@ -72,3 +72,16 @@ def prepare(cfg: DictConfig, out: Path | None = None) -> None:
         if cfg.ckpt or cfg.init:
             resolve(cfg.ckpt or cfg.init).local()
         resolve_vocabulary(cfg, out)
+
+
+def built_to_ask(cfg: DictConfig) -> DictConfig:
+    """What asking a model builds of a configuration: the model, and the data set of its words.
+
+    The rest (trainer, loggers, callbacks) need not be imported to be held against its signatures.
+    """
+    held: Any = OmegaConf.to_container(cfg, resolve=False)
+    parts = {
+        "model": held.get("model"),
+        "data": {"dataset": (held.get("data") or {}).get("dataset")},
+    }
+    return OmegaConf.create(parts)

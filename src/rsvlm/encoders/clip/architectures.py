@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from rsvlm.errors import UserError, near
-
-OPEN_CLIP_ARCHS = ("ViT-B-32", "ViT-B-16", "ViT-L-14", "ViT-L-14-336", "ViT-H-14", "RN50")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +31,33 @@ class Sizes:
     vocab_size: int = 49408
 
 
+def _vit(dim: int, patch: int, width: int, layers: int, heads: int, *text: int) -> Sizes:
+    text_width, text_layers, text_heads = text
+    return Sizes(
+        embed_dim=dim,
+        image_size=224,
+        patch_size=patch,
+        width=width,
+        layers=layers,
+        heads=heads,
+        text_width=text_width,
+        text_layers=text_layers,
+        text_heads=text_heads,
+    )
+
+
+_LARGE = _vit(768, 14, 1024, 24, 16, 768, 12, 12)
+# open_clip's model_configs (3.3.0), copied because importing open_clip takes four seconds; a test
+# holds them against its files.
+OPEN_CLIP_SIZES = {
+    "ViT-B-32": _vit(512, 32, 768, 12, 12, 512, 12, 8),
+    "ViT-B-16": _vit(512, 16, 768, 12, 12, 512, 12, 8),
+    "ViT-L-14": _LARGE,
+    "ViT-L-14-336": replace(_LARGE, image_size=336),
+    "ViT-H-14": _vit(1024, 14, 1280, 32, 16, 1024, 24, 16),
+    # ModifiedResNet pools with one head per 64 channels of its last stage, which has 32 x 64.
+    "RN50": replace(_vit(1024, 0, 64, 0, 32, 512, 12, 8), layers=(3, 4, 6, 3)),
+}
 # The two below keep CLIP's vocabulary, so that one tokenizer serves every model.
 OWN_SIZES = {
     # From scratch on some ten thousand images. Four strided 3x3 convolutions in place of one per
@@ -78,6 +102,7 @@ OWN_SIZES = {
         stem="conv",
     ),
 }
+OPEN_CLIP_ARCHS = tuple(OPEN_CLIP_SIZES)
 ARCHS = (*OPEN_CLIP_ARCHS, *OWN_SIZES)
 
 
@@ -88,36 +113,13 @@ def check_arch(arch: str) -> None:
 
 
 def sizes(arch: str) -> Sizes:
-    """Look up the sizes of an architecture; open_clip's come from its own configuration files.
+    """Look up the sizes of an architecture.
 
     Raises:
         UserError: unknown `arch`.
     """
     check_arch(arch)
-    if arch in OWN_SIZES:
-        return OWN_SIZES[arch]
-    import open_clip
-
-    config = open_clip.get_model_config(arch)
-    vision: dict[str, Any] = config["vision_cfg"]
-    text: dict[str, Any] = config["text_cfg"]
-    width, layers = vision["width"], vision["layers"]
-    resnet = isinstance(layers, list)
-    # open_clip's ModifiedResNet pools with one head per head_width channels of its last stage.
-    heads = width * (32 if resnet else 1) // vision.get("head_width", 64)
-    return Sizes(
-        embed_dim=config["embed_dim"],
-        image_size=vision["image_size"],
-        patch_size=0 if resnet else vision["patch_size"],
-        width=width,
-        layers=tuple(layers) if resnet else layers,
-        heads=heads,
-        text_width=text["width"],
-        text_layers=text["layers"],
-        text_heads=text["heads"],
-        context_length=text["context_length"],
-        vocab_size=text["vocab_size"],
-    )
+    return OPEN_CLIP_SIZES[arch] if arch in OPEN_CLIP_SIZES else OWN_SIZES[arch]
 
 
 def stem_widths(width: int, patch_size: int) -> list[int]:

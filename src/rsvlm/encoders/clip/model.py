@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from rsvlm.data.transforms import Preprocess
 from rsvlm.encoders.clip.architectures import ARCHS, check_arch, sizes
 from rsvlm.encoders.clip.loading_hooks import ClipLoadingHooks
+from rsvlm.encoders.clip.text_tokenizer import open_clip_tokenizer
 from rsvlm.encoders.clip.towers import Blocks, ResNetTower, TextTransformer, VisionTransformer
 from rsvlm.errors import UserError, near
 from rsvlm.nn import adapters
@@ -357,6 +358,4 @@ def tokenizer(arch: str) -> Callable[[list[str]], Tensor]:
         UserError: an unknown architecture.
     """
     check_arch(arch)
-    from open_clip.tokenizer import SimpleTokenizer
-
-    return SimpleTokenizer(context_length=sizes(arch).context_length)
+    return open_clip_tokenizer(sizes(arch).context_length)
