@@ -21,7 +21,7 @@ $(VENV)/.installed: pyproject.toml
 
 demo: $(VENV)/.installed
 	$(PY) train.py experiment=clip_tiny_scenes trainer=cpu logger=csv hydra.run.dir=runs/demo/train
-	$(PY) eval.py experiment=zeroshot_scenes model=clip_tiny trainer=cpu logger=csv \
+	$(PY) eval.py experiment=eval_zeroshot_scenes model=clip_tiny trainer=cpu logger=csv \
 		ckpt=runs/demo/train/best.ckpt hydra.run.dir=runs/demo/zeroshot
 	$(PY) -m rsvlm report runs/demo/train runs/demo/zeroshot --out runs/demo/report.html
 

@@ -168,7 +168,7 @@ def tool(programs: Path, work: Path) -> None:
 
     rsvlm(
         "eval",
-        "experiment=zeroshot_scenes",
+        "experiment=eval_zeroshot_scenes",
         "ckpt=runs/one",
         "trainer=cpu",
         "logger=csv",

@@ -164,6 +164,24 @@ def test_rule_9_a_file_opens_with_what_it_is_for(path):
         assert len(lines) <= 40
 
 
+def test_recipes_that_train_nothing_are_named_eval():
+    """`rsvlm list recipes` tells the two apart."""
+    learning = {"optimizer", "scheduler", "loss", "callbacks", "init_new"}
+    for experiment in EXPERIMENTS:
+        path = CONF / "experiment" / f"{experiment}.yaml"
+        command = next(x for x in path.read_text().splitlines() if "python " in x and "-c" not in x)
+        evaluates = " eval.py " in command or "rsvlm eval " in command
+        assert evaluates is experiment.startswith("eval_"), path
+        if evaluates:
+            groups = {w.split("/")[-1] for e in raw(path)["defaults"] for w in e}
+            assert not learning & (groups | set(raw(path))), path
+
+
+def test_the_old_name_of_a_recipe_leads_to_the_new_one(compose):
+    with pytest.raises(UserError, match="is called experiment=eval_retrieval_rsicd since"):
+        compose("eval", ["experiment=retrieval_rsicd"])
+
+
 def test_every_model_builds_on_meta_at_its_full_size(compose):
     from hydra.utils import instantiate
 

@@ -76,7 +76,7 @@ def test_what_is_no_run_is_one_clear_error(tmp_path, capsys):
 def test_the_table_shows_what_was_measured_as_finely_as_the_paper(tmp_path):
     (tmp_path / "results").mkdir()
     (tmp_path / "expected.yaml").write_text(
-        "paper: x\nrecipes: []\nrows:\n- recipe: selo_airslt\n  model: georsclip_vitb32\n"
+        "paper: x\nrecipes: []\nrows:\n- recipe: eval_selo_airslt\n  model: georsclip_vitb32\n"
         "  ckpt: zoo:georsclip_vitb32.rs5m\n  source: released\n  metrics:\n"
         "    test/airslt/selo_jpeg/rmi: {paper: 0.744670, tol: 0.0005}\n"
         "    test/airslt/selo_jpeg/rsu: {paper: 0.755636, tol: 0.0005}\n"

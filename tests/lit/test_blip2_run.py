@@ -77,7 +77,7 @@ def test_tuned_over_a_start_a_checkpoint_holds_what_was_trained(fit, compose, rs
 @pytest.mark.parametrize("model", ["rscapret_tiny", "llava_tiny", "skyeyegpt_tiny"])
 def test_the_captions_recipe_takes_any_model_that_writes(compose, rsicd, tmp_path, model):
     words = [word for word in TINY if "vision" not in word and "model=" not in word]
-    words = ["experiment=caption_rsicd", *words, f"model={model}", f"data.root={rsicd}"]
+    words = ["experiment=eval_caption_rsicd", *words, f"model={model}", f"data.root={rsicd}"]
     values = run.evaluate(compose("eval", [*words, "evaluation.metrics=[bleu1]"]), tmp_path / "a")
     assert set(values) == {"test/rsicd/coco/bleu1"}
 

@@ -221,7 +221,7 @@ def test_a_grey_date_of_a_data_set_is_one_clear_error(chat, compose, scratch):
     shutil.copytree(chat, root)
     for path in (root / "images" / "test" / "B").glob("*.png"):
         Image.open(path).convert("I;16").save(path)
-    words = ["experiment=deltavlm_changechat_binary", *TINY, "logger=none", f"data.root={root}"]
+    words = ["experiment=eval_deltavlm_changechat_binary", *TINY, "logger=none", f"data.root={root}"]
     words += ["task.max_broken=0"]
     with pytest.raises(UserError, match=r"samples could not be read.*\n.*B/test_"):
         run.evaluate(compose("eval", words), scratch / "out")

@@ -88,7 +88,7 @@ def checkpoint(tmp_path_factory):
 @pytest.mark.slow
 def test_two_ranks_evaluate_a_checkpoint_as_one_does(root, compose, checkpoint, scratch):
     """The second rank gets `ckpt=` from the first; a probe's features meet from both."""
-    words = ["experiment=probe_scenes", "evaluation=knn", "model=clip_tiny", "logger=none"]
+    words = ["experiment=eval_probe_scenes", "evaluation=knn", "model=clip_tiny", "logger=none"]
     words += ["data.dataset.n=41", "data.dataset.size=64", "data.workers=0"]
     words += ["data.eval_batch_size=16", f"ckpt={checkpoint}"]
     single = run.evaluate(compose("eval", [*words, "trainer=cpu"]), scratch / "one")

@@ -108,7 +108,7 @@ def test_a_probe_of_overlapping_parts_is_refused(compose, colours, tmp_path):
 def test_a_probe_needs_classes(compose, tmp_path):
     root = count_table(tmp_path, ["one plane", "two planes"])
     with pytest.raises(UserError, match="has no classes"):
-        words = ["experiment=remotecount", "evaluation=knn", f"data.root={root}"]
+        words = ["experiment=eval_remotecount", "evaluation=knn", f"data.root={root}"]
         evaluate(compose, tmp_path / "run", *words)
 
 
@@ -128,7 +128,7 @@ def count_table(folder, captions):
 def test_remotecount_asks_for_the_number_that_fits(compose, tmp_path, protocol):
     captions = [f"there are {word} ships." for word in ("two", "three", "seven", "ten")]
     root = count_table(tmp_path, captions)
-    words = ["experiment=remotecount", f"data.root={root}", f"evaluation.protocol={protocol}"]
+    words = ["experiment=eval_remotecount", f"data.root={root}", f"evaluation.protocol={protocol}"]
     values, rows = evaluate(compose, tmp_path / "run", *words, "data.eval_batch_size=3", "seed=5")
     # The same model by hand.
     torch.manual_seed(5)
@@ -151,13 +151,13 @@ def test_remotecount_asks_for_the_number_that_fits(compose, tmp_path, protocol):
 
 def test_a_caption_without_a_number_is_an_error_or_left_out_and_counted(compose, tmp_path):
     root = count_table(tmp_path, ["two ships", "many ships", "a ship", "four or five ships"])
-    words = ["experiment=remotecount", f"data.root={root}"]
+    words = ["experiment=eval_remotecount", f"data.root={root}"]
     with pytest.raises(UserError, match=r"1\.png: no number.*without_number=skip"):
         evaluate(compose, tmp_path / "a", *words)
     _, rows = evaluate(compose, tmp_path / "b", *words, "evaluation.without_number=skip")
     assert {row["count"] for row in rows} == {1}
     none = count_table(tmp_path / "b", ["many ships", "some boats"])
-    words = ["experiment=remotecount", f"data.root={none}", "evaluation.without_number=skip"]
+    words = ["experiment=eval_remotecount", f"data.root={none}", "evaluation.without_number=skip"]
     with pytest.raises(UserError, match="no caption has exactly one number"):
         evaluate(compose, tmp_path / "c", *words)
 

@@ -22,14 +22,14 @@ SMALL = [
 
 def test_every_suite_names_every_corruption_once(compose):
     wanted = ["test", *(f"test@{word}_{s}" for word in CORRUPTIONS for s in SEVERITIES)]
-    for recipe in ("robustness_scenes", "robustness_levircc", "robustness_secondcc"):
+    for recipe in ("eval_robustness_scenes", "eval_robustness_levircc", "eval_robustness_secondcc"):
         cfg = compose("eval", [f"experiment={recipe}"])
         assert list(cfg.data.splits.test) == wanted
 
 
 def test_a_suite_leaves_a_table_with_unchanged_pairs_apart(compose, scratch, capsys):
     words = [*SMALL, "data.splits.test=[test,test@blur_1,test@registration_3]"]
-    values = run.evaluate(compose("eval", ["experiment=robustness_scenes", *words]), scratch)
+    values = run.evaluate(compose("eval", ["experiment=eval_robustness_scenes", *words]), scratch)
     names = {"scenes", "scenes_blur_1", "scenes_registration_3"}
     for name in names:
         assert f"test/{name}/coco/change_cider" in values

@@ -49,7 +49,7 @@ def test_the_suite_measures_each_set_and_their_mean(compose, benchmarks, tmp_pat
     monkeypatch.setattr(
         ZeroShotEvaluation, "draw", lambda self, model, data, pre, folder: drawn.append(folder)
     )
-    words = ["experiment=zeroshot_skyscript_suite", f"data.root={benchmarks}"]
+    words = ["experiment=eval_zeroshot_skyscript_suite", f"data.root={benchmarks}"]
     values, rows = evaluate(compose, tmp_path, *words)
     each = [values[f"test/{name}/skyscript/top1"] for name in SEVEN]
     assert values["test/skyscript_suite/skyscript/top1"] == pytest.approx(sum(each) / 7)
@@ -72,7 +72,7 @@ def test_the_fine_grained_sets_have_prompts_of_their_own(
         return prompts[-1]
 
     monkeypatch.setattr(base.prompt_sets, "fill", remember)
-    words = ["experiment=zeroshot_skyscript_fine", f"data.root={benchmarks}"]
+    words = ["experiment=eval_zeroshot_skyscript_fine", f"data.root={benchmarks}"]
     values, _ = evaluate(compose, tmp_path, *words)
     assert {name.split("/")[1] for name in values} == set(FINE)
     assert "a satellite photo of building, pond." in prompts
@@ -105,7 +105,7 @@ def test_airslt_encodes_an_images_windows_once_for_all_its_sentences(
         return before(self, images, normalize)
 
     monkeypatch.setattr(CLIP, "encode_image", spy)
-    words = ["experiment=selo_airslt", f"data.root={root}", "base.protocol=selo"]
+    words = ["experiment=eval_selo_airslt", f"data.root={root}", "base.protocol=selo"]
     values, rows = evaluate(compose, tmp_path / "run", *words)
     from rsvlm.metrics.selo import windows as cut
 

@@ -89,6 +89,11 @@ def _known_recipe(value: str, folders: Sequence[Path]) -> None:
         return
     for name in filter(None, value.strip("'\"").split(",")):
         if name != "null" and name not in known:
+            if f"eval_{name}" in known:
+                raise UserError(
+                    f"experiment={name} is called experiment=eval_{name} since 0.2.0: recipes that "
+                    "train nothing begin with eval_."
+                )
             raise UserError(f"there is no recipe experiment={name}. {near(name, known)}")
 
 
