@@ -11,6 +11,7 @@ from rsvlm.losses.mask import AnswerAndMasksLoss, bce_loss, dice_loss, mask_mean
 
 
 @pytest.mark.parity("lisa_losses")
+@pytest.mark.parity("lisa_losses")
 def test_lisa_losses_and_their_gradients(golden):
     case = read_case(golden / "lisa_losses")
     for row in case.spec["numbers"]["loss"]:
@@ -27,6 +28,7 @@ def test_lisa_losses_and_their_gradients(golden):
                 )
 
 
+@pytest.mark.parity("lisa_losses")
 @pytest.mark.parity("lisa_losses")
 def test_lisa_losses_of_a_batch_are_means_over_its_masks(golden):
     case = read_case(golden / "lisa_losses")

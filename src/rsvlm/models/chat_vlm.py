@@ -46,6 +46,9 @@ class ChatModel(VisionLanguage):
         UserError: an unknown system, tokens that the bridge cannot group, or another tuning.
     """
 
+    #: What makes the dialogues of samples.
+    templates: type[InstructionTemplates] = InstructionTemplates
+
     def __init__(
         self,
         vision: nn.Module,
@@ -94,6 +97,12 @@ class ChatModel(VisionLanguage):
         Rows leave room for the answer in the window; history is cut first, and a question that does
         not fit is skipped with its reason. For the arguments see `models.protocols.Generator`.
         """
+        options = self._collate_options(training, instructions)
+        return ChatCollate(self.tokenizer, **{**options, **self._chat, **asked(kinds)})
+
+    def _collate_options(
+        self, training: bool, instructions: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
         room = self.lm.window
         if not training:
             room -= int(self.generation.get("max_new_tokens", 64))
@@ -109,11 +118,11 @@ class ChatModel(VisionLanguage):
             "image_tokens": self.image_tokens,
         }
         if self._instructions is not None:
-            options["instructions"] = InstructionTemplates(
+            options["instructions"] = self.templates(
                 self.system.name,
                 **{"measuring": not training, **merged(instructions, self._instructions)},
             )
-        return ChatCollate(self.tokenizer, **{**options, **self._chat, **asked(kinds)})
+        return options
 
     @property
     def identifiers(self) -> frozenset[str]:

@@ -110,20 +110,21 @@ class MemoryEncoder(nn.Module):
 
 
 class BankFuser(nn.Module):
-    """The maps of a bank to one: 1 x 1 x 1 convolutions across them with norms, ReLU between them.
+    """The maps of a bank to one: 1 x 1 x 1 convolutions across them.
 
     Args:
         length: maps of a bank.
-        norm: `batch`, as published, or `layer`.
+        norm: `batch`, as published, with ReLU; `layer` has no norm here, and GELU.
     """
 
     def __init__(self, length: int, norm: str) -> None:
         super().__init__()
-        widths = [length, max(length // 2, 1), max(length // 4, 1), 1]
+        widths = [length, max(length // 2, 4), max(length // 4, 4), 1]
         steps: list[nn.Module] = []
         for i, (a, b) in enumerate(itertools.pairwise(widths)):
             steps += [nn.Conv3d(a, b, 1), StoredBatchNorm(b) if norm == "batch" else nn.Identity()]
-            steps += [nn.ReLU()] if i < 2 else []
+            # Few maps behind a ReLU may all be dead from the start.
+            steps += [nn.ReLU() if norm == "batch" else nn.GELU()] if i < 2 else []
         self.model = nn.Sequential(*steps)
 
     def forward(self, bank: Tensor) -> Tensor:

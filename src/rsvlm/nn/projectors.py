@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from rsvlm.errors import UserError
 from rsvlm.nn.qformer import QFormer
@@ -83,6 +85,40 @@ class MlpProjector(nn.Module):
         for number, layer in enumerate(self.layers):
             features = layer(self.activation(features) if number else features)
         return features
+
+
+class PooledMlpProjector(nn.Module):
+    """PixelLM's projector: a square of patches made smaller, then two linear layers with a GELU.
+
+    Args:
+        dim_in: width of the tower.
+        dim_out: width of the language model.
+        grid: side of the smaller square.
+        widen: the inner width as a multiple of `dim_out`.
+    """
+
+    joint = False
+
+    def __init__(self, dim_in: int, dim_out: int, *, grid: int = 16, widen: int = 2) -> None:
+        super().__init__()
+        self.grid = grid
+        self.layers = nn.ModuleList(
+            [nn.Linear(dim_in, widen * dim_out), nn.Linear(widen * dim_out, dim_out)]
+        )
+
+    def count(self, tokens: int) -> int:
+        """Embeddings of an image, of however many tokens."""
+        del tokens
+        return self.grid**2
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Tokens [N, p * p, dim_in] to [N, grid * grid, dim_out]."""
+        side = math.isqrt(features.shape[1])
+        if side != self.grid:
+            square = features.transpose(1, 2).unflatten(2, (side, side)).float()
+            pooled = F.interpolate(square, (self.grid, self.grid), mode="bilinear")
+            features = pooled.flatten(2).transpose(1, 2).to(features.dtype)
+        return self.layers[1](F.gelu(self.layers[0](features)))
 
 
 class QFormerBridge(nn.Module):

@@ -13,7 +13,7 @@ from rsvlm.encoders.clip.architectures import sizes
 from rsvlm.encoders.clip.vision_tower import ClipTower
 from rsvlm.errors import UserError, near
 
-__all__ = ["ClipPatches"]
+__all__ = ["ClipLayers", "ClipPatches"]
 
 #: How positions of another image size are taken over from a file.
 POSITIONS = ("exact", "bicubic", "geochat")
@@ -98,3 +98,44 @@ class ClipPatches(ClipTower):
     def forward(self, images: Tensor) -> Tensor:
         """Tokens [N, G * G, dim] of images [N, 3, S, S]; see `hidden`."""
         return self.hidden(images, self.layer)
+
+
+class ClipLayers(ClipPatches):
+    """Images to the tokens of their patches after several blocks, side by side in one pass.
+
+    Args:
+        arch: see `ClipPatches`.
+        also: further blocks, as Python indices: masks are drawn from other ones than the language
+            model reads.
+        **options: of `ClipPatches`.
+
+    Raises:
+        UserError: see `ClipPatches`; a block that is not there.
+    """
+
+    def __init__(
+        self,
+        arch: str | Mapping[str, Any] = "ViT-L-14-336",
+        *,
+        also: Sequence[int] = (),
+        **options: Any,
+    ) -> None:
+        super().__init__(arch, **options)
+        count = len(self.tower.blocks)
+        for layer in also:
+            if not -count <= layer < count:
+                raise UserError(f"vision.also={layer}: the tower has {count} blocks.")
+        self.layers = [self.layer, *also]
+
+    @property
+    def idle(self) -> list[str]:
+        """See `ClipPatches.idle`."""
+        count = len(self.tower.blocks)
+        last = max(layer % count for layer in self.layers)
+        unread = ["tower.ln_post.", *(f"tower.blocks.{i}." for i in range(last + 1, count))]
+        return [name for name, _ in self.named_parameters() if name.startswith(tuple(unread))]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Tokens [N, G * G, (1 + len(also)) * dim]: the language model's block, then the others."""
+        found = self.tower.several(self.normalised(images), self.layers)
+        return torch.cat([tokens[:, 1:] for tokens in found], dim=-1)

@@ -204,11 +204,19 @@ class VisionTransformer(nn.Module):
         Returns:
             [B, 1 + patches, width], the class token first, before `ln_post`.
         """
+        return self.several(images, (layer,))[0]
+
+    def several(self, images: Tensor, layers: Sequence[int]) -> list[Tensor]:
+        """Hidden states after several blocks, in one pass; see `tokens`."""
+        wanted = [range(len(self.blocks))[layer] for layer in layers]
+        found: dict[int, Tensor] = {}
         x = self._embed(images)
         extras = self.peft(x) if self.peft is not None else [None] * len(self.blocks)
-        for index in range(range(len(self.blocks))[layer] + 1):
+        for index in range(max(wanted) + 1):
             x = self.blocks.run(index, x, False, None, extras[index])
-        return x
+            if index in wanted:
+                found[index] = x
+        return [found[index] for index in wanted]
 
     def pooled(self, images: Tensor) -> Tensor:
         """Normalised images [B, 3, S, S] to their class tokens [B, width] before the projection."""

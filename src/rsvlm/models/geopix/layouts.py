@@ -12,8 +12,11 @@ are called by their level, 0 and 1, and `mask_layers` says what each reads.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rsvlm.checkpoints.dialects import Dialect, Target
-from rsvlm.models.pixel.layouts import memory_table, predictor_table
+from rsvlm.models.llava.layouts import llava_dialects
+from rsvlm.models.pixel.layouts import memory_table, predictor_table, with_words
 
 #: What names a folder of parts as GeoPix's.
 SENTINEL = "seg.mask_decoder.iou_token.weight"
@@ -44,12 +47,34 @@ def masks_table(memory: bool) -> dict[str, Target]:
     return table | memory_table("clm.", "masks.memory.", dropped=not memory)
 
 
-def geopix_dialect(vlm: dict[str, Target], *, memory: bool) -> Dialect:
-    """The whole folder.
+#: Rows of the published word tables, which llava-hf fills up.
+WORDS = 32064
+
+
+def geopix_dialects(
+    depth: int, tuned: Sequence[str], *, words: int, first: int, new: int, memory: bool
+) -> tuple[Dialect, ...]:
+    """The published folder, and LLaVA's layouts, which know nothing of masks.
 
     Args:
-        vlm: the language and vision side's table, `vlm.` before each published name.
+        depth: linear layers of the projector.
+        tuned: layers that LoRA tunes in ours.
+        words: rows of our word tables.
+        first: id of the first new word.
+        new: number of new words.
         memory: see `masks_table`.
     """
-    table = {**masks_table(memory), **vlm}
-    return Dialect("GeoPix", (SENTINEL,), table, facts={"variant": "released"})
+    llava = llava_dialects(depth, tuned, words)
+    ends = (("embed_tokens.weight", "new.row"), ("lm_head.weight", "new.head"))
+    folders = []
+    for dialect in llava:
+        if not dialect.name.startswith("llava-hf") or "adapter" in dialect.name:
+            continue
+        vlm = {f"vlm.{name}": target for name, target in dialect.table.items()}
+        vlm = with_words(vlm, ends, first, new, max(WORDS, first + new))
+        sentinel = f"vlm.{dialect.sentinels[0]}"
+        name = dialect.name.replace("llava-hf", "GeoPix")
+        table = {**masks_table(memory), **vlm}
+        folders.append(Dialect(name, (sentinel,), table, facts={"variant": "released"}))
+    alone = Dialect("GeoPix", (SENTINEL,), masks_table(memory), facts={"variant": "released"})
+    return (*folders, alone, *llava)

@@ -1,0 +1,85 @@
+"""Which class of the memory an object has: from its annotation, the user, the text, or none."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from rsvlm.errors import UserError, near
+
+
+class ClassNames:
+    """The memory's class list.
+
+    Args:
+        names: in the memory's order.
+        fallback: the class of an object of which nothing says another; None takes the last, as the
+            published inference does.
+
+    Raises:
+        UserError: a name twice, or a fallback that is none of them.
+    """
+
+    def __init__(self, names: Sequence[str], fallback: str | None = None) -> None:
+        self.names = list(names)
+        self._index = {_plain(name): i for i, name in enumerate(self.names)}
+        if len(self._index) != len(self.names):
+            raise UserError("model.classes: a name stands in it twice.")
+        self.fallback = len(self.names) - 1 if fallback is None else self.index(fallback)
+        # A longer name first: `ground track field` before `track`.
+        known = sorted(self._index, key=len, reverse=True)
+        self._pattern = re.compile(
+            r"\b(" + "|".join(re.escape(name) for name in known) + r")(?:s|es)?\b"
+        )
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def index(self, name: str) -> int:
+        """The place of a class.
+
+        Raises:
+            UserError: the memory has no such class; names the near ones.
+        """
+        found = self._index.get(_plain(name))
+        if found is None:
+            raise UserError(
+                f"the class memory has no class {name!r}. {near(name, self.names)} Name the classes "
+                "of the data in model.classes, or leave the memory out with "
+                "model.memory.variant=none."
+            )
+        return found
+
+    def mentioned(self, text: str) -> list[int]:
+        """The classes that a text names, in its order."""
+        return [self._index[found[1]] for found in self._pattern.finditer(_plain(text))]
+
+    def choose(self, text: str, count: int, said: Sequence[str] = ()) -> list[tuple[int, str]]:
+        """Class and where it is from (`user`, `text`, `fallback`) of each object of an answer.
+
+        Args:
+            text: the question.
+            count: number of objects.
+            said: by the user: one for all of them, or one for each.
+
+        Raises:
+            UserError: another number of classes than of objects, or an unknown one.
+        """
+        if said:
+            if len(said) not in (1, count):
+                raise UserError(
+                    f"{len(said)} classes were given for an answer of {count} objects: give one, or "
+                    "one for each."
+                )
+            given = [self.index(name) for name in said]
+            return [(i, "user") for i in (given * count if len(given) == 1 else given)]
+        found = self.mentioned(text)
+        if not found:
+            return [(self.fallback, "fallback")] * count
+        if len(found) == count:
+            return [(i, "text") for i in found]
+        return [(found[0], "text")] * count
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]+", " ", name).strip().lower()
