@@ -9,12 +9,13 @@ import pytest
 from PIL import Image
 
 from rsvlm.cli.shards import write
+from rsvlm.data.datasets.base import listed
 from rsvlm.data.datasets.conversations import Conversations
 from rsvlm.data.datasets.karpathy import Karpathy
 from rsvlm.data.datasets.missing import find
 from rsvlm.data.datasets.pairs import PairsTable
 from rsvlm.data.datasets.scene_folder import SceneFolder
-from rsvlm.data.folders import check_names, walk
+from rsvlm.data.folders import check_names, printable, walk
 from rsvlm.data.images import BrokenImage, read_image
 from rsvlm.errors import UserError
 
@@ -103,3 +104,8 @@ def test_a_pipe_is_no_picture(tmp_path):
         read_image(tmp_path / "a.png")
     with pytest.raises(BrokenImage, match="cannot be opened"):
         read_image(tmp_path / "none.png")
+
+
+def test_a_name_is_shown_on_one_line():
+    assert printable("a\nb\u2028 é\udcff.png") == "a\\nb\\u2028 é\\udcff.png"
+    assert listed(["a\nb"]) == "a\\nb"

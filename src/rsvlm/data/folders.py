@@ -119,6 +119,11 @@ def _walk(folder: str, above: frozenset[tuple[int, int]]) -> Iterator[tuple[str,
         yield from _walk(os.path.join(folder, part), above | {here})
 
 
+def printable(name: str) -> str:
+    """A name on one line: line ends, bytes that are no text and other marks are escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+
+
 def is_picture(name: str) -> bool:
     """Whether a file's name is that of a picture; hidden files are none."""
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from rsvlm.data.folders import printable
 from rsvlm.data.images import read_any
 from rsvlm.data.item import TransformedSample
 from rsvlm.data.loading.transformed import TransformedDataset
@@ -129,4 +130,4 @@ def dialogue(model: Any, source: str | Path, pictures: Sequence[Picture] = ()) -
             return answer
         answer = talk.ask(text, () if talk.turns else pictures)
         for name, score in answer.retrieved[:3]:
-            print(f"{score:8.4f}  {name}")
+            print(f"{score:8.4f}  {printable(name)}")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from rsvlm.data.folders import printable
+
 Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 _CELL, _EDGE, _LINE = 256, 12, 18
 
@@ -26,13 +28,13 @@ def found_sheet(found: Sequence[tuple[Image.Image, str, float]], text: str, path
     top = 2 * _EDGE + _LINE
     for place, (image, name, score) in enumerate(found):
         left = _EDGE + (_CELL + _EDGE) * place
-        shown = image.copy()
-        shown.thumbnail((_CELL, _CELL), Image.Resampling.BICUBIC)
-        if max(shown.size) < _CELL:
-            scale = _CELL / max(shown.size)
-            size = (round(shown.width * scale), round(shown.height * scale))
-            shown = shown.resize(size, Image.Resampling.BICUBIC)
-        sheet.paste(shown, (left, top))
+        small = image.copy()
+        small.thumbnail((_CELL, _CELL), Image.Resampling.BICUBIC)
+        if max(small.size) < _CELL:
+            scale = _CELL / max(small.size)
+            size = (round(small.width * scale), round(small.height * scale))
+            small = small.resize(size, Image.Resampling.BICUBIC)
+        sheet.paste(small, (left, top))
         below = top + _CELL + 4
         pen.text((left, below), _fit(pen, name, font, _CELL), fill="#1d2530", font=font)
         pen.text((left, below + _LINE), f"{score:.4f}", fill="#66717f", font=font)
@@ -42,7 +44,8 @@ def found_sheet(found: Sequence[tuple[Image.Image, str, float]], text: str, path
 
 
 def _fit(pen: ImageDraw.ImageDraw, text: str, font: Font, room: int) -> str:
-    """The text, cut at its end to a width in pixels."""
+    """The text on one line, cut at its end to a width in pixels."""
+    text = printable(text)
     if pen.textlength(text, font=font) <= room:
         return text
     while text and pen.textlength(f"{text}…", font=font) > room:

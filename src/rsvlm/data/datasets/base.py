@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from PIL import Image
 from torch.utils.data import Dataset
 
-from rsvlm.data.folders import Listing
+from rsvlm.data.folders import Listing, printable
 from rsvlm.data.images import BrokenImage, read_image
 from rsvlm.data.sample import Layout, Sample
 from rsvlm.errors import UserError, near
@@ -181,7 +181,7 @@ def listed(items: Iterable[str], n: int = 10) -> str:
     """The first few of a list, and how many more there are."""
     items = list(items)
     rest = f" and {len(items) - n} more" if len(items) > n else ""
-    return ", ".join(items[:n]) + rest
+    return ", ".join(map(printable, items[:n])) + rest
 
 
 def split_error(split: str, known: dict[str, int], where: str) -> UserError:
