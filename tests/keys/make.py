@@ -348,6 +348,14 @@ def deltavlm() -> Lines:
         yield f"llm_model.model.layers.{layer}.self_attn.rotary_emb.inv_freq", [64]
 
 
+def instructblip(width: int) -> Lines:
+    """LAVIS' trimmed file of InstructBLIP with Vicuna: what of DeltaVLM's is not its own."""
+    for name, shape in deltavlm():
+        if name.startswith(("query_tokens", "ln_vision.", "Qformer.")):
+            yield name, shape
+    yield from linear("llm_proj", width, 768)
+
+
 def fromage() -> Lines:
     """What FROMAGe's pruning keeps, RS-CapRet's layout as far as it is known.
 
@@ -525,6 +533,8 @@ def main(folder: Path) -> None:
     write(folder, "llava", llava())
     write(folder, "llava.hf", llava_hf())
     write(folder, "fromage", fromage())
+    write(folder, "instructblip_7b", instructblip(4096))
+    write(folder, "instructblip_13b", instructblip(5120))
     write(folder, "blip2", blip2())
     write(folder, "blip2.lavis", blip2_lavis())
     write(folder, "blip2.rs5m", rs5m_captioner())

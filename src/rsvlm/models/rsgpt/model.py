@@ -76,8 +76,6 @@ class RSGPT(VisionLanguage):
         UserError: instructions may be longer than the Q-Former's window.
     """
 
-    describes = True
-
     def __init__(
         self,
         vision: EvaViT,
