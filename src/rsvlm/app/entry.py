@@ -7,6 +7,7 @@ travels in the environment (`RSVLM_COMMAND`).
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -43,8 +44,9 @@ def main(verb: str, words: Sequence[str] | None = None) -> None:
     register()
     forget()
     try:
-        check_words(sys.argv[1:], verb)
         own = own_folder(sys.argv[1:])
+        check_words(sys.argv[1:], verb, search_path(own))
+        _check_launcher(sys.argv[1:])
         sys.argv[1:] = command_line(sys.argv[1:], search_path(own))
         if own is not None and str(Path.cwd()) not in sys.path:
             # Own classes lie beside own configurations; a console script does not look there.
@@ -61,6 +63,22 @@ def main(verb: str, words: Sequence[str] | None = None) -> None:
         if not text:
             raise
         sys.exit(f"error: {error.filename or 'a file'} cannot be written: {text}.")
+
+
+def _check_launcher(words: Sequence[str]) -> None:
+    """Refuses a launcher whose cluster is not here, before it fails on its own.
+
+    Raises:
+        UserError: a multirun by SLURM, and there is no `sbatch`.
+    """
+    sweeps = {"-m", "--multirun"} & set(words)
+    for word in words:
+        if sweeps and word.startswith("hydra/launcher=slurm") and shutil.which("sbatch") is None:
+            raise UserError(
+                f"{word}: there is no sbatch here, so this machine submits no SLURM jobs. Run the "
+                "sweep on this machine with hydra/launcher=local_jobs, or one job after the other "
+                "without hydra/launcher=."
+            )
 
 
 def _hydra_says(error: BaseException) -> str:

@@ -10,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from rsvlm.app.moved_data import PLACES, follow
 from rsvlm.config import config_dir, validate
 from rsvlm.config.from_file import read_config
 from rsvlm.errors import UserError
@@ -85,6 +86,7 @@ def guard(cfg: DictConfig) -> None:
         raise UserError(
             f"hydra/launcher={launcher} acts in a multirun only: add -m to the command."
         )
+    device_of(cfg)
     devices = cfg.trainer.get("devices", 1)
     if multirun and launcher == "basic" and devices not in (1, "1", "auto"):
         raise UserError(
@@ -94,19 +96,38 @@ def guard(cfg: DictConfig) -> None:
         )
 
 
+def device_of(cfg: DictConfig) -> str:
+    """The device that `trainer=` asks for.
+
+    Raises:
+        UserError: a GPU, and there is none.
+    """
+    import torch
+
+    wanted = cfg.trainer.get("accelerator", "auto")
+    there = torch.cuda.is_available()
+    if wanted in ("gpu", "cuda") and not there:
+        raise UserError("trainer=gpu: PyTorch finds no GPU here. Take the CPU: trainer=cpu.")
+    return "cuda" if there and wanted in ("gpu", "cuda", "auto") else "cpu"
+
+
 def resumed(cfg: DictConfig, words: Sequence[str]) -> DictConfig:
-    """The configuration of the run that `resume` names, with `trainer.*` and `logger.*` applied.
+    """The configuration of the run that `resume` names, with `trainer.*`, `logger.*` and the
+    places of its data (`moved_data.PLACES`) applied.
 
     Raises:
         UserError: another word beside `resume`.
     """
     run = Path(cfg.resume)
     alone = [o for o in words if not o.startswith(("resume=", "hydra."))]
+    places = {o.partition("=")[0] for o in alone} & set(PLACES)
+    alone = [o for o in alone if o.partition("=")[0] not in places]
     wrong = [o for o in alone if not o.startswith(("trainer.", "logger."))]
     if wrong:
         raise UserError(
             f"resume={run} goes on with that run as it was; {', '.join(wrong)} would make it "
-            "another one. Only trainer.* and logger.* may change; to start anew from its weights, "
+            f"another one. Only trainer.*, logger.* and {', '.join(PLACES)} may change; to start "
+            "anew from its weights, "
             f"use init={run / 'last.ckpt'}."
         )
     if not (run / "config.yaml").is_file():
@@ -117,6 +138,7 @@ def resumed(cfg: DictConfig, words: Sequence[str]) -> DictConfig:
     for override in alone:
         key, _, _ = override.partition("=")
         OmegaConf.update(saved, key, OmegaConf.select(cfg, key))
+    follow(saved, cfg, places)
     return saved
 
 

@@ -10,6 +10,7 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from rsvlm.errors import UserError
@@ -74,13 +75,15 @@ class PredictSchema(Schema):
     """Top level of predict.yaml: what is asked, and of which pictures.
 
     Attributes:
-        image: a picture.
-        before: first date of a pair.
+        image: a picture, a folder of them, a pattern (`tiles/*.tif`), or a .txt file of paths.
+        before: first date of a pair; or a folder, whose names `after` has too.
         after: second date of a pair.
         prompt: the question, or candidate texts with `;` between them.
         text: a text to look for in `gallery`.
         gallery: folder of pictures to search, or an index of one (`rsvlm index`).
-        out: the picture of the answer; null takes answer.png in the run's folder.
+        out: a .jsonl or .csv file of the answers, or the picture of one answer (.png, .jpg), which
+            by default is answer.png here.
+        batch_size: pictures asked about at a time.
     """
 
     image: str | None = MISSING
@@ -90,6 +93,7 @@ class PredictSchema(Schema):
     text: str | None = MISSING
     gallery: str | None = MISSING
     out: str | None = MISSING
+    batch_size: int = MISSING  # type: ignore[assignment]
 
 
 #: Groups without a node of their own: what a command line may choose beside the schema's.
@@ -112,7 +116,7 @@ _INSIDE = (
 SCHEMAS: dict[str, type[Schema]] = {"train": Schema, "eval": Schema, "predict": PredictSchema}
 
 
-def check_words(words: Sequence[str], verb: str) -> None:
+def check_words(words: Sequence[str], verb: str, folders: Sequence[Path] = ()) -> None:
     """Holds the words of a command line against the top of a verb's schema, before Hydra does.
 
     Hydra's own error says to put `+` before a word that it does not know, which makes it one that
@@ -121,12 +125,14 @@ def check_words(words: Sequence[str], verb: str) -> None:
     Args:
         words: as typed behind the verb.
         verb: `train`, `eval` or `predict`.
+        folders: of configurations, whose sub-folders are groups.
 
     Raises:
         UserError: a word that the verb does not know, with `+`, `++` or `~` before it or not; or a
             value that is missing behind `=`.
     """
     known = {field.name for field in fields(SCHEMAS[verb])} | {*_CHOOSERS, "hydra"}
+    known |= {path.name for folder in folders for path in folder.iterdir() if path.is_dir()}
     for word in words:
         key, equals, value = word.partition("=")
         name = _key(key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -170,12 +170,55 @@ def predict(
     if is_generator(model):
         question = prompt if isinstance(prompt, str) else "; ".join(prompt)
         return ask(model, [_picture(picture) for picture in pictures], question, history)
+    _check_asked(model, history, len(pictures))
+    answer = predict_many(model, {"": pictures}, prompt)[""]
+    assert isinstance(answer, Answer)
+    return answer
+
+
+def predict_many(
+    model: torch.nn.Module,
+    pictures: Mapping[str, Sequence[AnyPicture]],
+    prompt: str | Sequence[str],
+) -> dict[str, Answer | str]:
+    """Compare many pictures with the same texts; see `predict`.
+
+    Args:
+        model: a CLIP.
+        pictures: id -> one picture.
+        prompt: two candidate texts or more.
+
+    Raises:
+        UserError: see `predict`.
+    """
+    for shown in pictures.values():
+        _check_asked(model, (), len(shown))
+    texts = _candidates(prompt)
+    assert is_image_text_encoder(model)
+    with _evaluating(model):
+        images = encode_images(model, [shown[0] for shown in pictures.values()])
+        cosines = images @ encode_texts(model, texts).T
+        if len(texts) == 1:
+            raise _one_candidate(texts[0], float(cosines[0, 0]))
+        chances = (model.logit_scale.exp().float() * cosines).softmax(-1).tolist()
+    found: dict[str, Answer | str] = {}
+    for id, row in zip(pictures, chances, strict=True):
+        ranked = sorted(zip(texts, row, strict=True), key=lambda pair: -pair[1])
+        found[id] = Answer(text=ranked[0][0], score=ranked[0][1], candidates=ranked)
+    return found
+
+
+def _check_asked(model: Any, history: Sequence[Turn], count: int) -> None:
+    """Holds what is shown to a CLIP against what it takes."""
     if not is_image_text_encoder(model):
         raise UserError(f"predict does not know how to ask a {type(model).__name__}.")
     if history:
         raise UserError("a CLIP compares pictures with texts and holds no dialogue; drop history.")
-    if len(pictures) != 1:
-        raise UserError(f"a CLIP is asked about one picture at a time, not {len(pictures)}.")
+    if count != 1:
+        raise UserError(f"a CLIP is asked about one picture at a time, not {count}.")
+
+
+def _candidates(prompt: str | Sequence[str]) -> list[str]:
     texts = prompt.split(";") if isinstance(prompt, str) else list(prompt)
     texts = list(dict.fromkeys(text.strip() for text in texts if text.strip()))
     if not texts:
@@ -183,12 +226,15 @@ def predict(
             "the prompt holds no text to compare the picture with: give a list, or one string with "
             "';' between the candidates, as prompt='an airport; a beach'."
         )
-    with _evaluating(model):
-        image = encode_images(model, pictures)
-        scores = model.logit_scale.exp().float() * (image @ encode_texts(model, texts).T)[0]
-        chances = scores.softmax(-1).tolist()
-    candidates = sorted(zip(texts, chances, strict=True), key=lambda pair: -pair[1])
-    return Answer(text=candidates[0][0], score=candidates[0][1], candidates=candidates)
+    return texts
+
+
+def _one_candidate(text: str, cosine: float) -> UserError:
+    return UserError(
+        f"there is one candidate, {text!r}, and nothing to compare it with: its probability would "
+        f"be 1 whatever the picture shows (its cosine is {cosine:.4f}). Separate candidates with "
+        "';', as prompt='an airport; a beach'."
+    )
 
 
 def search(
@@ -206,7 +252,8 @@ def search(
         gallery: folder, sub-folders too, or an index that `rsvlm index` wrote.
         text: what to look for. Without one, and without pictures, the latter holds a dialogue on
             standard input.
-        pictures: what stands before the text, for the latter.
+        pictures: what stands before the text, for the latter; for a CLIP an example in the place
+            of the text.
         batch_size: pictures encoded at a time.
 
     Returns:
@@ -222,13 +269,17 @@ def search(
         return find(model, gallery, text or "", [_picture(picture) for picture in pictures])
     if not is_image_text_encoder(model):
         raise UserError(f"search needs a CLIP or an rscapret, not a {type(model).__name__}.")
-    if pictures:
-        raise UserError("a CLIP looks for a text; leave the pictures out.")
-    if not text or not text.strip():
-        raise UserError("there is no text to look for: give text='two runways'.")
+    if bool(pictures) == bool(text and text.strip()):
+        raise UserError(
+            "there is nothing to look for: give text='two runways', or an example, image=a.png."
+            if not pictures
+            else "a CLIP looks for a text or an example picture: give text= or image=, not both."
+        )
+    if len(pictures) > 1:
+        raise UserError(f"one example is looked for at a time, not {len(pictures)}.")
     found = Gallery.of(model, gallery, batch_size=batch_size)
     with _evaluating(model):
-        query = encode_texts(model, [text.strip()])
+        query = encode_images(model, pictures) if pictures else encode_texts(model, [text.strip()])
     (ranked,) = found.rank(query, len(found.names))
     return Answer(retrieved=ranked, sources=found.broken)
 

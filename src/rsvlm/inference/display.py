@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rsvlm.data.folders import printable
 from rsvlm.data.sample import Answer, Turn
 from rsvlm.errors import UserError
 
+#: How many times larger than the model's images a picture is before that is told.
+LARGE = 8
 #: Found pictures on a sheet.
 SHOWN = 5
 
@@ -21,31 +25,36 @@ def show(
     prompt: str,
     gallery: str | None = None,
     picture: str | None = None,
-) -> Answer | None:
-    """Asks a model as the user typed it, and prints and draws the answer.
+    batch_size: int = 8,
+) -> Any:
+    """Asks a model as the user typed it, and prints and draws the answer, or writes a file of many.
 
     Args:
         model: ready to be asked.
         out: the run's folder, where `answer.png` goes.
-        pictures: files, in the order in which they are shown.
+        pictures: files, in the order in which they are shown; or folders, patterns and lists.
         prompt: question, candidate texts or what to look for; "" holds a dialogue where the model
             can.
         gallery: a folder of pictures or an index, to look through.
-        picture: another file for the picture of the answer.
+        picture: a file of answers, or another file for the picture of the answer.
+        batch_size: pictures asked about at a time, of many.
 
     Raises:
         UserError: nothing is asked, or `picture` is no name of a picture.
     """
-    from rsvlm.inference import api
+    from rsvlm.inference import api, many
     from rsvlm.models.protocols import is_generator
 
-    target = Path(picture) if picture else out / "answer.png"
-    if target.suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise UserError(f"out={target}: the answer's picture is a .png or .jpg file.")
+    target = Path(picture).expanduser() if picture else free_name(out / "answer.png")
+    table = target if target.suffix.lower() in many.TABLES else None
+    if table is None and target.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise UserError(
+            f"out={target}: answers go to a .jsonl or .csv file, a picture to a .png or .jpg file."
+        )
     if gallery:
         answer = api.search(model, gallery, prompt or None, list(pictures))
         for name, score in answer.retrieved[:10]:
-            print(f"{score:8.4f}  {name}")
+            print(f"{score:8.4f}  {printable(name)}")
         for reason in answer.sources:
             print(f"left out: {reason}")
         draw_found(answer, prompt, gallery, target)
@@ -57,8 +66,18 @@ def show(
             "after= for two dates), or a folder and a text, gallery=<folder> "
             'text="two runways".'
         )
+    shown = _many(pictures) or ([list(pictures)] if table is not None else None)
+    if shown is not None:
+        if picture and table is None:
+            raise UserError(
+                f"out={target} is one picture, and {len(shown)} are asked about: give a .jsonl or "
+                ".csv file, as out=answers.jsonl."
+            )
+        return many.ask_all(model, shown, prompt, out=table, batch_size=batch_size)
     if is_generator(model) and not prompt and model.takes_prompt and not model.describes:
         return dialogue(model, pictures, target)
+    for path in pictures:
+        tell_scale(model, path)
     answer = api.predict(model, list(pictures), prompt)
     for text, score in answer.candidates:
         print(f"{score:8.4f}  {text}")
@@ -66,6 +85,48 @@ def show(
         print(answer.text)
     draw_boxes(answer, pictures[0], target)
     return answer
+
+
+def _many(pictures: Sequence[str]) -> list[list[str]] | None:
+    """For each question the pictures that it shows; None for one question."""
+    from rsvlm.inference import many
+
+    if len(pictures) == 1:
+        found = many.listed(pictures[0])
+        return None if found is None else [[path] for path in found]
+    if len(pictures) == 2:
+        paired = many.pairs(*pictures)
+        return None if paired is None else [list(pair) for pair in paired]
+    return None
+
+
+def free_name(path: Path) -> Path:
+    """The path, or one with a number where there is such a file already."""
+    number, found = 1, path
+    while found.exists():
+        number += 1
+        found = path.with_name(f"{path.stem}_{number}{path.suffix}")
+    return found
+
+
+def tell_scale(model: Any, path: str) -> None:
+    """Says how much a large picture shrinks on its way to the model."""
+    from PIL import Image, UnidentifiedImageError
+
+    side = getattr(model, "image_size", None)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                wide, high = image.size
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
+        return  # told where it is read
+    if side and max(wide, high) >= LARGE * side:
+        print(
+            f"{path} is {wide} x {high} pixels and is scaled to {side} x {side} for the model: "
+            f"what is smaller than about {max(wide, high) // side} pixels is lost. Cut it into "
+            "tiles and give their folder, image=<folder>, to ask about its parts."
+        )
 
 
 def dialogue(model: Any, pictures: Sequence[Any], target: Path | None = None) -> Answer | None:
