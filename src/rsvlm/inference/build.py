@@ -16,6 +16,7 @@ from rsvlm.checkpoints.zoo import handed_in
 from rsvlm.config.instantiate import instantiate
 from rsvlm.errors import UserError
 from rsvlm.inference.vocabulary import resolve_vocabulary
+from rsvlm.models.protocols import check_model
 from rsvlm.models.zoo import rows
 
 log = logging.getLogger(__name__)
@@ -37,8 +38,9 @@ def build_model(
         say: gets the report of what was loaded.
 
     Raises:
-        UserError: both `ckpt` and `init`, a checkpoint that cannot be had or does not fit, or a
-            part that cannot be built.
+        UserError: both `ckpt` and `init`, a checkpoint that cannot be had or does not fit, a part
+            that cannot be built, or a class that lacks what is asked of a model
+            (`models.protocols.check_model`).
     """
     import torch
 
@@ -48,6 +50,7 @@ def build_model(
         torch.manual_seed(cfg.seed)
         with torch.device(device or torch.get_default_device()):
             model = instantiate(cfg.model)
+        check_model(model)
         if source:
             # What a model is tuned with is new by definition.
             fresh = (*cfg.init_new, *(checkpoints.adapter_parts(model) if cfg.init else ()))
