@@ -95,7 +95,7 @@ class _Inert(metaclass=_Frozen):
         self.append(value)
 
 
-class _Dict(dict, metaclass=_Frozen):
+class _Dict(dict[Any, Any], metaclass=_Frozen):
     """Stands in for OrderedDict and defaultdict; attributes (`_metadata`) are dropped."""
 
     def __init__(self, *args: Any) -> None:

@@ -31,7 +31,7 @@ _FLOAT = re.compile(
 )
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
     """Plain values alone: no anchors, which multiply, and no tags, which build."""
 
     # Dates stay strings, and floats are read as OmegaConf reads them.
@@ -73,7 +73,7 @@ def read_config(path: Path, own: Path | None = None) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
         held = yaml.load(text, Loader=_Loader)
     except UserError as error:
-        raise UserError(f"{path} {error}" if str(error).startswith("has ") else error) from error
+        raise UserError(f"{path} {error}" if str(error).startswith("has ") else str(error)) from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {error}.") from error
     except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:

@@ -29,7 +29,8 @@ def locate(target: str) -> Callable[..., Any]:
     """
     module, _, attribute = target.rpartition(".")
     try:
-        return getattr(importlib.import_module(module), attribute)
+        found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+        return found
     except (ImportError, AttributeError) as error:
         raise UserError(f"_target_ {target!r} cannot be found: {error}.") from error
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from rsvlm.checkpoints.hooks import facts
 from rsvlm.checkpoints.match import collapse
-from rsvlm.checkpoints.save import facts
 from rsvlm.errors import UserError
 
 

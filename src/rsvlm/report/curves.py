@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rsvlm.metrics.names import METRICS
+from rsvlm.metrics.metric_definitions import METRICS
 from rsvlm.report.figures import Theme, write_figure
 
 

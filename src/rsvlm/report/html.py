@@ -14,7 +14,8 @@ from typing import Any
 
 from rsvlm.errors import UserError
 from rsvlm.files import write_text
-from rsvlm.metrics.names import METRICS, PROTOCOLS, MetricName, parse
+from rsvlm.metrics.metric_definitions import METRICS
+from rsvlm.metrics.names import PROTOCOLS, MetricName, parse
 from rsvlm.report.curves import HEADLINES, loss_curves
 
 CAPTIONS = {

@@ -182,7 +182,8 @@ def encoded(model: Any, pictures: Sequence[Picture]) -> Tensor:
     images = torch.stack([transform(picture) for picture in pictures])
     model.eval()
     try:
-        return model.encode_image(images.to(device), normalize=True).float().cpu()
+        features: Tensor = model.encode_image(images.to(device), normalize=True)
+        return features.float().cpu()
     finally:
         model.train(mode)
 

@@ -173,18 +173,18 @@ class Facts:
         what = claim.what
         match claim.kind:
             case "class":
-                return self.scene.label == what[0]
+                return bool(self.scene.label == what[0])
             case "count" | "least":
                 name, colours, number = what
                 if colours and not self._only(name, colours):
                     return False
                 have = self.number(name)
-                return have == number if claim.kind == "count" else have >= number
+                return bool(have == number if claim.kind == "count" else have >= number)
             case "colour":
                 return self._only(*what)
             case "cover":
                 name, low, high = what
-                return low <= self.cover.get(name, 0.0) <= high
+                return bool(low <= self.cover.get(name, 0.0) <= high)
             case "place":
                 kind, colour, cell = what
                 some = [t for t in self.scene.of(kind) if colour in (None, t.colour)]

@@ -43,7 +43,8 @@ class Bank(NamedTuple):
 def _normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     # Box-Muller over the raw uniform stream: numpy may change its own normal sampler
     u, v = rng.random(shape), rng.random(shape)
-    return np.sqrt(-2 * np.log1p(-u)) * np.cos(2 * np.pi * v)
+    drawn: np.ndarray = np.sqrt(-2 * np.log1p(-u)) * np.cos(2 * np.pi * v)
+    return drawn
 
 
 def _field(
@@ -56,7 +57,8 @@ def _field(
     keep = (f > 1 / high) & (f < 1 / low)
     spectrum = np.fft.rfft2(_normal(rng, (side, side))) * keep / np.maximum(f, 1 / side) ** 0.9
     field = np.fft.irfft2(spectrum, (side, side))
-    return field / field.std()
+    unit: np.ndarray = field / field.std()
+    return unit
 
 
 def _crowns(rng: np.random.Generator, size: float) -> np.ndarray:
@@ -73,7 +75,8 @@ def _crowns(rng: np.random.Generator, size: float) -> np.ndarray:
         dome = np.sqrt(np.maximum(dome, 0)) * (0.6 + 0.5 * top)
         at = (rows % SIDE, columns % SIDE)
         height[at] = np.maximum(height[at], dome)
-    return (height - height.mean()) / height.std()
+    unit: np.ndarray = (height - height.mean()) / height.std()
+    return unit
 
 
 @lru_cache(maxsize=1)
