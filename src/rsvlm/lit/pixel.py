@@ -23,6 +23,6 @@ class Pixel(Generative):
         super().__init__(**shared)
         if not isinstance(self.model, PixelModel):
             raise UserError(
-                f"a {type(self.model).__name__} draws no masks: set task=captioner, or a model that "
-                "does (model=geopix, lisa_7b, pixellm_7b)."
+                f"a {type(self.model).__name__} draws no masks: set task=captioner, or choose a "
+                "model that does (model=geopix, lisa_7b, pixellm_7b)."
             )

@@ -39,6 +39,8 @@ class PixelBatch(ChatBatch):
         classes: for each dialogue what classes its objects have, by name; "" where none.
         frame: `seen` or `stored`, of `masks` and `boxes`.
         said: what classes the user says the objects of each answer have.
+        answer_ids: for generation, the ids of the true answers, as training would have them; none
+            where a question has no answer.
     """
 
     masks: list[torch.Tensor]
@@ -49,6 +51,7 @@ class PixelBatch(ChatBatch):
     classes: list[list[str]]
     frame: str
     said: list[str] = field(default_factory=list)
+    answer_ids: list[list[int]] = field(default_factory=list)
 
     def _map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Self:
         return replace(
@@ -132,7 +135,17 @@ class PixelCollate(ChatCollate):
             ],
             classes=[[o.category for o in objects] for objects in found],
             frame=self.frame,
+            answer_ids=[self._answer(row) for row in rows] if self.generation else [],
         )
+
+    def _answer(self, row: Row) -> list[int]:
+        """The ids of the true answer."""
+        if row.written.pairs[-1][1] is None:
+            return []
+        images = {i: self._places(row.item.sample.images[i]) for i in row.shown}
+        system = "" if self.system is None else self.system
+        written = self.writer.write(row.written.pairs, images, system=system, open_end=False)
+        return written.answer
 
     def _row(self, item: TransformedSample, dialogue: Dialogue) -> Row:
         return super()._row(item, [self._tokens(turn) for turn in dialogue])

@@ -53,8 +53,8 @@ class SegmentTemplates(InstructionTemplates):
             )
         if absent and not absent_classes:
             raise UserError(
-                "model.instructions.absent asks for what is not there: name the classes that may be "
-                "asked for in model.instructions.absent_classes."
+                "model.instructions.absent asks for what is not there: name the classes that may "
+                "be asked for in model.instructions.absent_classes."
             )
         self.refers, self.several = refers, several
         self.absent, self.absent_classes = absent, list(absent_classes)

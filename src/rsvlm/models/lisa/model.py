@@ -5,8 +5,8 @@ dvlab-research/LISA 3cb2d43. LLaVA (CLIP L/14 at 224 px, one linear layer, Vicun
 the picture and writes one [SEG] for an object; the state that predicted it, through two linear
 layers, is the one prompt of SAM's mask decoder over a frozen SAM encoder's features at 1,024 px.
 
-Blocks: `encoders/sam.py`, `nn/mask_decoder.py`, `nn/mask_predictor.py` with one level and one token.
-What is shared with GeoPix and PixelLM: `models/pixel/model.py`.
+Blocks: `encoders/sam.py`, `nn/mask_decoder.py`, `nn/mask_predictor.py` with one level and one
+token. What is shared with GeoPix and PixelLM: `models/pixel/model.py`.
 
 Trained as published: LoRA of rank 8 on q_proj and v_proj, the mask decoder, the two linear layers.
 Published training also holds copies of the whole word table and head; here the rows of [SEG] and of

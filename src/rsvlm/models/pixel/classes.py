@@ -44,8 +44,8 @@ class ClassNames:
         found = self._index.get(_plain(name))
         if found is None:
             raise UserError(
-                f"the class memory has no class {name!r}. {near(name, self.names)} Name the classes "
-                "of the data in model.classes, or leave the memory out with "
+                f"the class memory has no class {name!r}. {near(name, self.names)} Name the "
+                "classes of the data in model.classes, or leave the memory out with "
                 "model.memory.variant=none."
             )
         return found
@@ -68,8 +68,8 @@ class ClassNames:
         if said:
             if len(said) not in (1, count):
                 raise UserError(
-                    f"{len(said)} classes were given for an answer of {count} objects: give one, or "
-                    "one for each."
+                    f"{len(said)} classes were given for an answer of {count} objects: give one, "
+                    "or one for each."
                 )
             given = [self.index(name) for name in said]
             return [(i, "user") for i in (given * count if len(given) == 1 else given)]

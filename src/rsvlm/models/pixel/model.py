@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,12 +17,13 @@ from rsvlm.data.sample import Answer
 from rsvlm.data.text.prompt_formats import SEG
 from rsvlm.data.text.segment_templates import SegmentTemplates
 from rsvlm.encoders.generation import Generated, generate
-from rsvlm.errors import UserError, extra
+from rsvlm.errors import UserError
 from rsvlm.models.chat_vlm import ChatModel
 from rsvlm.models.extra_token import ExtraToken
 from rsvlm.models.pixel.classes import ClassNames
 from rsvlm.models.pixel.placing import as_seen, as_stored
 from rsvlm.models.pixel.runs import whole_runs
+from rsvlm.models.pixel.words import with_new_words
 from rsvlm.models.protocols import Kinds
 from rsvlm.nn.mask_predictor import MaskPredictor, mask_scores
 from rsvlm.nn.packing import keys_of, pack
@@ -55,6 +55,7 @@ class PixelModel(ChatModel):
     """
 
     templates = SegmentTemplates
+    variant: str | None = None
 
     def __init__(
         self,
@@ -107,33 +108,7 @@ class PixelModel(ChatModel):
             UserError: it has one of them, or other words at their ids.
         """
         if self._words is None:
-            with extra("language"):
-                from tokenizers import AddedToken
-
-            own = copy.deepcopy(self.lm.tokenizer)
-            there = [word for word in self.new_words if word in own.get_vocab()]
-            # A published folder's tokenizer has them already, at the ids that it says.
-            ids = [own.convert_tokens_to_ids(word) for word in there]
-            wanted = [self.first_id + i for i in range(len(self.new_words))]
-            if there and (len(there) < len(self.new_words) or ids != wanted):
-                raise UserError(
-                    f"the tokenizer has {', '.join(there)} at ids {ids}, and the model's rows of "
-                    f"these words are {wanted}: masks would be drawn from other words. Say "
-                    f"model.first_id={ids[0]}, or give the tokenizer that the checkpoint was "
-                    "trained with (model.lm.tokenizer=)."
-                )
-            if not there:
-                if self.first_id < len(own):
-                    word = own.convert_ids_to_tokens(self.first_id)
-                    raise UserError(
-                        f"model.first_id={self.first_id} is the word {word!r} of the tokenizer of "
-                        f"{len(own)} words: new words need ids from {len(own)} on. Leave "
-                        "model.first_id=null, or give the tokenizer of the checkpoint."
-                    )
-                spare = [f"[SPARE{i}]" for i in range(len(own), self.first_id)]
-                new = [AddedToken(word, normalized=False) for word in [*spare, *self.new_words]]
-                own.add_tokens(new)
-            self._words = own
+            self._words = with_new_words(self.lm.tokenizer, self.new_words, self.first_id)
         return self._words
 
     def embed_words(self, input_ids: Tensor) -> Tensor:
@@ -386,12 +361,12 @@ class PixelModel(ChatModel):
         step = max(high, wide) / self.masks.canvas
         if step < COARSE:
             return []
-        return [
+        said = (
             f"the image of {wide} x {high} px was scaled to {self.image_size} px, and masks are "
-            f"drawn on {self.masks.canvas} x {self.masks.canvas}: one step of theirs is "
-            f"{step:.0f} px of the image, and smaller objects are lost. Cut the image into tiles to "
-            "see them."
-        ]
+            f"drawn on {self.masks.canvas} x {self.masks.canvas}: one step of theirs is {step:.0f} "
+            "px of the image, and smaller objects are lost. Cut the image into tiles to see them."
+        )
+        return [said]
 
     def _one_image(self, batch: Any) -> None:
         for i, row in enumerate(batch.image_rows):
@@ -405,9 +380,9 @@ class PixelModel(ChatModel):
 
     def checkpoint_facts(self) -> dict[str, Any]:
         """Where the new words lie, so that a checkpoint cannot be read with another tokenizer."""
-        found: dict[str, Any] = {"image_size": self.image_size, "new_words": list(self.new_words)}
-        if isinstance(variant := getattr(self, "variant", None), str):
-            found["variant"] = variant
+        found: dict[str, Any] = {"image_size": self.image_size}
+        if self.variant is not None:
+            found["variant"] = self.variant
         if self._first is not None:
             found["first_id"] = self._first
         return found
@@ -420,15 +395,11 @@ class PixelModel(ChatModel):
         """
         packed = loaded.contents.packed
         then = (packed or {}).get("model", {}).get("first_id")
-        if then is not None and self.lm_has_tokenizer and then != self.first_id:
+        known = self._first is not None or self.lm._source is not None
+        if then is not None and known and then != self.first_id:
             raise UserError(
                 f"{loaded.where} was trained with {self.new_words[0]} at id {then}, and the "
                 f"tokenizer here puts it at {self.first_id}: give the tokenizer of that run "
                 f"(model.lm.tokenizer=), or say model.first_id={then}."
             )
         return []
-
-    @property
-    def lm_has_tokenizer(self) -> bool:
-        """Whether ids can be known."""
-        return self._first is not None or self.lm._source is not None
