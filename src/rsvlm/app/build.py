@@ -42,16 +42,22 @@ def build_data(cfg: DictConfig, task: Any) -> Any:
 
 def build_trainer(cfg: DictConfig, out: Path) -> Any:
     """The trainer with its loggers and callbacks."""
+    from rsvlm.lit.callbacks import LearningRates
+    from rsvlm.lit.interrupt import Interrupt
+    from rsvlm.lit.summary import Summary
+
     _quiet()
     state = run_state(out)
     loggers = []
     for kind, node in (cfg.logger or {}).items():
         extra: dict[str, Any] = {"save_dir": str(out)}
         if kind == "wandb":
-            extra |= {"name": cfg.name, "tags": list(cfg.tags), "id": state.get("wandb")}
+            extra |= {"name": f"{cfg.name} {out.name}", "tags": list(cfg.tags)}
+            extra |= {"id": state.get("wandb"), "config": plain(cfg)}
         made = instantiate(node, _partial_=True)(**extra)
         loggers += [] if made is None else [made]
     callbacks = [instantiate(node) for node in (cfg.callbacks or {}).values()]
+    callbacks = [Interrupt(), Summary(), LearningRates(), *callbacks]
     return instantiate(cfg.trainer, _partial_=True)(
         logger=loggers or False, callbacks=callbacks, default_root_dir=str(out)
     )

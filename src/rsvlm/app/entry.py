@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -99,6 +101,7 @@ def _run(verb: str, cfg: Any) -> Any:
     from rsvlm.config.instantiate import cause_of
 
     run_log.attach()
+    _listen()
     verbs: dict[str, Callable[[Any], Any]] = {
         "train": run.fit,
         "eval": run.evaluate,
@@ -107,6 +110,8 @@ def _run(verb: str, cfg: Any) -> Any:
     try:
         check_top_level(map(str, cfg), verb)
         return verbs[verb](cfg)
+    except (_Terminated, KeyboardInterrupt) as stop:
+        _stop(verb, cfg, signal.SIGTERM if isinstance(stop, _Terminated) else signal.SIGINT, None)
     except (UserError, OSError, InstantiationException) as error:
         cause = cause_of(error)
         text = str(cause)
@@ -122,3 +127,30 @@ def _run(verb: str, cfg: Any) -> Any:
             raise
         run_log.log.error("error: %s", text)
         raise SystemExit(f"error: {text}") from None
+    except Exception as error:
+        if type(error).__name__ != "Interrupted":  # of lit, which asking a model does not import
+            raise
+        stopped: Any = error
+        _stop(verb, cfg, stopped.signum, stopped.step)
+
+
+class _Terminated(BaseException):
+    """SIGTERM outside of Lightning's loops."""
+
+
+def _listen() -> None:
+    def end(signum: int, frame: Any) -> None:
+        raise _Terminated
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, end)
+
+
+def _stop(verb: str, cfg: Any, signum: int, step: int | None) -> None:
+    """Ends the process as a signal does, with the words that go on."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from rsvlm.app.stopped import ended
+
+    folder = cfg.get("resume") or HydraConfig.get().runtime.output_dir
+    raise SystemExit(ended(verb, str(folder), signum, step)) from None

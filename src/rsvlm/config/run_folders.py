@@ -28,7 +28,10 @@ def new_folder(parent: str, prefix: str = "") -> str:
         path = Path(parent) / f"{prefix}{shared}"
         path.mkdir(parents=True, exist_ok=True)
     else:
-        path = _exclusive(Path(parent), prefix + time.strftime("%Y-%m-%d_%H-%M-%S"))
+        path = _before(Path(parent), prefix) or _exclusive(
+            Path(parent), prefix + time.strftime("%Y-%m-%d_%H-%M-%S")
+        )
+        _mark(path, prefix)
     _TAKEN[key] = str(path)
     return str(path)
 
@@ -51,12 +54,34 @@ def _exclusive(parent: Path, name: str) -> Path:
             return path
 
 
+def _marker(parent: Path, prefix: str) -> Path | None:
+    job = os.environ.get("SLURM_JOB_ID")
+    return parent / f".{prefix}slurm_{job}" if job else None
+
+
+def _before(parent: Path, prefix: str) -> Path | None:
+    """The folder that this SLURM job had before it was put into the queue again."""
+    marker = _marker(parent, prefix)
+    if marker is None or not int(os.environ.get("SLURM_RESTART_COUNT") or 0):
+        return None
+    if not marker.is_file():
+        return None
+    path = parent / marker.read_text(encoding="utf-8").strip()
+    return path if path.is_dir() and path.parent == parent else None
+
+
+def _mark(path: Path, prefix: str) -> None:
+    marker = _marker(path.parent, prefix)
+    if marker is not None:
+        marker.write_text(path.name, encoding="utf-8")
+
+
 def _shared() -> str | None:
     """A name that all ranks know, where several were started from outside; else None."""
     env = os.environ
     if "SLURM_PROCID" in env and int(env.get("SLURM_NTASKS") or 1) > 1:
-        words = (env.get(f"SLURM_{word}", "0") for word in ("JOB_ID", "STEP_ID", "RESTART_COUNT"))
-        return "slurm_" + "_".join(words)
+        # Without the count of restarts: a job that is started again goes on in its folder.
+        return "slurm_" + "_".join(env.get(f"SLURM_{word}", "0") for word in ("JOB_ID", "STEP_ID"))
     if "TORCHELASTIC_RUN_ID" in env and int(env.get("WORLD_SIZE") or 1) > 1:
         run, again = env["TORCHELASTIC_RUN_ID"], env.get("TORCHELASTIC_RESTART_COUNT", "0")
         begun = _started(os.getppid()) if run == "none" else f"torchrun_{run}"

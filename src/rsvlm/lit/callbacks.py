@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,27 @@ class Throughput(Callback):
         """Validation does not count: the clock starts anew after it."""
         if hasattr(self, "_since"):
             del self._since
+
+
+class LearningRates(Callback):
+    """Logs `train/lr` of the first parameter group, and `train/lr_<group>` of each that has a name.
+
+    A group's dots (`bridge.decay`) stand as underscores.
+    """
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any
+    ) -> None:
+        """Logs at the trainer's interval, the rates of the step that begins."""
+        if (trainer.global_step + 1) % getattr(trainer, "log_every_n_steps", 1):
+            return
+        groups = trainer.optimizers[0].param_groups
+        rates = {"train/lr": groups[0]["lr"]}
+        for group in groups:
+            name = re.sub(r"\W+", "_", str(group.get("name", "")))
+            if name and len(groups) > 1:
+                rates[f"train/lr_{name}"] = group["lr"]
+        pl_module.log_dict({name: float(rate) for name, rate in rates.items()}, batch_size=1)
 
 
 class Progress(TQDMProgressBar):

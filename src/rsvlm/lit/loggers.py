@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +84,11 @@ def wandb_log(
     tags: list[str] | None = None,
     id: str | None = None,
     required: bool = True,
+    config: Mapping[str, Any] | None = None,
 ) -> Logger | None:
-    """Lightning's W&B logger; `id` is a resumed run's.
+    """Lightning's W&B logger; `id` is a resumed run's, `config` what the run is made of.
+
+    W&B itself starts with the first value or with `logger.experiment`.
 
     Where it is not `required` and wandb is not installed, one line says so, and there is none.
 
@@ -109,4 +114,12 @@ def wandb_log(
         tags=tags or None,
         id=id,
         resume="allow",
+        config=None if config is None else dict(config),
     )
+
+
+def finish() -> None:
+    """Ends W&B's run, so that the next job of a sweep gets one of its own."""
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and getattr(wandb, "run", None) is not None:
+        wandb.finish(quiet=True)
