@@ -22,11 +22,13 @@ import statistics
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from options import build
+from rows import record, share_of_peak
 from torch import Tensor
 
 from rsvlm.losses.language import AnswerLoss
@@ -48,6 +50,24 @@ SMALL = (
     ),
 )
 FULL = ("bridge.dropout=0.0",)
+#: Whether the script runs, and nothing else.
+TINY = (
+    "vision.image_size=56",
+    "vision.dim=32",
+    "vision.depth=3",
+    "vision.heads=4",
+    "bridge.dim=32",
+    "bridge.heads=4",
+    "bridge.hidden=64",
+    "bridge.layers=2",
+    "bridge.dropout=0.0",
+    "lm.dtype=float32",
+    (
+        "lm.size={model_type: llama, vocab_size: 32000, hidden_size: 64, intermediate_size: 96, "
+        "num_hidden_layers: 2, num_attention_heads: 4}"
+    ),
+)
+SIZES = {"tiny": TINY, "small": SMALL, "full": FULL}
 #: Tokens of ChangeChat's shortest and longest usual prompts and answers, Vicuna's tokenizer.
 PROMPTS, ANSWERS = (12, 60), (4, 32)
 
@@ -126,16 +146,17 @@ def gradients(model: DeltaVLM, loss: Callable[[], Tensor], autocast: Any) -> tup
 def main() -> None:
     """Runs the sides in turn and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", choices=("small", "full"), default="small")
+    parser.add_argument("--size", choices=tuple(SIZES), default="small")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--batch", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rows", type=Path, help="JSON Lines that get the table's rows")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     cuda = args.device.startswith("cuda")
-    model = build("deltavlm", FULL if args.size == "full" else SMALL, args.device).train()
+    model = build("deltavlm", SIZES[args.size], args.device).train()
     model.bridge.csrm.eval()  # its dropout would give each side another loss
     batch = make_batch(args.batch, model.image_size, args.device)
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -177,11 +198,23 @@ def main() -> None:
                 times[name].append(time.perf_counter() - start)
     tokens = int(batch.attention_mask.sum()) + 32 * args.batch
     base = statistics.median(times["published"])
+    weights = sum(p.numel() for p in model.lm.parameters())
     print("| side | seconds | tokens/s | of published | peak GiB |\n|---|---:|---:|---:|---:|")
     for name, found_times in times.items():
         middle = statistics.median(found_times)
         peak = f"{memory[name]:.1f}" if cuda else "–"
         print(f"| {name} | {middle:.3f} | {tokens / middle:.0f} | {middle / base:.2f} | {peak} |")
+        record(
+            args.rows,
+            part=f"DeltaVLM, Vicuna-7B, batch {args.batch}, {args.size}",
+            side=name,
+            seconds=middle,
+            rate=f"{tokens / middle:.0f} tokens",
+            share=share_of_peak(4 * weights * tokens / middle, args.device),
+            gib=memory.get(name),
+            times=base / middle,
+            aim=1 / 0.75 if name == "ours" else None,
+        )
 
 
 if __name__ == "__main__":

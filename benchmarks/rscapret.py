@@ -24,11 +24,13 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from options import build
+from rows import memory, record, share_of_peak
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -44,6 +46,15 @@ SMALL = (
     ),
 )
 FULL = ("lm.dtype=bfloat16",)
+#: Whether the script runs, and nothing else.
+TINY = (
+    "vision.arch=tiny",
+    (
+        "lm.size={model_type: llama, vocab_size: 32000, hidden_size: 64, intermediate_size: 96, "
+        "num_hidden_layers: 2, num_attention_heads: 4}"
+    ),
+)
+SIZES = {"tiny": TINY, "small": SMALL, "full": FULL}
 #: Words of RSICD's training captions at every tenth of them.
 TENTHS = (1, 8, 9, 10, 11, 11, 12, 13, 14, 16, 35)
 RET = 32000
@@ -147,19 +158,19 @@ def timed(cuda: bool, work: Callable[[], Any]) -> tuple[float, Any]:
 def main() -> None:
     """Runs both sides in turn and prints two tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", choices=("small", "full"), default="small")
+    parser.add_argument("--size", choices=tuple(SIZES), default="small")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--captions", type=int, default=64)
+    parser.add_argument("--captions", type=int, default=64, help="0 leaves them out")
+    parser.add_argument("--rows", type=Path, help="JSON Lines that get the table's rows")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     cuda = args.device.startswith("cuda")
-    size = FULL if args.size == "full" else SMALL
     options = ["vision.weights=null", "caption_end=none", "concat=0.0", f"ret_id={RET}"]
-    model = build("rscapret", [*options, *size], args.device).train()
+    model = build("rscapret", [*options, *SIZES[args.size]], args.device).train()
     batch = make_batch(model, args.batch, args.device)
     sides = {"straightforward": straightforward, "ours": ours}
     reference, expected = gradients(model, lambda: straightforward(model, batch))
@@ -171,9 +182,12 @@ def main() -> None:
     if abs(value - reference) > limit * abs(reference) or apart > limit:
         raise SystemExit("they compute something else.")
     times: dict[str, list[float]] = {name: [] for name in sides}
+    most: dict[str, float | None] = {}
+    memory(args.device)
     for round_ in range(args.rounds + 1):  # the first one warms up
         for name, side in sides.items():
             seconds, _ = timed(cuda, lambda side=side: gradients(model, lambda: side(model, batch)))
+            most[name] = memory(args.device)
             if round_:
                 times[name].append(seconds)
     base = statistics.median(times["straightforward"])
@@ -187,6 +201,17 @@ def main() -> None:
         rate = 4 * weights * batch.tokens / middle / 1e12
         speed = f"{batch.tokens / middle:.0f} | {rate:.3f} | {base / middle:.2f}"
         print(f"| {name} | {middle:.3f} | {speed} |")
+        record(
+            args.rows,
+            part=f"RS-CapRet, LLaMA-2-7B's shapes, batch {args.batch}, {args.size}",
+            side=name,
+            seconds=middle,
+            rate=f"{batch.tokens / middle:.0f} tokens",
+            share=share_of_peak(rate * 1e12, args.device),
+            gib=most[name],
+            times=base / middle,
+            aim=1.5 if name == "ours" else None,
+        )
 
     if not args.captions:
         return
