@@ -21,7 +21,7 @@ def write_adapter(model: nn.Module, folder: Path) -> list[Path]:
 
     Args:
         model: has `lm`, a `LanguageModel` or an `ImageTextModel` with tuning=lora.
-        folder: there already.
+        folder: there already; adapters of experts get a folder each in it, by task.
 
     Returns:
         The files written.
@@ -33,7 +33,10 @@ def write_adapter(model: nn.Module, folder: Path) -> list[Path]:
         from peft import LoraConfig
 
     from rsvlm.checkpoints.save import tensors
+    from rsvlm.models.rsmoe.model import RSMoE
 
+    if isinstance(model, RSMoE) and model.experts is not None:
+        return _write_experts(model, folder)
     lm: Any = getattr(model, "lm", None)
     if getattr(lm, "tuning", None) != "lora":
         raise UserError(
@@ -70,6 +73,45 @@ def write_adapter(model: nn.Module, folder: Path) -> list[Path]:
             left[0],
         )
     return [folder / "adapter_config.json", tensors(folder / "adapter_model.safetensors", state)]
+
+
+def _write_experts(model: Any, folder: Path) -> list[Path]:
+    """A folder for each expert's adapter over the language model that it shares."""
+    from peft import LoraConfig
+
+    from rsvlm.checkpoints.save import tensors
+
+    written: list[Path] = []
+    for group, lm in zip(model.experts.groups, model.lms, strict=True):
+        adapters = group.adapters
+        if lm.tuning == "lora":
+            log.warning(
+                "the LLM block has LoRA of its own under the experts': merge it into the weights "
+                "first, which the experts' adapters then go over."
+            )
+        plain = [name.replace(".base_layer", "") for name in adapters.names]
+        config = LoraConfig(
+            base_model_name_or_path=str(lm.weights) if lm.weights else None,
+            task_type="CAUSAL_LM",
+            r=adapters.r,
+            lora_alpha=int(adapters.alpha) if adapters.alpha.is_integer() else adapters.alpha,
+            lora_dropout=adapters.dropout,
+            target_modules=_targets(lm.model, plain),
+            inference_mode=True,
+        )
+        for place, member in enumerate(group.members):
+            own = folder / model.tasks[member].replace("+", "_")
+            own.mkdir(exist_ok=True)
+            config.save_pretrained(str(own))
+            state = {
+                f"base_model.model.{name.replace('.base_layer', '')}": value
+                for name, value in adapters.of(place).items()
+            }
+            written += [
+                own / "adapter_config.json",
+                tensors(own / "adapter_model.safetensors", state),
+            ]
+    return written
 
 
 def _targets(model: nn.Module, tuned: list[str]) -> list[str]:

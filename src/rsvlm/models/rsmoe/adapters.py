@@ -66,7 +66,7 @@ class StackedLoRA(nn.Module):
         nn.init.zeros_(self.up)
 
     def forward(self, x: Tensor, weights: Tensor) -> Tensor:
-        """The update [R, L, dim_out] of rows x [R, L, dim_in].
+        """The update [R, ..., dim_out] of rows x [R, ..., dim_in].
 
         Args:
             x: see above.
@@ -74,7 +74,8 @@ class StackedLoRA(nn.Module):
         """
         x = self.dropout(x.to(self.down.dtype))
         low = F.linear(x, self.down.flatten(0, 1)).unflatten(-1, (-1, self.r))
-        low = low * (weights * (self.alpha / self.r)).to(low.dtype)[:, None, :, None]
+        gates = (weights * (self.alpha / self.r)).to(low.dtype)[..., None]
+        low = low * (gates if low.ndim == 3 else gates[:, None])
         return F.linear(low.flatten(-2), self.up.transpose(0, 1).flatten(1))
 
 
@@ -177,6 +178,7 @@ class _Hook:
         del layer
         (x,) = inputs
         weights = self.weights
+        # Beams stand side by side, and OPT reads all tokens as rows.
         if len(x) != len(weights):
             weights = weights.repeat_interleave(len(x) // len(weights), 0)
         return output + self.update(x, weights).to(output.dtype)
