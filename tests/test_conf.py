@@ -150,6 +150,23 @@ def test_rule_6_resume_stands_alone_but_for_trainer_and_logger(compose, tmp_path
             resumed(compose("train", words), words)
 
 
+def test_rule_6_the_data_of_a_run_may_have_moved(compose, tmp_path, monkeypatch):
+    old, new = tmp_path / "old", tmp_path / "new"
+    (new / "ret").mkdir(parents=True)
+    monkeypatch.setenv("RSVLM_DATA", str(old))
+    cfg = compose("train", ["data=ret2", "data.root=${paths.data_dir}/ret", "data.batch_size=7"])
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(plain(cfg))))
+    words = [f"resume={tmp_path}", f"data.root={new}/here", "data.workers=0"]
+    got = resumed(compose("train", words), words)
+    assert got.data.dataset.parts.rsicd.root == f"{new}/here/rsicd" == f"{got.data.root}/rsicd"
+    assert (got.data.workers, got.data.batch_size) == (0, 7)
+    monkeypatch.setenv("RSVLM_DATA", str(new))
+    got = resumed(compose("train", words[:1]), words[:1])
+    assert got.data.dataset.parts.rsitmd.root == f"{new}/ret/rsitmd"
+    old.mkdir()  # still there: nothing moved
+    assert resumed(compose("train", words[:1]), words[:1]).data.root == f"{old}/ret"
+
+
 def test_rule_7_sweep_folders_are_numbers():
     assert raw(CONF / "train.yaml")["hydra"]["sweep"]["subdir"] == "${hydra.job.num}"
 

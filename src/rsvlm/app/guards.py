@@ -112,8 +112,9 @@ def device_of(cfg: DictConfig) -> str:
 
 
 def resumed(cfg: DictConfig, words: Sequence[str]) -> DictConfig:
-    """The configuration of the run that `resume` names, with `trainer.*`, `logger.*` and the
-    places of its data (`moved_data.PLACES`) applied.
+    """The configuration of the run that `resume` names, with what may change applied.
+
+    That is `trainer.*`, `logger.*` and the places of its data (`moved_data.PLACES`).
 
     Raises:
         UserError: another word beside `resume`.
