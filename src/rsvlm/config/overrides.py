@@ -61,6 +61,8 @@ def command_line(argv: Sequence[str], folders: Sequence[Path]) -> list[str]:
         key, _, value = argument.partition("=")
         if key == "experiment":
             _known_recipe(value, folders)
+        else:
+            _known_option(key.lstrip("+"), value, folders)
     quoted = quote(argv)
     resume = [a.partition("=")[2] for a in argv if a.startswith("resume=")]
     if resume and resume[-1] not in ("", "null", "???"):
@@ -95,6 +97,18 @@ def _known_recipe(value: str, folders: Sequence[Path]) -> None:
                     "train nothing begin with eval_."
                 )
             raise UserError(f"there is no recipe experiment={name}. {near(name, known)}")
+
+
+def _known_option(group: str, value: str, folders: Sequence[Path]) -> None:
+    """Refuses an option that a group has not, with the near ones; Hydra lists all of them."""
+    known = {p.stem for folder in folders for p in (folder / group).glob("*.yaml")}
+    if not known or not re.fullmatch(r"[\w.-]+(,[\w.-]+)*", value):
+        return
+    for name in value.split(","):
+        if name not in known and name != "null":
+            tool = {"model": "models", "data": "data", "evaluation": "protocols"}.get(group)
+            listing = f" (rsvlm list {tool} says what each is)" if tool == "models" else ""
+            raise UserError(f"there is no {group}={name}. {near(name, known)}{listing}")
 
 
 def own_folder(argv: Sequence[str]) -> Path | None:
