@@ -68,6 +68,7 @@ class PredictionRecord:
         label: the true class's place in `classes`.
         ranks: of retrieval, the place of every right candidate, from 0, ascending.
         retrieved: of retrieval, the ten best candidates: [id, score].
+        parts: what each expert of a model gave: `expert`, `prompt`, `text`, `weight`, `score`.
         values: numbers that were measured of this item while its image was at hand.
         features: vectors that a metric over the whole set needs, see `pack_features`.
         more: what only this evaluation keeps, such as the type of question.
@@ -92,6 +93,7 @@ class PredictionRecord:
     label: int | None = None
     ranks: list[int] = field(default_factory=list)
     retrieved: list[list[Any]] = field(default_factory=list)
+    parts: list[dict[str, Any]] = field(default_factory=list)
     values: dict[str, float] = field(default_factory=dict)
     features: dict[str, str] = field(default_factory=dict)
     more: dict[str, Any] = field(default_factory=dict)

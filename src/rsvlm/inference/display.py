@@ -83,6 +83,8 @@ def show(
         print(f"{score:8.4f}  {text}")
     if not answer.candidates:
         print(answer.text)
+    for part in answer.parts:
+        print(f"  {part.expert} ({part.weight:.2f}) was asked {part.prompt!r}: {part.text!r}")
     draw_boxes(answer, pictures[0], target)
     return answer
 
