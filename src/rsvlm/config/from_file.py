@@ -73,7 +73,9 @@ def read_config(path: Path, own: Path | None = None) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
         held = yaml.load(text, Loader=_Loader)
     except UserError as error:
-        raise UserError(f"{path} {error}" if str(error).startswith("has ") else str(error)) from error
+        raise UserError(
+            f"{path} {error}" if str(error).startswith("has ") else str(error)
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {error}.") from error
     except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
