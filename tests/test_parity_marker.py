@@ -52,7 +52,10 @@ def marked(tree):
 def test_each_test_that_reads_a_parity_case_bears_the_marker():
     found = 0
     for path in FILES:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if not re.search("golden|GOLDEN", text):
+            continue
+        tree = ast.parse(text)
         bears = marked(tree)
         for test in readers(tree):
             found += 1
