@@ -252,7 +252,7 @@ def test_pictures_from_computed_metrics(tmp_path):
         metric = Retrieval(protocol, examples=3)
         metric.update(features[seen], features[seen][owner], owner, seen, text_keys(texts))
         metric.compute()
-        files = report.draw_retrieval(metric, toy, tmp_path / protocol)
+        files = report.draw_retrieval(*metric.examples(), protocol, toy, tmp_path / protocol)
         assert [f.name for f in files] == ["retrieval_texts.png", "retrieval_images.png"]
         assert all(has(both(file), GREEN) for file in files)
     zero_shot = ZeroShot(toy.classes)

@@ -178,9 +178,9 @@ def test_what_was_asked_is_shown_with_the_pairs(tmp_path, kind):
         evaluation.update(model, Asked(items))
         evaluation.compute()
     pictures = tmp_path / "pictures"
-    evaluation.draw(None, Pairs(item.sample for item in items), None, pictures)
+    evaluation.draw(evaluation.records(), Pairs(item.sample for item in items), pictures)
     assert (pictures / ("answers.png" if kind == "dialogue" else "questions.png")).is_file()
-    assert (tmp_path / "predictions.jsonl").read_text().count("\n") == 2
     if kind == "dialogue":
-        assert evaluation.told.rows[0]["question"] == "Changed? / How many? / Describe."
-        assert evaluation.told.rows[0]["answer"] == f"Yes / {COUNT} / {CAPTION}"
+        first = evaluation.records()[0]
+        assert first.question == "Changed? / How many? / Describe."
+        assert first.answer == f"Yes / {COUNT} / {CAPTION}"

@@ -12,6 +12,7 @@ from rsvlm.errors import UserError
 from rsvlm.evaluation.retrieval import RetrievalEvaluation
 from rsvlm.lit.generative import Generative
 from rsvlm.losses.caption_retrieval import CaptionRetrievalLoss
+from rsvlm.metrics.captions.records import read_rows
 
 
 def test_it_is_evaluated_by_pairs_and_keeps_its_rows_after_a_step():
@@ -41,8 +42,8 @@ def test_it_is_measured_by_retrieval_and_by_captions(compose, tmp_path):
     assert (tmp_path / "found" / "pictures" / "retrieval_texts.png").is_file()
     words = ["evaluation=captions", "evaluation.metrics=[bleu1]"]
     values = run.evaluate(compose("eval", [*base, *words]), tmp_path / "written")
-    assert set(values) == {"test/scenes/coco/bleu1"}
-    lines = (tmp_path / "written" / "predictions.jsonl").read_text().splitlines()
+    assert set(values) == {"test/scenes/coco/bleu1", "test/scenes/coco/caption_empty"}
+    lines = read_rows(tmp_path / "written" / "predictions.jsonl")
     assert len(lines) == 4 and (tmp_path / "written" / "pictures" / "answers.png").is_file()
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from rsvlm.app import run
 from rsvlm.data.datasets.skyscript_bench import BENCHES
 from rsvlm.encoders.clip.model import CLIP
-from rsvlm.evaluation import base
+from rsvlm.evaluation import clip
 from rsvlm.evaluation.clip import ZeroShotEvaluation
 
 BASE = ["model=clip_tiny", "trainer=cpu", "logger=none", "data.workers=0"]
@@ -47,7 +47,7 @@ def benchmarks(tmp_path_factory):
 def test_the_suite_measures_each_set_and_their_mean(compose, benchmarks, tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(
-        ZeroShotEvaluation, "draw", lambda self, model, data, pre, folder: drawn.append(folder)
+        ZeroShotEvaluation, "draw", lambda self, records, data, folder: drawn.append(folder)
     )
     words = ["experiment=eval_zeroshot_skyscript_suite", f"data.root={benchmarks}"]
     values, rows = evaluate(compose, tmp_path, *words)
@@ -65,13 +65,13 @@ def test_the_fine_grained_sets_have_prompts_of_their_own(
 ):
     monkeypatch.setattr(ZeroShotEvaluation, "draw", lambda *args: None)
     prompts = []
-    fill = base.prompt_sets.fill
+    fill = clip.prompt_sets.fill
 
     def remember(template, name):
         prompts.append(fill(template, name))
         return prompts[-1]
 
-    monkeypatch.setattr(base.prompt_sets, "fill", remember)
+    monkeypatch.setattr(clip.prompt_sets, "fill", remember)
     words = ["experiment=eval_zeroshot_skyscript_fine", f"data.root={benchmarks}"]
     values, _ = evaluate(compose, tmp_path, *words)
     assert {name.split("/")[1] for name in values} == set(FINE)
@@ -105,7 +105,7 @@ def test_airslt_encodes_an_images_windows_once_for_all_its_sentences(
         return before(self, images, normalize)
 
     monkeypatch.setattr(CLIP, "encode_image", spy)
-    words = ["experiment=eval_selo_airslt", f"data.root={root}", "base.protocol=selo"]
+    words = ["experiment=eval_selo_airslt", f"data.root={root}", "evaluation.protocol=selo"]
     values, rows = evaluate(compose, tmp_path / "run", *words)
     from rsvlm.metrics.selo import windows as cut
 

@@ -224,7 +224,8 @@ def test_chance_of_rsicd_by_hand():
 def test_prompt_and_keys():
     assert Retrieval("skyscript").prompt("a pond.") == "a satellite image. a pond."
     assert Retrieval("skyscript", prefix="").prompt("a pond.") == "a pond."
-    assert Retrieval("remoteclip").prompt("a pond.") == "a pond."
+    assert Retrieval("remoteclip").prompt("a Big pond.") == "A big pond."
+    assert Retrieval("rs5m").prompt("a Big pond.") == "a Big pond."
     assert text_keys(["a", "b", "a"]).unique().numel() == 2
 
 

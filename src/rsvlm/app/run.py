@@ -14,9 +14,17 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from rsvlm.app.guards import check, chosen, guard, resumed, said, typed
+from rsvlm.app.guards import check, chosen, device_of, guard, resumed, said, typed
 from rsvlm.app.provenance import provenance
-from rsvlm.app.run_folder import page, run_state, source_of, write_results
+from rsvlm.app.run_folder import (
+    make_folder,
+    not_measured,
+    page,
+    run_state,
+    source_of,
+    write_results,
+)
+from rsvlm.app.run_log import say
 from rsvlm.config.compose import plain
 from rsvlm.errors import UserError
 from rsvlm.files import write_text
@@ -35,15 +43,19 @@ def fit(
     Returns:
         The best value of `callbacks.checkpoints.monitor`, for sweepers; None without one.
     """
-    from rsvlm.app.build import build_data, build_task, build_trainer
-    from rsvlm.inference.build import build_model, prepare
+    from lightning.pytorch.utilities import rank_zero_only
+
+    from rsvlm.app.resume import check_is_training, requeued
+    from rsvlm.app.run_lock import locked
     from rsvlm.inference.own_configuration import bring
+    from rsvlm.lit.loggers import finish
 
     guard(cfg)
-    resume = not OmegaConf.is_missing(cfg, "resume")
+    resume = cfg.get("resume") is not None
     if resume:
-        out = Path(cfg.resume)
+        out = Path(cfg.resume).expanduser()
         cfg = resumed(cfg, typed(overrides))
+        check_is_training(out)
     elif cfg.ckpt:
         raise UserError(
             "rsvlm train takes init=<checkpoint> (start a new training from it) or "
@@ -53,33 +65,61 @@ def fit(
         cfg = bring(cfg, said(overrides))
     out = out or Path(HydraConfig.get().runtime.output_dir)
     check(cfg)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
+    with locked(out, first=rank_zero_only.rank == 0):
+        try:
+            return _fit(cfg, out, resume or requeued(out))
+        finally:
+            finish()
+
+
+def _fit(cfg: DictConfig, out: Path, resume: bool) -> float | None:
+    from rsvlm.app.build import build_data, build_task, build_trainer
+    from rsvlm.app.checks import check_stages
+    from rsvlm.app.measure import test_all
+    from rsvlm.app.resume import newest_whole
+    from rsvlm.inference.build import build_model, prepare
+
     prepare(cfg, out)
     if not resume:
-        write_text(out / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain(cfg))))
-        begun = {**provenance(), "argv": sys.argv, "model": chosen("model")}
+        begun = {
+            "verb": "train",
+            **provenance(),
+            "argv": sys.argv,
+            "model": chosen("model"),
+        }
         write_text(out / "run.json", json.dumps(begun))
+        write_text(out / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain(cfg))))
 
-    task = build_task(cfg, build_model(cfg, out, say=print))
+    task = build_task(cfg, build_model(cfg, out, say=say))
     data = build_data(cfg, task)
+    check_stages(cfg, task, data)
+    # Killed before its first checkpoint, a run starts at its beginning.
+    start = newest_whole(out) if resume else None
     trainer = build_trainer(cfg, out)
     if cfg.compile:
         task.model.compile()
-    last = out / "last.ckpt"
-    # Killed before its first checkpoint, a run starts at its beginning.
-    start = str(last) if resume and last.is_file() else None
     if resume:
-        _rewind(trainer, start)
+        for logger in trainer.loggers:
+            if hasattr(logger, "rewind"):
+                logger.rewind(start[1]["global_step"] if start else 0)
+    # The checkpoint of step 0 holds what the seed gives: nothing is to be restored.
+    path = str(start[0]) if start and start[1]["global_step"] else None
+    del start
     _remember_wandb(trainer, out)
-    trainer.fit(task, datamodule=data, ckpt_path=start, weights_only=True)
+    trainer.fit(task, datamodule=data, ckpt_path=path, weights_only=True)
 
     keeper = next((c for c in trainer.callbacks if hasattr(c, "best")), None)
     best = out / "best.ckpt"
-    used = best if best.is_file() else last
-    if task.evaluation is not None and data.has("test") and trainer.limit_test_batches != 0:
-        _measure(trainer, task, data, out, ckpt_path=str(used), weights_only=True)
+    used = best if best.is_file() else out / "last.ckpt"
+    missing = _not_tested(task, data, trainer)
+    if not missing:
+        own = {"ckpt_path": str(used), "weights_only": True}
+        test_all(trainer, task, data, out, checkpoint=str(used), anew=True, **own)
     if trainer.is_global_zero:
         write_results(out, task, str(used), chosen("model"))
+        for text in not_measured(missing, keeper, trainer):
+            say(text)
         page(out)
     return keeper.best if keeper else None
 
@@ -87,27 +127,50 @@ def fit(
 def evaluate(
     cfg: DictConfig, out: Path | None = None, overrides: Sequence[str] | None = None
 ) -> dict[str, float]:
-    """Measures a checkpoint on the test split and leaves metrics.json and pictures."""
-    from rsvlm.app.build import build_data, build_task, build_trainer
-    from rsvlm.inference.build import build_model, prepare
+    """Measures a checkpoint on the test split, or goes on with an evaluation that was stopped.
+
+    It leaves predictions, metrics.json and pictures.
+    """
+    from lightning.pytorch.utilities import rank_zero_only
+
+    from rsvlm.app.measure import check_is_evaluation
+    from rsvlm.app.run_lock import locked
     from rsvlm.inference.own_configuration import bring
 
     guard(cfg)
-    out = out or Path(HydraConfig.get().runtime.output_dir)
-    cfg = bring(cfg, said(overrides))
+    resume = cfg.get("resume") is not None
+    if resume:
+        out = Path(cfg.resume).expanduser()
+        check_is_evaluation(out)
+        cfg = resumed(cfg, typed(overrides))
+    else:
+        out = out or Path(HydraConfig.get().runtime.output_dir)
+        cfg = bring(cfg, said(overrides))
     if not cfg.evaluation:
         raise UserError("evaluation=none measures nothing; choose evaluation=retrieval, ...")
     check(cfg)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
+    with locked(out, first=rank_zero_only.rank == 0):
+        return _evaluate(cfg, out, resume)
+
+
+def _evaluate(cfg: DictConfig, out: Path, resume: bool) -> dict[str, float]:
+    from rsvlm.app.build import build_data, build_task, build_trainer
+    from rsvlm.app.measure import test_all
+    from rsvlm.inference.build import build_model, prepare
+
     prepare(cfg, out)
-    write_text(out / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain(cfg))))
-    task = build_task(cfg, build_model(cfg, out, say=print))
+    if not resume:
+        begun = {"verb": "eval", **provenance(), "argv": sys.argv, "model": chosen("model")}
+        write_text(out / "run.json", json.dumps(begun))
+        write_text(out / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain(cfg))))
+    task = build_task(cfg, build_model(cfg, out, say=say))
     source = source_of(cfg.ckpt, task.model)
     if source == "random":
-        print("no ckpt= is given: the model is random, and the numbers are those of chance.")
+        say("no ckpt= is given: the model is random, and the numbers are those of chance.")
     data = build_data(cfg, task)
     trainer = build_trainer(cfg, out)
-    _measure(trainer, task, data, out)
+    test_all(trainer, task, data, out, checkpoint=source)
     if trainer.is_global_zero:
         write_results(out, task, source, chosen("model"))
         page(out)
@@ -125,26 +188,28 @@ def predict(
     out = out or Path(HydraConfig.get().runtime.output_dir)
     cfg = bring(cfg, said(overrides))
     check(built_to_ask(cfg))
+    device = device_of(cfg)
     return show(
-        build_model(cfg, out, say=print).eval(),
+        build_model(cfg, say=print).eval().to(device),
         out,
         pictures=[p for p in (cfg.image, cfg.before, cfg.after) if p],
         prompt=(cfg.text or cfg.prompt if cfg.gallery else cfg.prompt or cfg.text) or "",
         gallery=cfg.gallery,
         picture=cfg.out,
+        batch_size=cfg.batch_size,
     )
 
 
 # Behind the verbs ---------------------------------------------------------------------------
 
 
-def _rewind(trainer: Any, start: str | None) -> None:
-    import torch
-
-    step = torch.load(start, map_location="cpu", weights_only=True)["global_step"] if start else 0
-    for logger in trainer.loggers:
-        if hasattr(logger, "rewind"):
-            logger.rewind(step)
+def _not_tested(task: Any, data: Any, trainer: Any) -> str:
+    """Why the test split is not measured at the end; empty where it is."""
+    if task.evaluation is None:
+        return "evaluation=none"
+    if not data.has("test"):
+        return "data.splits.test is null"
+    return "trainer.limit_test_batches=0" if trainer.limit_test_batches == 0 else ""
 
 
 def _remember_wandb(trainer: Any, out: Path) -> None:
@@ -152,33 +217,3 @@ def _remember_wandb(trainer: Any, out: Path) -> None:
         if type(logger).__name__ == "WandbLogger" and trainer.is_global_zero:
             state = run_state(out) | {"wandb": logger.experiment.id}
             write_text(out / "run.json", json.dumps(state))
-
-
-def _measure(trainer: Any, task: Any, data: Any, out: Path, **options: Any) -> None:
-    """Tests on each test split, draws what was found, and adds the mean of a suite."""
-    from rsvlm.metrics.names import metric_name, parse
-
-    for split in data.test_splits:
-        data.use_test(split)
-        trainer.test(task, datamodule=data, verbose=False, **options)
-        if trainer.is_global_zero:
-            pictures = out / "pictures"
-            if len(data.test_splits) > 1:
-                pictures = pictures / data.dataset("test").name
-            task.evaluation.draw(
-                task.model.eval(), data.dataset("test"), task.preprocess(), pictures
-            )
-    if data.suite and len(data.test_splits) > 1:
-        rows = [row for row in task.results if row["name"].startswith("test/")]
-        for word in dict.fromkeys(parse(row["name"]).metric for row in rows):
-            same = [row for row in rows if parse(row["name"]).metric == word]
-            mean = same[0] | {
-                "name": metric_name("test", data.suite, task.evaluation.protocol, word),
-                "dataset": data.suite,
-                "split": "+".join(map(str, data.test_splits)),
-            }
-            for key in ("value", "chance"):
-                if key in mean:
-                    mean[key] = sum(row[key] for row in same) / len(same)
-            mean["count"] = sum(row["count"] for row in same)
-            task.results.append(mean)

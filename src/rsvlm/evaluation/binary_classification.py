@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from rsvlm.data.prediction_records import DatasetFacts, PredictionRecord
 from rsvlm.errors import UserError
-from rsvlm.evaluation.base import Evaluation
-from rsvlm.evaluation.clip import prompt_features, skyscript_templates
-from rsvlm.metrics.binary import Binary
+from rsvlm.evaluation.base import ALONE, Evaluation, Measurement
+from rsvlm.evaluation.clip import prompt_features, scored, skyscript_templates, table_of
+from rsvlm.metrics.binary import Binary, binary_statistics
 from rsvlm.metrics.zeroshot import Ensemble, class_embeddings
 
 
@@ -21,6 +22,7 @@ class BinaryEvaluation(Evaluation):
     Args:
         templates: other templates than SkyScript's; the protocol is then `custom_binary`.
         ensemble: how their embeddings become one; another rule than SkyScript's is `custom_binary`.
+        **shared: see `Evaluation`.
     """
 
     def __init__(
@@ -28,13 +30,15 @@ class BinaryEvaluation(Evaluation):
         *,
         templates: Sequence[str] | None = None,
         ensemble: Ensemble = "normalised_mean",
+        **shared: Any,
     ) -> None:
+        super().__init__(**shared)
         self.templates = None if templates is None else list(templates)
         self.ensemble = ensemble
         own = templates is not None or ensemble != "normalised_mean"
         self.protocol = "custom_binary" if own else "binary"
 
-    def start(self, model: Any, dataset: Any, device: torch.device) -> None:
+    def prepare(self, model: Any, dataset: Any, device: torch.device) -> None:
         """Builds the classifiers from the data set's class names.
 
         Raises:
@@ -42,25 +46,26 @@ class BinaryEvaluation(Evaluation):
         """
         if not dataset.classes:
             raise UserError(f"{dataset.name} has no classes to ask for, one by one.")
-        self.metric = Binary(dataset.classes).to(device)
         templates = self.templates or skyscript_templates(dataset.name)
         features = prompt_features(model, dataset.classes, templates, device)
         self.embeddings = class_embeddings(features, self.ensemble)
 
-    def update(self, model: Any, batch: Any) -> None:
-        """Encodes a batch of images."""
+    def predict(self, model: Any, batch: Any) -> list[PredictionRecord]:
+        """Cosines of each image of a batch and each class."""
         features = model.encode_image(batch.images)
         with torch.autocast(device_type=features.device.type, enabled=False):
             cosines = F.normalize(features.float(), dim=-1) @ self.embeddings.T
-        self.metric.update(cosines, batch.label)
+        if not bool(cosines.isfinite().all()):
+            raise ValueError("cosines are not finite.")
+        return scored(batch, cosines, self.known.classes)
 
-    def compute(self) -> dict[str, Any]:
-        """F1, precision and recall in per cent."""
-        values = self.metric.compute()
-        self._count = int(self.metric.seen)
-        self._chance = self.metric.chance()
-        return values
-
-    def facts(self, word: str) -> dict[str, Any]:
-        """Count, unit, and what "yes" to every image scores."""
-        return {"count": self._count, "unit": "%", "chance": self._chance[word]}
+    def metric_from(self, records: Sequence[PredictionRecord], facts: DatasetFacts) -> Measurement:
+        """F1, precision and recall in per cent; chance is "yes" to every image."""
+        scores, labels = table_of(records, facts.classes)
+        metric = Binary(facts.classes, **ALONE)
+        metric.update(scores, labels)
+        values = {word: float(value) for word, value in metric.compute().items()}
+        chance = metric.chance()
+        about = {w: {"count": len(records), "unit": "%", "chance": chance[w]} for w in values}
+        statistics = binary_statistics([one.id for one in records], scores, labels)
+        return Measurement(values, about, statistics)

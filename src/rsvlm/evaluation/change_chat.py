@@ -10,11 +10,12 @@ from typing import Any
 import torch
 
 from rsvlm.data.item import TransformedSample
-from rsvlm.data.prediction_records import Id
+from rsvlm.data.prediction_records import DatasetFacts, PredictionRecord
 from rsvlm.data.sample import Answer, SampleError, Turn
 from rsvlm.errors import UserError, near
+from rsvlm.evaluation.base import ALONE, Measurement, measured_by
 from rsvlm.evaluation.captions import CaptionEvaluation
-from rsvlm.evaluation.question_answering import AnswerEvaluation, score_marks
+from rsvlm.evaluation.question_answering import AnswerEvaluation
 from rsvlm.evaluation.semantic_localisation import WholeImages, collate_whole
 from rsvlm.metrics.change import (
     ChangeCaptions,
@@ -25,7 +26,6 @@ from rsvlm.metrics.change import (
 )
 from rsvlm.metrics.change.flags import says_changed
 from rsvlm.metrics.change.templates import plain, templates_of, unchanged
-from rsvlm.metrics.gather import KeptRecords
 from rsvlm.metrics.vqa.normalise import evalai, right
 
 #: Task -> its protocols, the default first.
@@ -34,8 +34,6 @@ TASKS: dict[str, tuple[str, ...]] = {
     "count": ("published", "robust"),
     "location": ("published", "robust"),
 }
-
-_ROW = ("question", "prediction", "answer")
 
 
 class ChangeTaskEvaluation(AnswerEvaluation):
@@ -46,6 +44,7 @@ class ChangeTaskEvaluation(AnswerEvaluation):
         protocol: how answers are read, see `metrics/change`; None takes the published reading.
         empty: of `location`, the Jaccard index of two empty sets; None takes the protocol's.
         options: of `model.generate`.
+        **shared: see `Evaluation`.
 
     Raises:
         UserError: an unknown task, or a protocol that it has not.
@@ -58,6 +57,7 @@ class ChangeTaskEvaluation(AnswerEvaluation):
         protocol: str | None = None,
         empty: int | None = None,
         options: Mapping[str, Any] | None = None,
+        **shared: Any,
     ) -> None:
         if task not in TASKS:
             raise UserError(f"evaluation.task={task!r} is not known. {near(task, TASKS)}")
@@ -67,59 +67,46 @@ class ChangeTaskEvaluation(AnswerEvaluation):
                 f"evaluation.protocol={protocol!r} does not read {task} answers. "
                 f"{near(protocol, TASKS[task])}"
             )
-        super().__init__(kinds=(task,), options=options)
+        super().__init__(kinds=(task,), options=options, **shared)
         self.task, self.protocol, self.empty = task, protocol, empty
 
-    def make(self, model: Any, dataset: Any) -> Any:
-        """An empty metric."""
-        del model, dataset
-        if self.task == "binary":
-            return ChangeFlags(self.protocol)
-        if self.task == "count":
-            return ChangeCounts(self.protocol)
-        return ChangeLocations(self.protocol, empty=self.empty)
-
-    def add(
-        self, model: Any, batch: Any, answers: list[Answer], ids: list[Id]
-    ) -> list[dict[str, Any]]:
-        """Feeds the metric."""
+    def fields(self, model: Any, batch: Any, answers: list[Answer]) -> list[dict[str, Any]]:
+        """The task; true answers are read here, so that one that says nothing ends the run."""
         del model
-        truth: list[Any] = list(batch.answers)
         if self.task == "binary":
-            truth = [_yes(answer, id) for answer, id in zip(truth, batch.ids, strict=True)]
-        self.metric.update([answer.text for answer in answers], truth, ids)
-        return [{"kind": self.task}] * len(answers)
+            for answer, id in zip(batch.answers, batch.ids, strict=True):
+                _yes(answer, id)
+        return [{"more": {"kind": self.task}} for _ in answers]
 
-    def marks(self) -> dict[Id, tuple[float, str]]:
-        """Whether the answer is the true one word by word; the metric reads more kindly."""
-        out = {}
-        for row in self.told.rows:
-            same = right(row["prediction"], row["answer"], evalai)
-            out[row["id"]] = (float(same), "as the true answer" if same else "another answer")
-        return out
+    def metric_from(self, records: Sequence[PredictionRecord], facts: DatasetFacts) -> Measurement:
+        """Reads the answers."""
+        del facts
+        metric: Any = ChangeCounts(self.protocol, **ALONE) if self.task == "count" else None
+        truth: list[Any] = [one.answer for one in records]
+        if self.task == "binary":
+            metric = ChangeFlags(self.protocol, **ALONE)
+            truth = [_yes(one.answer or "", str(one.id)) for one in records]
+        elif self.task == "location":
+            metric = ChangeLocations(self.protocol, empty=self.empty, **ALONE)
+        metric.update([one.prediction for one in records], truth, [one.id for one in records])
+        values, about = measured_by(metric)
+        marks = {}
+        for one in records:
+            # Whether the answer is the true one word by word; the metric reads more kindly.
+            same = right(one.prediction, one.answer or "", evalai)
+            marks[one.id] = (float(same), "as the true answer" if same else "another answer")
+        return Measurement(values, about, [metric.statistics()], marks)
 
 
 class _Shown(CaptionEvaluation):
     """Answers shown with what was asked."""
 
-    def start(self, model: Any, dataset: Any, device: torch.device) -> None:
-        """Empties the metric and the record of questions."""
-        super().start(model, dataset, device)
-        self.told = KeptRecords().to(device)
-
-    def compute(self) -> dict[str, Any]:
-        """Metric words and their values."""
-        self.told.compute()
-        return self.metric.compute()
-
-    def draw(self, model: Any, dataset: Any, preprocess: Any, folder: Path) -> None:
-        """Pairs with questions, true answers and answers; predictions.jsonl as of captions."""
-        from rsvlm.evaluation.predictions import beside, write_answers
+    def draw(self, records: Sequence[PredictionRecord], dataset: Any, folder: Path) -> None:
+        """Pairs with questions, true answers and answers."""
         from rsvlm.report.questions import plot_predictions
 
-        del model, preprocess
-        write_answers(self.metric.used, dataset, beside(folder) / "predictions.jsonl")
-        plot_predictions(self.told.rows, score_marks(self.metric), dataset, folder / "answers.png")
+        assert self.measured is not None
+        plot_predictions(records, self.measured.marks, dataset, folder / "answers.png")
 
 
 class OpenEvaluation(_Shown):
@@ -135,16 +122,16 @@ class OpenEvaluation(_Shown):
     def __init__(self, *, protocol: str = "open_questions", **options: Any) -> None:
         super().__init__(protocol=protocol, **options)
 
-    def make(self, model: Any, metrics: Sequence[str] | None) -> OpenQuestions:
-        """An empty metric."""
-        return OpenQuestions(self.protocol, metrics=metrics, vocabulary=self.words(model))
+    def make(self, facts: DatasetFacts) -> OpenQuestions:
+        """An empty metric, for one process."""
+        return OpenQuestions(self.protocol, **self.of_metric(facts))
 
-    def update(self, model: Any, batch: Any) -> None:
+    def predict(self, model: Any, batch: Any) -> list[PredictionRecord]:
         """Answers a batch of questions."""
-        written, ids = self.write(model, batch), batch.index.tolist()
-        self.metric.update(written, batch.references, ids)
-        rows = zip(batch.instructions, written, batch.answers, strict=True)
-        self.told.update(ids, [dict(zip(_ROW, row, strict=True)) for row in rows])
+        records = super().predict(model, batch)
+        for one, question, answer in zip(records, batch.instructions, batch.answers, strict=True):
+            one.question, one.answer = question, answer
+        return records
 
 
 class DialogueEvaluation(_Shown):
@@ -178,21 +165,17 @@ class DialogueEvaluation(_Shown):
         """Samples as they are: each question is written when the one before it is answered."""
         return collate_whole
 
-    def make(self, model: Any, metrics: Sequence[str] | None) -> ChangeCaptions:
+    def make(self, facts: DatasetFacts) -> ChangeCaptions:
         """An empty metric of the last answers."""
-        return ChangeCaptions(
-            "token_ids", data=self.data, metrics=metrics, vocabulary=self.words(model)
-        )
+        return ChangeCaptions("token_ids", data=self.data, **self.of_metric(facts))
 
-    def start(self, model: Any, dataset: Any, device: torch.device) -> None:
-        """Empties all metrics."""
-        super().start(model, dataset, device)
-        self.flags = ChangeFlags("yes_no").to(device)
-        self.counts = ChangeCounts("published").to(device)
+    def prepare(self, model: Any, dataset: Any, device: torch.device) -> None:
+        """As of captions; also takes the model's collate."""
+        super().prepare(model, dataset, device)
         self.write_batch = model.collate(training=False)
         self.device = device
 
-    def update(self, model: Any, batch: WholeImages) -> None:
+    def predict(self, model: Any, batch: WholeImages) -> list[PredictionRecord]:
         """Leads a dialogue about each pair.
 
         Raises:
@@ -201,15 +184,14 @@ class DialogueEvaluation(_Shown):
         told = [_dialogue(item) for item in batch.items]
         asked = [[turn for turn in turns if turn.role == "user"] for turns in told]
         right = [[turn.text for turn in turns if turn.role == "assistant"] for turns in told]
-        places = [item.index for item in batch.items]
         if self.mode == "released":
             first = Turn("user", self.ask, (0, 1), kind="caption")
             captions = self._answer(model, batch.items, [[first]] * len(batch.items))
             said = ["No" if plain(c) in self.sentences else "Yes" for c in captions]
         else:
             said = self._answer(model, batch.items, [[q[0]] for q in asked])
-            flags = [_yes(answers[0], str(i)) for answers, i in zip(right, places, strict=True)]
-            self.flags.update(said, flags, places)
+            for answers, item in zip(right, batch.items, strict=True):
+                _yes(answers[0], str(item.index))
         go_on = [i for i, s in enumerate(said) if self.mode == "free" or s == "Yes"]
         items = [batch.items[i] for i in go_on]
         histories = [[asked[i][0], Turn("assistant", said[i]), asked[i][1]] for i in go_on]
@@ -219,25 +201,28 @@ class DialogueEvaluation(_Shown):
             for i, h, c in zip(go_on, histories, counted, strict=True)
         ]
         last = dict(zip(go_on, self._answer(model, items, histories), strict=True))
-        self.counts.update(counted, [right[i][1] for i in go_on], [places[i] for i in go_on])
-        written = [last.get(i, "there is no difference") for i in range(len(batch.items))]
-        references = [
-            list(item.sample.texts) or [answers[2]]
-            for item, answers in zip(batch.items, right, strict=True)
-        ]
-        told_flags = [
-            item.sample.meta.get("changeflag", int(not unchanged(refs, self.sentences)))
-            for item, refs in zip(batch.items, references, strict=True)
-        ]
-        assert isinstance(self.metric, ChangeCaptions)
-        self.metric.update(written, references, places, told_flags)
         between = dict(zip(go_on, counted, strict=True))
-        rows = []
-        for i, caption in enumerate(written):
-            answers = [said[i], between.get(i, "(not asked)"), caption]
-            lines = ([turn.text for turn in asked[i]], answers, right[i])
-            rows.append(dict(zip(_ROW, map(" / ".join, lines), strict=True)))
-        self.told.update(places, rows)
+        records = []
+        for i, item in enumerate(batch.items):
+            references = list(item.sample.texts) or [right[i][2]]
+            flag = item.sample.meta.get(
+                "changeflag", int(not unchanged(references, self.sentences))
+            )
+            more = {"changed": int(flag), "said": said[i], "truths": right[i][:2]}
+            if i in between:
+                more["counted"] = between[i]
+            records.append(
+                PredictionRecord(
+                    item.index,
+                    sample=str(item.sample.meta.get("id", item.index)),
+                    question=" / ".join(turn.text for turn in asked[i]),
+                    prediction=last.get(i, "there is no difference"),
+                    answer=" / ".join(right[i]),
+                    references=references,
+                    more=more,
+                )
+            )
+        return records
 
     def _answer(
         self, model: Any, items: list[TransformedSample], dialogues: list[list[Turn]]
@@ -248,21 +233,59 @@ class DialogueEvaluation(_Shown):
             replace(item, sample=replace(item.sample, turns=turns))
             for item, turns in zip(items, dialogues, strict=True)
         ]
-        return self.write(model, self.write_batch(asked).to(self.device))
+        batch = self.write_batch(asked).to(self.device)
+        return [answer.text for answer in self.write(model, batch)]
 
-    def compute(self) -> dict[str, Any]:
-        """Metric words and their values."""
-        values = super().compute()
-        self.others: dict[str, Any] = {}
-        for metric in (self.flags, self.counts):
-            if metric.held("records") is not None:
-                self.others |= {word: (metric, value) for word, value in metric.compute().items()}
-        return values | {word: value for word, (_, value) in self.others.items()}
+    def metric_from(self, records: Sequence[PredictionRecord], facts: DatasetFacts) -> Measurement:
+        """The last answers as captions, the counts, and in `free` the first answers."""
+        ids = [one.id for one in records]
+        self.metric = self.make(facts)
+        self.metric.update(
+            [one.prediction for one in records],
+            [one.references for one in records],
+            ids,
+            [one.more["changed"] for one in records],
+        )
+        found = self.captions_measured(records)
+        metrics: list[Any] = []
+        if self.mode == "free":
+            flags = ChangeFlags("yes_no", **ALONE)
+            truths = [_yes(one.more["truths"][0], str(one.id)) for one in records]
+            flags.update([one.more["said"] for one in records], truths, ids)
+            metrics.append(flags)
+        went_on = [one for one in records if "counted" in one.more]
+        if went_on:
+            counts = ChangeCounts("published", **ALONE)
+            counts.update(
+                [one.more["counted"] for one in went_on],
+                [one.more["truths"][1] for one in went_on],
+                [one.id for one in went_on],
+            )
+            metrics.append(counts)
+        for metric in metrics:
+            values, about = measured_by(metric)
+            found.values |= values
+            found.facts |= about
+            found.statistics.append(metric.statistics())
+        for about in found.facts.values():
+            about["protocol"] = self.word
+        return found
 
-    def facts(self, word: str) -> dict[str, Any]:
-        """Count and unit of a metric word, and the dialogue's protocol."""
-        metric = self.others[word][0] if word in self.others else self.metric
-        return metric.facts(word) | {"protocol": self.word}
+    def draw(self, records: Sequence[PredictionRecord], dataset: Any, folder: Path) -> None:
+        """Pairs with the questions, and all three answers to them."""
+        from rsvlm.report.questions import plot_predictions
+
+        assert self.measured is not None
+        whole = [
+            replace(
+                one,
+                prediction=" / ".join(
+                    (one.more["said"], one.more.get("counted", "(not asked)"), one.prediction)
+                ),
+            )
+            for one in records
+        ]
+        plot_predictions(whole, self.measured.marks, dataset, folder / "answers.png")
 
 
 def _dialogue(item: TransformedSample) -> list[Turn]:

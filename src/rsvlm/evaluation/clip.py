@@ -1,4 +1,4 @@
-"""Retrieval and zero-shot classification with a CLIP."""
+"""Zero-shot classification with a CLIP."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
+from rsvlm.data.prediction_records import DatasetFacts, PredictionRecord
 from rsvlm.data.text import class_prompts as prompt_sets
 from rsvlm.errors import UserError, near
-from rsvlm.evaluation.base import Evaluation, can_run_alone
-from rsvlm.metrics.retrieval import Protocol as RetrievalProtocol
-from rsvlm.metrics.retrieval import Retrieval, text_keys
-from rsvlm.metrics.zeroshot import Ensemble, ZeroShot
+from rsvlm.evaluation.base import ALONE, Evaluation, Measurement, facts_of
+from rsvlm.metrics.classification import classification_statistics
+from rsvlm.metrics.zeroshot import Accuracy, Ensemble, ZeroShot
 
 # Data set → set of templates in `data/text/class_prompts.py`: SkyScript's fine-grained sets have
 # their own.
@@ -46,61 +45,6 @@ def prompt_features(
     return torch.stack(rows)
 
 
-class RetrievalEvaluation(Evaluation):
-    """Images find their captions and captions their images; see `metrics/retrieval.py`.
-
-    Args:
-        protocol: `remoteclip` or `skyscript`.
-        prefix: put before each caption; None takes the protocol's.
-        block: scores computed at a time, squared.
-    """
-
-    def __init__(
-        self,
-        *,
-        protocol: RetrievalProtocol = "remoteclip",
-        prefix: str | None = None,
-        block: int = 1024,
-    ) -> None:
-        self.metric = Retrieval(protocol, prefix=prefix, block=block)
-        self.protocol = protocol
-
-    def prompt(self, text: str) -> str:
-        """What is encoded for a caption."""
-        return self.metric.prompt(text)
-
-    def start(self, model: nn.Module, dataset: Any, device: torch.device) -> None:
-        """Empties the metric."""
-        del model, dataset
-        self.metric.to(device).reset()
-
-    def update(self, model: Any, batch: Any) -> None:
-        """Encodes a batch of images with all their captions."""
-        images = model.encode_image(batch.images, normalize=True)
-        texts = model.encode_text(batch.input_ids, normalize=True)
-        keys = text_keys(batch.texts).to(images.device)
-        self.metric.update(images, texts, batch.image_of_text, batch.index, keys)
-
-    def compute(self) -> dict[str, Any]:
-        """Recalls in per cent."""
-        values = self.metric.compute()
-        # Facts are taken here, where the ranks have met.
-        self._facts = {"count": self.metric.counts()["images"]}
-        self._chance = self.metric.chance()
-        return values
-
-    def facts(self, word: str) -> dict[str, Any]:
-        """Count, unit and chance level of a metric word."""
-        return {**self._facts, "unit": "%", "chance": self._chance[word]}
-
-    def draw(self, model: Any, dataset: Any, preprocess: Any, folder: Path) -> None:
-        """Sheets of texts with the images they found, and the other way round."""
-        from rsvlm.report import draw_retrieval
-
-        del model, preprocess
-        draw_retrieval(self.metric, dataset, folder)
-
-
 class ZeroShotEvaluation(Evaluation):
     """Classes find their images through text; see `metrics/zeroshot.py`.
 
@@ -110,6 +54,7 @@ class ZeroShotEvaluation(Evaluation):
             `custom` with the rule's name.
         ensemble: `normalised_mean` or `mean`; None takes the protocol's.
         classes: other class names, in the order of the labels.
+        **shared: see `Evaluation`.
     """
 
     def __init__(
@@ -119,7 +64,9 @@ class ZeroShotEvaluation(Evaluation):
         templates: Sequence[str] | None = None,
         ensemble: Ensemble | None = None,
         classes: Sequence[str] | None = None,
+        **shared: Any,
     ) -> None:
+        super().__init__(**shared)
         known = prompt_sets.ZERO_SHOT
         if protocol not in known:
             raise UserError(f"evaluation.protocol={protocol!r} is unknown. {near(protocol, known)}")
@@ -133,12 +80,13 @@ class ZeroShotEvaluation(Evaluation):
             self.protocol = f"custom_{self.ensemble}"
         self.classes = list(classes) if classes is not None else None
 
-    def start(self, model: Any, dataset: Any, device: torch.device) -> None:
-        """Builds the classifier from the data set's class names.
+    def dataset_facts(self, model: Any, dataset: Any) -> DatasetFacts:
+        """The class names that are asked for.
 
         Raises:
             UserError: no classes, or a list that does not fit.
         """
+        del model
         classes = self.classes or dataset.classes
         if not classes:
             raise UserError(f"{dataset.name} has no classes; give evaluation.classes=[...].")
@@ -147,36 +95,99 @@ class ZeroShotEvaluation(Evaluation):
                 f"evaluation.classes names {len(classes)} classes, {dataset.name} has "
                 f"{len(dataset.classes)}: {', '.join(dataset.classes)}."
             )
-        self.metric = ZeroShot(classes, self.ensemble).to(device)
+        facts = facts_of(dataset)
+        facts.classes = list(classes)
+        return facts
+
+    def prepare(self, model: Any, dataset: Any, device: torch.device) -> None:
+        """Builds the classifier from the data set's class names."""
+        classes = self.dataset_facts(model, dataset).classes
+        self.classifier = ZeroShot(classes, self.ensemble).to(device)
         templates: Sequence[str] = self.templates
         if self.published and self.protocol == "skyscript":
             templates = skyscript_templates(dataset.name)
-        self.metric.set_text_features(prompt_features(model, classes, templates, device))
+        self.classifier.set_text_features(prompt_features(model, classes, templates, device))
 
-    def update(self, model: Any, batch: Any) -> None:
-        """Encodes a batch of images."""
-        self.metric.update(model.encode_image(batch.images), batch.label)
+    def predict(self, model: Any, batch: Any) -> list[PredictionRecord]:
+        """Scores every class for each image of a batch."""
+        features = model.encode_image(batch.images)
+        self.classifier.check_labels(batch.label, len(features))
+        if not bool(features.isfinite().all()):
+            raise ValueError("image features are not finite.")
+        return scored(batch, self.classifier.logits(features), self.known.classes)
 
-    def compute(self) -> dict[str, Any]:
+    def metric_from(self, records: Sequence[PredictionRecord], facts: DatasetFacts) -> Measurement:
         """Accuracies in per cent."""
-        values = self.metric.compute()
-        # Taken here, where the ranks have met.
-        self._count = int(self.metric.confusion_matrix.sum())
-        return values
+        self.metric, found = accuracy_of(records, facts)
+        return found
 
-    def facts(self, word: str) -> dict[str, Any]:
-        """Count, unit and chance level of a metric word."""
-        return {"count": self._count, "unit": "%", "chance": self.metric.chance()[word]}
-
-    def draw(self, model: Any, dataset: Any, preprocess: Any, folder: Path) -> None:
+    def draw(self, records: Sequence[PredictionRecord], dataset: Any, folder: Path) -> None:
         """The confusion matrix, and a dozen images with the classes they were given."""
         from rsvlm.report import draw_classification
 
-        def scores(positions: list[int]) -> torch.Tensor:
-            images = [preprocess(dataset[i].images[0]) for i in positions]
-            device = next(model.parameters()).device
-            with torch.no_grad():
-                return self.metric.logits(model.encode_image(torch.stack(images).to(device)))
+        draw_classification(self.metric, dataset, folder, scores=scores_of(records))
 
-        alone = can_run_alone(model)
-        draw_classification(self.metric, dataset, folder, scores=scores if alone else None)
+
+def scored(batch: Any, scores: torch.Tensor, classes: Sequence[str]) -> list[PredictionRecord]:
+    """Records of a batch of images with a score for each class.
+
+    Args:
+        batch: its `index`, `ids` and `label`.
+        scores: [b, classes].
+        classes: their names.
+    """
+    rows = scores.detach().float().cpu()
+    # Of equal scores the earlier class is the answer, as in the metric.
+    best = rows.sort(dim=1, descending=True, stable=True).indices[:, 0].tolist()
+    return [
+        PredictionRecord(
+            id, sample=str(name), prediction=classes[told], scores=row, label=int(label)
+        )
+        for id, name, told, row, label in zip(
+            batch.index.tolist(), batch.ids, best, rows.tolist(), batch.label.tolist(), strict=True
+        )
+    ]
+
+
+def table_of(
+    records: Sequence[PredictionRecord], classes: Sequence[str]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """[N, classes] scores and [N] labels of records.
+
+    Raises:
+        UserError: a record without them.
+    """
+    for one in records:
+        if len(one.scores) != len(classes) or one.label is None:
+            raise UserError(
+                f"prediction {one.id!r} has {len(one.scores)} scores and the label {one.label}, "
+                f"and there are {len(classes)} classes: it is of another evaluation. Evaluate "
+                "again."
+            )
+    scores = torch.tensor([one.scores for one in records], dtype=torch.float32)
+    return scores, torch.tensor([one.label for one in records])
+
+
+def accuracy_of(
+    records: Sequence[PredictionRecord], facts: DatasetFacts
+) -> tuple[Accuracy, Measurement]:
+    """Accuracies of records with a score for each class."""
+    scores, labels = table_of(records, facts.classes)
+    metric = Accuracy(facts.classes, **ALONE)
+    metric.update(scores, labels)
+    values = {word: float(value) for word, value in metric.compute().items()}
+    chance = metric.chance()
+    about = {w: {"count": len(records), "unit": "%", "chance": chance[w]} for w in values}
+    images = [one.id for one in records]
+    statistics = classification_statistics(images, scores.numpy(), labels.numpy())
+    return metric, Measurement(values, about, statistics)
+
+
+def scores_of(records: Sequence[PredictionRecord]) -> Any:
+    """Positions in a data set -> [n, classes] scores, as records hold them."""
+    held = {one.id: one.scores for one in records}
+
+    def scores(positions: list[int]) -> torch.Tensor:
+        return torch.tensor([held[position] for position in positions])
+
+    return scores

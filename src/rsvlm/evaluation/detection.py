@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rsvlm.data.prediction_records import Id
+import torch
+
+from rsvlm.data.prediction_records import DatasetFacts, PredictionRecord
 from rsvlm.data.sample import Answer
 from rsvlm.errors import UserError, near
-from rsvlm.evaluation.grounding import needs_boxes, predicted_boxes, shape, true_boxes
+from rsvlm.evaluation.base import ALONE, Measurement, measured_by
+from rsvlm.evaluation.grounding import (
+    area_of,
+    by_size,
+    needs_boxes,
+    shapes,
+    true_boxes,
+    truth_of,
+)
 from rsvlm.evaluation.question_answering import AnswerEvaluation
 from rsvlm.metrics.grounding import Detection
 from rsvlm.metrics.names import PROTOCOLS
@@ -23,6 +33,7 @@ class DetectionEvaluation(AnswerEvaluation):
         protocol: `one_to_one`, or `one_to_one_oriented` for turned boxes.
         kinds: task words of the questions that are asked; `[refer]` asks for expressions.
         options: of `model.generate`.
+        **shared: see `Evaluation`.
     """
 
     kinds = ("detection",)
@@ -35,8 +46,9 @@ class DetectionEvaluation(AnswerEvaluation):
         protocol: str = "one_to_one",
         kinds: Sequence[str] | None = None,
         options: Mapping[str, Any] | None = None,
+        **shared: Any,
     ) -> None:
-        super().__init__(kinds=kinds, options=options)
+        super().__init__(kinds=kinds, options=options, **shared)
         known = PROTOCOLS["detection"]
         if protocol not in known:
             raise UserError(f"evaluation.protocol={protocol!r} is unknown. {near(protocol, known)}")
@@ -44,30 +56,38 @@ class DetectionEvaluation(AnswerEvaluation):
         if kinds is not None and "detection" not in kinds:
             self.makes = ()
 
-    def make(self, model: Any, dataset: Any) -> Detection:
-        """An empty metric."""
-        del dataset
+    def prepare(self, model: Any, dataset: Any, device: torch.device) -> None:
+        """Refuses a model without boxes."""
+        super().prepare(model, dataset, device)
         needs_boxes(model)
-        return Detection(self.protocol)
 
-    def add(
-        self, model: Any, batch: Any, answers: list[Answer], ids: list[Id]
-    ) -> list[dict[str, Any]]:
-        """Feeds the metric."""
+    def fields(self, model: Any, batch: Any, answers: list[Answer]) -> list[dict[str, Any]]:
+        """The true boxes."""
+        return [truth_of(true_boxes(model, batch, row)) for row in range(len(answers))]
+
+    def metric_from(self, records: Sequence[PredictionRecord], facts: DatasetFacts) -> Measurement:
+        """All boxes told against all true ones; recall also by size of the true ones."""
+        del facts
         turn = self.protocol == "one_to_one_oriented"
-        true, told = [], []
-        for row, answer in enumerate(answers):
-            true.append([shape(p, oriented=turn) for p in true_boxes(model, batch, row)])
-            told.append([shape(p, oriented=turn) for p in predicted_boxes(answer)])
-        self.metric.update(told, true, ids)
-        return [{"true": t, "told": p} for t, p in zip(true, told, strict=True)]
-
-    def marks(self) -> dict[Id, tuple[float, str]]:
-        """F1 of the single question."""
-        return {
+        metric = Detection(self.protocol, **ALONE)
+        metric.update(
+            [shapes(one.boxes, one.angles, oriented=turn) for one in records],
+            [shapes(one.true_boxes, one.true_angles, oriented=turn) for one in records],
+            [one.id for one in records],
+        )
+        values, about = measured_by(metric)
+        marks = {
             id: (
                 2 * hits / (told + true),
                 f"{hits} of {true} found" + (f", {told - hits} wrong" if told > hits else ""),
             )
-            for id, (hits, told, true) in self.metric.found.items()
+            for id, (hits, told, true) in metric.found.items()
         }
+        found = Measurement(values, about, [metric.statistics()], marks)
+        ids = [one.id for one in records for _ in one.true_boxes]
+        areas = [area_of(box) for one in records for box in one.true_boxes]
+        hits = [
+            float(n in metric.hits[one.id]) for one in records for n in range(len(one.true_boxes))
+        ]
+        by_size(found, ids, areas, {"det_recall": hits})
+        return found

@@ -8,12 +8,14 @@ from typing import Any
 import torch
 
 from rsvlm.data.geometry import Box, enclosing, turned
-from rsvlm.data.prediction_records import Id
+from rsvlm.data.prediction_records import DatasetFacts, PredictionRecord
 from rsvlm.data.sample import Answer, SampleError
 from rsvlm.errors import UserError, near
+from rsvlm.evaluation.base import ALONE, Measurement, measured_by
 from rsvlm.evaluation.question_answering import AnswerEvaluation
 from rsvlm.metrics.grounding import Grounding
 from rsvlm.metrics.names import PROTOCOLS
+from rsvlm.metrics.object_sizes import means_by_size
 
 #: A box and its angle in degrees, None of an upright one.
 Placed = tuple[Box, float | None]
@@ -80,6 +82,7 @@ class GroundingEvaluation(AnswerEvaluation):
         protocol: `rsvg`, `minigpt` or `oriented`.
         kinds: task words of the questions that are asked.
         options: of `model.generate`.
+        **shared: see `Evaluation`.
     """
 
     kinds = ("refer",)
@@ -91,57 +94,101 @@ class GroundingEvaluation(AnswerEvaluation):
         protocol: str = "rsvg",
         kinds: Sequence[str] | None = None,
         options: Mapping[str, Any] | None = None,
+        **shared: Any,
     ) -> None:
-        super().__init__(kinds=kinds, options=options)
+        super().__init__(kinds=kinds, options=options, **shared)
         known = PROTOCOLS["grounding"]
         if protocol not in known:
             raise UserError(f"evaluation.protocol={protocol!r} is unknown. {near(protocol, known)}")
         self.protocol = protocol
 
-    def make(self, model: Any, dataset: Any) -> Grounding:
-        """An empty metric."""
-        del dataset
+    def prepare(self, model: Any, dataset: Any, device: torch.device) -> None:
+        """Refuses a model without boxes."""
+        super().prepare(model, dataset, device)
         needs_boxes(model)
-        return Grounding(self.protocol)
 
-    def start(self, model: Any, dataset: Any, device: torch.device) -> None:
-        """Empties the metric, and that of the box that knows nothing."""
-        super().start(model, dataset, device)
-        self.centre = Grounding(self.protocol).to(device)
-
-    def add(
-        self, model: Any, batch: Any, answers: list[Answer], ids: list[Id]
-    ) -> list[dict[str, Any]]:
-        """Feeds the metric."""
-        oriented = self.protocol == "oriented"
-        rows, used = [], []
-        for row, answer in enumerate(answers):
-            true = [shape(p, oriented=oriented) for p in true_boxes(model, batch, row)]
-            told = [shape(p, oriented=oriented) for p in predicted_boxes(answer)]
-            rows.append({"text": answer.text, "prediction": told[0] if told else None})
-            rows[-1]["box"] = true[0] if len(true) == 1 else None
+    def fields(self, model: Any, batch: Any, answers: list[Answer]) -> list[dict[str, Any]]:
+        """The true boxes, and the sides of the image."""
+        del answers
+        rows = []
+        for row in range(len(batch.ids)):
             high, wide = batch.geometry[row][0].source
-            middle = (wide / 4, high / 4, 3 * wide / 4, 3 * high / 4)
-            if len(true) == 1:
-                used.append((ids[row], rows[-1]["prediction"], true[0], middle))
-        if used:
-            names, boxes, truths, middles = map(list, zip(*used, strict=True))
-            self.metric.update(boxes, truths, names)
-            self.centre.update(middles, truths, names)
+            sides = {"height": int(high), "width": int(wide)}
+            rows.append(truth_of(true_boxes(model, batch, row)) | {"more": sides})
         return rows
 
-    def compute(self) -> dict[str, Any]:
-        """Metric words and their values in per cent."""
-        values = super().compute()
-        self.chance = {word: float(value) for word, value in self.centre.compute().items()}
-        return values
+    def metric_from(self, records: Sequence[PredictionRecord], facts: DatasetFacts) -> Measurement:
+        """The first box of each answer; chance is the middle half of each image."""
+        del facts
+        oriented = self.protocol == "oriented"
+        metric, centre = (Grounding(self.protocol, **ALONE) for _ in range(2))
+        used = [one for one in records if len(one.true_boxes) == 1]
+        true = [shapes(one.true_boxes, one.true_angles, oriented=oriented)[0] for one in used]
+        told = [shapes(one.boxes[:1], one.angles[:1], oriented=oriented) for one in used]
+        ids = [one.id for one in used]
+        middles = []
+        for one in used:
+            wide, high = one.more["width"], one.more["height"]
+            middles.append((wide / 4, high / 4, 3 * wide / 4, 3 * high / 4))
+        metric.update([boxes[0] if boxes else None for boxes in told], true, ids)
+        centre.update(middles, true, ids)
+        values, about = measured_by(metric)
+        chance = {word: float(value) for word, value in centre.compute().items()}
+        for word in values:
+            about[word]["left_out"] = len(records) - len(used)
+            if word != "box_unparsable":
+                about[word]["chance"] = chance[word]
+        marks = {id: (iou, f"IoU {iou:.2f}") for id, iou in metric.ious.items()}
+        found = Measurement(values, about, [metric.statistics()], marks)
+        areas = [area_of(one.true_boxes[0]) for one in used]
+        by_size(found, ids, areas, {
+            "box_miou": [metric.ious[id] for id in ids],
+            "acc50": [metric.accurate(metric.ious[id]) for id in ids],
+        })  # fmt: skip
+        return found
 
-    def facts(self, word: str) -> dict[str, Any]:
-        """Count and unit of a metric word; chance is the middle half of each image."""
-        left = len(self.told.rows) - self.metric.facts()["count"]
-        more = {} if word == "box_unparsable" else {"chance": self.chance[word]}
-        return self.metric.facts(word) | {"left_out": left} | more
 
-    def marks(self) -> dict[Id, tuple[float, str]]:
-        """IoU."""
-        return {id: (iou, f"IoU {iou:.2f}") for id, iou in self.metric.ious.items()}
+def truth_of(placed: Sequence[Placed]) -> dict[str, Any]:
+    """The fields of a record for true boxes."""
+    angles = [angle for _, angle in placed]
+    fields: dict[str, Any] = {"true_boxes": [[float(side) for side in box] for box, _ in placed]}
+    if any(angle is not None for angle in angles):
+        fields["true_angles"] = [None if angle is None else float(angle) for angle in angles]
+    return fields
+
+
+def shapes(boxes: Sequence[Any], angles: Sequence[float | None], *, oriented: bool) -> list[Any]:
+    """A record's boxes as metrics take them."""
+    turned_by = list(angles) or [None] * len(boxes)
+    return [
+        shape((tuple(box), angle), oriented=oriented)
+        for box, angle in zip(boxes, turned_by, strict=True)
+    ]
+
+
+def area_of(box: Sequence[float]) -> float:
+    """Square pixels of a box before it is turned."""
+    x0, y0, x1, y1 = box
+    return (x1 - x0) * (y1 - y0)
+
+
+def by_size(
+    found: Measurement,
+    ids: Sequence[Any],
+    areas: Sequence[float],
+    columns: Mapping[str, Sequence[float]],
+) -> None:
+    """Adds means over small, medium and large objects: `<word>_small`, ...
+
+    Args:
+        found: what was measured; its values grow.
+        ids: of the items.
+        areas: square pixels of each item's true object.
+        columns: word -> each item's value, 0 to 1.
+    """
+    for word, values in columns.items():
+        measured, statistics, counts = means_by_size(word, ids, areas, values)
+        found.statistics.append(statistics)
+        for name, value in measured.items():
+            found.values[name] = value
+            found.facts[name] = {"count": counts[name], "unit": "%"}

@@ -6,14 +6,15 @@ on the split that is evaluated; see `metrics/probe.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from rsvlm.data.prediction_records import DatasetFacts, PredictionRecord
 from rsvlm.errors import UserError
-from rsvlm.evaluation.base import Evaluation, can_run_alone
+from rsvlm.evaluation.base import Evaluation, Measurement, can_run_alone
 from rsvlm.metrics.probe import Probe
 
 
@@ -21,13 +22,17 @@ class _ProbeEvaluation(Evaluation):
     """What both share: features of two splits, and one metric over them."""
 
     learns = True
+    from_records = False
+    reason = "a probe is fitted to the features of two splits, which are not kept"
 
     def __init__(
         self,
         protocol: Literal["linear_probe", "knn"],
         options: dict[str, Any],
         published: dict[str, Any],
+        **shared: Any,
     ) -> None:
+        super().__init__(**shared)
         self.kind, self.options = protocol, options
         # Other numbers are another protocol, and two never share a metric's name.
         same = all(options[name] == value for name, value in published.items())
@@ -70,8 +75,22 @@ class _ProbeEvaluation(Evaluation):
         for batch in batches:
             self._add(model, batch, train=True)
 
-    def update(self, model: Any, batch: Any) -> None:
+    def predict(self, model: Any, batch: Any) -> list[PredictionRecord]:
+        """Nothing: what a probe says of an image is known when all images are."""
+        del model, batch
+        return []
+
+    def metric_from(self, records: Sequence[PredictionRecord], facts: DatasetFacts) -> Measurement:
+        """None.
+
+        Raises:
+            UserError: always; a probe has no records.
+        """
+        raise UserError(f"{facts.name}: {self.reason}. Evaluate again.")
+
+    def update(self, model: Any, batch: Any, samples: Sequence[int] = ()) -> None:
         """Encodes a batch of the split that is tested."""
+        del samples
         self._add(model, batch, train=False)
 
     def _add(self, model: Any, batch: Any, *, train: bool) -> None:
@@ -93,7 +112,7 @@ class _ProbeEvaluation(Evaluation):
         """Count, unit and chance level of a metric word."""
         return {"count": self._count, "unit": "%", "chance": self.metric.chance()[word]}
 
-    def draw(self, model: Any, dataset: Any, preprocess: Any, folder: Path) -> None:
+    def draw_with_model(self, model: Any, dataset: Any, preprocess: Any, folder: Path) -> None:
         """The confusion matrix, and a dozen images with the classes they were given."""
         from rsvlm.report import draw_classification
 
@@ -119,6 +138,7 @@ class LinearProbeEvaluation(_ProbeEvaluation):
         momentum: of SGD.
         batch: rows a step.
         seed: of the initial weights.
+        **shared: see `Evaluation`.
     """
 
     def __init__(
@@ -130,6 +150,7 @@ class LinearProbeEvaluation(_ProbeEvaluation):
         momentum: float = 0.9,
         batch: int = 10_000,
         seed: int = 0,
+        **shared: Any,
     ) -> None:
         published = {
             "epochs": 1000,
@@ -146,7 +167,7 @@ class LinearProbeEvaluation(_ProbeEvaluation):
             "batch": batch,
             "seed": seed,
         }
-        super().__init__("linear_probe", options, published)
+        super().__init__("linear_probe", options, published, **shared)
 
 
 class NeighboursEvaluation(_ProbeEvaluation):
@@ -157,11 +178,12 @@ class NeighboursEvaluation(_ProbeEvaluation):
     Args:
         k: neighbours.
         temperature: of the weights exp(cosine / temperature).
+        **shared: see `Evaluation`.
     """
 
-    def __init__(self, *, k: int = 20, temperature: float = 0.07) -> None:
+    def __init__(self, *, k: int = 20, temperature: float = 0.07, **shared: Any) -> None:
         options = {"k": k, "temperature": temperature}
-        super().__init__("knn", options, {"k": 20, "temperature": 0.07})
+        super().__init__("knn", options, {"k": 20, "temperature": 0.07}, **shared)
 
 
 def _paths(dataset: Any) -> set[str]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import abc
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from rsvlm.data.prediction_records import Id
+from rsvlm.data import rle
+from rsvlm.data.prediction_records import DatasetFacts, Id, PredictionRecord
 from rsvlm.data.sample import Answer
-from rsvlm.evaluation.base import Evaluation, needs_answers
-from rsvlm.metrics.gather import KeptRecords
+from rsvlm.evaluation.base import Evaluation, Measurement, needs_answers
+from rsvlm.metrics.empty import empty_answers
 
 #: Task words whose answers are no short answers to a question.
 OTHER_TASKS = frozenset(
@@ -58,81 +60,113 @@ def score_marks(captions: Any) -> dict[Id, tuple[float, str]]:
     return {id: (value, f"{word} {value:.1f}" if word else "") for id, value in named}
 
 
+def from_answer(answer: Answer) -> dict[str, Any]:
+    """The fields of a record that an answer fills."""
+    fields: dict[str, Any] = {"prediction": answer.text, "finished": bool(answer.finished)}
+    if answer.boxes:
+        fields["boxes"] = [[float(side) for side in box] for box in answer.boxes]
+        fields["angles"] = [None if a is None else float(a) for a in answer.angles]
+    if answer.masks:
+        fields["masks"] = [rle.encode(mask) for mask in answer.masks]
+    if answer.parts:
+        fields["parts"] = [asdict(part) for part in answer.parts]
+    return fields
+
+
 class AnswerEvaluation(Evaluation):
     """Asks each question and keeps what was answered.
 
     Args:
         kinds: task words of the questions that are asked; None takes the class's own.
         options: of `model.generate`.
+        **shared: see `Evaluation`.
     """
 
-    metric: Any
-    #: The files of the sheet and of the answers, without ending.
-    sheet, file = "questions", "predictions"
+    #: The file of the sheet, without ending.
+    sheet = "questions"
 
     def __init__(
-        self, *, kinds: Sequence[str] | None = None, options: Mapping[str, Any] | None = None
+        self,
+        *,
+        kinds: Sequence[str] | None = None,
+        options: Mapping[str, Any] | None = None,
+        **shared: Any,
     ) -> None:
+        super().__init__(**shared)
         if kinds is not None:
             self.kinds = tuple(kinds)
         self.options = dict(options or {})
 
     @abc.abstractmethod
-    def make(self, model: Any, dataset: Any) -> Any:
-        """An empty metric."""
+    def fields(self, model: Any, batch: Any, answers: list[Answer]) -> list[dict[str, Any]]:
+        """For each question, what its record holds beside question, answers and boxes told."""
 
     @abc.abstractmethod
-    def add(
-        self, model: Any, batch: Any, answers: list[Answer], ids: list[Id]
-    ) -> list[dict[str, Any]]:
-        """Feeds the metric; returns for each question what its record holds beside the words."""
+    def metric_from(self, records: Sequence[PredictionRecord], facts: DatasetFacts) -> Measurement:
+        """Measures the records; `marks` say of each how good it is."""
 
-    @abc.abstractmethod
-    def marks(self) -> dict[Id, tuple[float, str]]:
-        """Id -> how good the answer is (higher is better), and that in words; after `compute`."""
-
-    def start(self, model: Any, dataset: Any, device: torch.device) -> None:
-        """Empties the metric.
+    def prepare(self, model: Any, dataset: Any, device: torch.device) -> None:
+        """Refuses a model that does not write.
 
         Raises:
-            UserError: a model that does not write.
+            UserError: it does not.
         """
+        del dataset, device
         needs_answers(model)
-        self.metric = self.make(model, dataset).to(device)
-        asked = f" of the kind {', '.join(self.kinds)}" if isinstance(self.kinds, tuple) else ""
-        self.told = KeptRecords(
-            f"{dataset.name} has no question{asked}, so there is nothing to measure: is this the "
-            "right evaluation= or data= (of scenes, +data.dataset.parts=[turns,references])?"
-        ).to(device)
 
-    def update(self, model: Any, batch: Any) -> None:
+    def nothing(self, facts: DatasetFacts) -> str:
+        """What to tell where a split has no such question."""
+        asked = f" of the kind {', '.join(self.kinds)}" if isinstance(self.kinds, tuple) else ""
+        return (
+            f"{facts.name} has no question{asked}, so there is nothing to measure: is this the "
+            "right evaluation= or data= (of scenes, +data.dataset.parts=[turns,references])?"
+        )
+
+    def predict(self, model: Any, batch: Any) -> list[PredictionRecord]:
         """Asks a batch of questions."""
         answers = model.generate(batch, **self.options)
-        ids = question_ids(batch)
-        more = self.add(model, batch, answers, ids)
-        rows = [
-            {"sample": sample, "question": question, "prediction": answer.text, "answer": truth}
-            for sample, question, answer, truth in zip(
-                batch.ids, batch.instructions, answers, batch.answers, strict=True
+        more = self.fields(model, batch, answers)
+        rows = zip(
+            question_ids(batch),
+            batch.ids,
+            batch.instructions,
+            batch.answers,
+            answers,
+            more,
+            strict=True,
+        )
+        return [
+            PredictionRecord(
+                id,
+                sample=str(sample),
+                question=question,
+                answer=truth,
+                **(from_answer(answer) | extra),
             )
+            for id, sample, question, truth, answer, extra in rows
         ]
-        self.told.update(ids, [row | extra for row, extra in zip(rows, more, strict=True)])
 
-    def compute(self) -> dict[str, Any]:
-        """Metric words and their values."""
-        self.told.compute()
-        return self.metric.compute()
-
-    def facts(self, word: str) -> dict[str, Any]:
-        """Count, unit and chance level of a metric word."""
-        return self.metric.facts(word)
-
-    def draw(self, model: Any, dataset: Any, preprocess: Any, folder: Path) -> None:
-        """Good and bad answers with their images, and predictions.jsonl beside the pictures."""
-        from rsvlm.evaluation.predictions import write_predictions
+    def draw(self, records: Sequence[PredictionRecord], dataset: Any, folder: Path) -> None:
+        """Good and bad answers with their images."""
         from rsvlm.report.questions import plot_predictions
 
-        del model, preprocess
-        marks = self.marks()
-        write_predictions(self.told.rows, marks, dataset, folder, self.file)
-        plot_predictions(self.told.rows, marks, dataset, folder / f"{self.sheet}.png")
+        assert self.measured is not None
+        plot_predictions(records, self.measured.marks, dataset, folder / f"{self.sheet}.png")
+
+
+def with_empty(
+    found: Measurement, records: Sequence[PredictionRecord], word: str, **facts: Any
+) -> Measurement:
+    """Adds the share of empty answers as a metric word.
+
+    Args:
+        found: what was measured.
+        records: of the answers that count.
+        word: the metric word, such as `vqa_empty`.
+        **facts: of the word, such as its `protocol`.
+    """
+    value, statistics = empty_answers(word, [(one.id, one.prediction) for one in records])
+    found.values[word] = value
+    found.facts[word] = {"count": len(records), "unit": "%", **facts}
+    found.statistics.append(statistics)
+    return found

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from rsvlm.data.prediction_records import Id
+from rsvlm.data.prediction_records import DatasetFacts, PredictionRecord
 from rsvlm.data.sample import Answer
+from rsvlm.evaluation.base import ALONE, Measurement, measured_by
 from rsvlm.evaluation.captions import QUICK
-from rsvlm.evaluation.question_answering import AnswerEvaluation, score_marks
+from rsvlm.evaluation.question_answering import AnswerEvaluation, score_marks, with_empty
 from rsvlm.evaluation.vqa import type_of
 from rsvlm.metrics.captions.metric import Captions
 from rsvlm.metrics.judge_scores import AnswerJudge, Equal, Judged
@@ -30,6 +29,7 @@ class RSIEvalEvaluation(AnswerEvaluation):
         val_metrics: words of captions for validation.
         kinds: task words that are asked; None asks all.
         options: of `model.generate`.
+        **shared: see `Evaluation`.
     """
 
     def __init__(
@@ -40,69 +40,64 @@ class RSIEvalEvaluation(AnswerEvaluation):
         val_metrics: Sequence[str] | None = QUICK,
         kinds: Sequence[str] | None = None,
         options: Mapping[str, Any] | None = None,
+        **shared: Any,
     ) -> None:
-        super().__init__(kinds=kinds, options=options)
+        super().__init__(kinds=kinds, options=options, **shared)
         self.judge: AnswerJudge = judge or Equal()
         self.protocol = getattr(self.judge, "protocol", "callable")
         self.metrics, self.val_metrics = metrics, val_metrics
 
-    def make(self, model: Any, dataset: Any) -> Judged:
-        """An empty metric of the questions."""
-        del model, dataset
-        return Judged()
-
-    def start(self, model: Any, dataset: Any, device: torch.device) -> None:
-        """Empties both metrics."""
-        super().start(model, dataset, device)
-        words = self.metrics if self.stage == "test" else self.val_metrics
-        self.captions = Captions("coco", metrics=words).to(device)
-
-    def add(
-        self, model: Any, batch: Any, answers: list[Answer], ids: list[Id]
-    ) -> list[dict[str, Any]]:
-        """Feeds the metric that is right for each question."""
+    def fields(self, model: Any, batch: Any, answers: list[Answer]) -> list[dict[str, Any]]:
+        """References of captions; a judge's verdict on each other answer."""
         del model
         rows: list[dict[str, Any]] = []
         for row, answer in enumerate(answers):
             kind, truth = batch.kinds[row], batch.answers[row]
             if kind == "caption":
-                references = batch.references[row]
-                self.captions.update([answer.text], [references], [ids[row]])
-                rows.append({"type": kind, "references": references})
+                rows.append({"references": batch.references[row], "more": {"type": kind}})
                 continue
             verdict = 0.0
             if answer.text.strip():
                 verdict = float(self.judge(batch.instructions[row], answer.text, truth))
-            self.metric.update([verdict], [type_of(kind)], [ids[row]])
-            rows.append({"type": type_of(kind)})
+            rows.append({"values": {"verdict": verdict}, "more": {"type": type_of(kind)}})
         return rows
 
-    def compute(self) -> dict[str, Any]:
-        """Metric words and their values, of what the split holds."""
-        self.told.compute()
-        # All ranks know these rows, so that they compute the same metrics.
-        kinds = {row["type"] == "caption" for row in self.told.rows}
-        self.judged = self.metric.compute() if False in kinds else {}
-        self.described = self.captions.compute() if True in kinds else {}
-        return self.judged | self.described
+    def metric_from(self, records: Sequence[PredictionRecord], facts: DatasetFacts) -> Measurement:
+        """Captions by COCO's metrics, and the means of verdicts, of what the split holds."""
+        del facts
+        described = [one for one in records if "verdict" not in one.values]
+        judged = [one for one in records if "verdict" in one.values]
+        found = Measurement({}, {})
+        if judged:
+            metric = Judged(**ALONE)
+            metric.update(
+                [one.values["verdict"] for one in judged],
+                [one.more.get("type") for one in judged],
+                [one.id for one in judged],
+            )
+            found.values, found.facts = measured_by(metric)
+            found.statistics.append(metric.statistics())
+            found.marks = {id: (v, f"verdict {v:.2f}") for id, v in metric.verdicts.items()}
+            with_empty(found, judged, "judged_empty")
+        if described:
+            words = self.metrics if self.stage == "test" else self.val_metrics
+            captions = Captions("coco", metrics=words, **ALONE)
+            captions.update(
+                [one.prediction for one in described],
+                [one.references for one in described],
+                [one.id for one in described],
+            )
+            values, about = measured_by(captions)
+            for word in values:
+                about[word]["protocol"] = "coco"
+            found.values |= values
+            found.facts |= about
+            found.statistics += captions.statistics()
+            found.marks |= score_marks(captions)
+            with_empty(found, described, "caption_empty", protocol="coco")
+        return found
 
-    def facts(self, word: str) -> dict[str, Any]:
-        """Count, unit and protocol of a metric word."""
-        if word in self.described:
-            return self.captions.facts(word) | {"protocol": "coco"}
-        return self.metric.facts(word)
-
-    def marks(self) -> dict[Id, tuple[float, str]]:
-        """The verdict, or CIDEr-D of the single caption."""
-        out = {}
-        if self.judged:
-            out = {id: (v, f"verdict {v:.2f}") for id, v in self.metric.verdicts.items()}
-        if self.described:
-            out |= score_marks(self.captions)
-        return out
-
-    def draw(self, model: Any, dataset: Any, preprocess: Any, folder: Path) -> None:
-        """As of other answers; the two splits have files of their own."""
-        self.sheet = "questions" if self.judged else "captions"
-        self.file = "predictions" if self.judged else "captions"
-        super().draw(model, dataset, preprocess, folder)
+    def draw(self, records: Sequence[PredictionRecord], dataset: Any, folder: Path) -> None:
+        """As of other answers; the two splits have sheets of their own."""
+        self.sheet = "questions" if any("verdict" in one.values for one in records) else "captions"
+        super().draw(records, dataset, folder)

@@ -6,15 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
 from rsvlm.data.geometry import Geometry, identity
 from rsvlm.data.item import Skipped, TransformedSample
+from rsvlm.data.prediction_records import DatasetFacts, PredictionRecord
 from rsvlm.data.sample import Picture
 from rsvlm.data.transforms import sides, to_tensor
-from rsvlm.evaluation.base import Evaluation
-from rsvlm.metrics.selo import SeLo
+from rsvlm.evaluation.base import Evaluation, Measurement
+from rsvlm.metrics.intervals import means
+from rsvlm.metrics.selo import WORDS, SeLo, indicators
 
 
 class Whole:
@@ -59,9 +62,11 @@ class LocalisationEvaluation(Evaluation):
     Args:
         protocol: `selo_jpeg`, as published (windows and maps go through JPEG), or `selo`.
         batch: windows encoded at a time.
+        **shared: see `Evaluation`.
     """
 
-    def __init__(self, *, protocol: str = "selo_jpeg", batch: int = 64) -> None:
+    def __init__(self, *, protocol: str = "selo_jpeg", batch: int = 64, **shared: Any) -> None:
+        super().__init__(**shared)
         self.metric = SeLo(protocol)  # type: ignore[arg-type]
         self.protocol, self.batch = protocol, batch
 
@@ -73,21 +78,21 @@ class LocalisationEvaluation(Evaluation):
         """No stacking: sizes differ."""
         return collate_whole
 
-    def start(self, model: Any, dataset: Any, device: torch.device) -> None:
-        """Empties the metric and the kept features."""
+    def prepare(self, model: Any, dataset: Any, device: torch.device) -> None:
+        """Empties the kept features."""
         del dataset
-        self.metric.reset()
         self.device = device
         self.features: dict[str, torch.Tensor] = {}
         self.tokenize, self.preprocess = model.tokenizer, model.preprocess
 
-    def update(self, model: Any, batch: WholeImages) -> None:
+    def predict(self, model: Any, batch: WholeImages) -> list[PredictionRecord]:
         """Scores the windows of each image against its sentence."""
 
         def encode(windows: list[Image.Image]) -> torch.Tensor:
             images = torch.stack([self.preprocess(window) for window in windows])
             return model.encode_image(images.to(self.device), normalize=True)
 
+        records = []
         for item in batch.items:
             image, meta = item.sample.images[0], item.sample.meta
             name = meta.get("image", meta["id"])
@@ -97,14 +102,21 @@ class LocalisationEvaluation(Evaluation):
             ids = self.tokenize(item.sample.texts[:1]).to(self.device)
             text = model.encode_text(ids, normalize=True)[0]
             size = (image.shape[1], image.shape[2])  # type: ignore[union-attr]
-            self.metric.update(self.features[name] @ text, size, meta["polygons"])
+            found = indicators(self.metric.map(self.features[name] @ text, size), meta["polygons"])
+            records.append(
+                PredictionRecord(
+                    item.index, str(meta["id"]), question=item.sample.texts[0], values=found
+                )
+            )
+        return records
 
-    def compute(self) -> dict[str, Any]:
-        """The four indicators, 0..1."""
-        values = self.metric.compute()
-        self._count = int(self.metric.count)
-        return values
-
-    def facts(self, word: str) -> dict[str, Any]:
-        """Count of sentences on this rank; the indicators have no unit."""
-        return {"count": self._count, "unit": ""}
+    def metric_from(self, records: Sequence[PredictionRecord], facts: DatasetFacts) -> Measurement:
+        """The means of the four indicators, 0..1."""
+        del facts
+        columns = {word: np.array([one.values[word] for one in records]) for word in WORDS}
+        values = {word: float(column.mean()) for word, column in columns.items()}
+        about: dict[str, dict[str, Any]] = {
+            word: {"count": len(records), "unit": ""} for word in values
+        }
+        images = [one.id for one in records]
+        return Measurement(values, about, [means(images, dict(columns), scale=1.0)])

@@ -6,11 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rsvlm.data.prediction_records import Id
+from rsvlm.data.prediction_records import DatasetFacts, PredictionRecord
 from rsvlm.data.sample import Answer, SampleError
-from rsvlm.evaluation.question_answering import OTHER_TASKS, AllBut, AnswerEvaluation
+from rsvlm.evaluation.base import ALONE, Measurement, measured_by
+from rsvlm.evaluation.question_answering import OTHER_TASKS, AllBut, AnswerEvaluation, with_empty
+from rsvlm.metrics.empty import unreadable
 from rsvlm.metrics.vqa import TYPES, VQA
-from rsvlm.metrics.vqa.normalise import right
 
 
 class VQAEvaluation(AnswerEvaluation):
@@ -22,6 +23,7 @@ class VQAEvaluation(AnswerEvaluation):
             is one of them, and otherwise the types as they come.
         kinds: types that are asked; None asks all that is a question (not `OTHER_TASKS`).
         options: of `model.generate`.
+        **shared: see `Evaluation`.
     """
 
     kinds = AllBut(OTHER_TASKS)
@@ -33,46 +35,51 @@ class VQAEvaluation(AnswerEvaluation):
         data: str | None = None,
         kinds: Sequence[str] | None = None,
         options: Mapping[str, Any] | None = None,
+        **shared: Any,
     ) -> None:
-        super().__init__(kinds=kinds, options=options)
+        super().__init__(kinds=kinds, options=options, **shared)
         VQA(data or "rsvqa_lr", protocol)  # refuses unknown words before a model is built
         self.protocol, self.data = protocol, data
 
-    def make(self, model: Any, dataset: Any) -> VQA:
-        """An empty metric."""
-        del model
-        known = self.data or (dataset.name if dataset.name in TYPES else "any")
-        return VQA(known, self.protocol)
-
-    def add(
-        self, model: Any, batch: Any, answers: list[Answer], ids: list[Id]
-    ) -> list[dict[str, Any]]:
-        """Feeds the metric.
+    def fields(self, model: Any, batch: Any, answers: list[Answer]) -> list[dict[str, Any]]:
+        """The type of each question.
 
         Raises:
             SampleError: a question whose true answer is not known.
         """
-        del model
+        del model, answers
         for sample, truth in zip(batch.ids, batch.answers, strict=True):
             if not truth.strip():
                 raise SampleError(
                     f"{sample}: its true answer is not given, so nothing is measured."
                 )
-        types = [type_of(kind) for kind in batch.kinds]
-        self.metric.update([answer.text for answer in answers], batch.answers, types, ids)
-        return [{"type": kind} for kind in types]
+        return [{"more": {"type": type_of(kind)}} for kind in batch.kinds]
 
-    def facts(self, word: str) -> dict[str, Any]:
-        """Count, types and unit of a metric word; chance is the commonest answer of each type."""
-        return self.metric.facts(word) | {"chance": self.metric.chance()[word]}
-
-    def marks(self) -> dict[Id, tuple[float, str]]:
-        """Right or wrong."""
-        out: dict[Id, tuple[float, str]] = {}
-        for row in self.told.rows:
-            hit = right(row["prediction"], row["answer"], self.metric.form)
-            out[row["id"]] = (float(hit), "right" if hit else "wrong")
-        return out
+    def metric_from(self, records: Sequence[PredictionRecord], facts: DatasetFacts) -> Measurement:
+        """Right answers by type; chance is the commonest answer of each type."""
+        known = self.data or (facts.name if facts.name in TYPES else "any")
+        metric = VQA(known, self.protocol, **ALONE)
+        metric.update(
+            [one.prediction for one in records],
+            [one.answer for one in records],
+            [one.more.get("type") for one in records],
+            [one.id for one in records],
+        )
+        values, about = measured_by(metric)
+        for word in values:
+            about[word]["chance"] = metric.chance()[word]
+        marks = {
+            id: (float(hit), "right" if hit else "wrong") for id, (_, hit) in metric.hits.items()
+        }
+        found = Measurement(values, about, [metric.statistics()], marks)
+        counted = [one for one in records if one.id in metric.hits]
+        unread, statistics = unreadable(
+            "vqa_unparsable", [(one.id, one.prediction, one.answer or "") for one in counted]
+        )
+        found.values["vqa_unparsable"] = unread
+        found.facts["vqa_unparsable"] = {"count": len(counted), "unit": "%"}
+        found.statistics.append(statistics)
+        return with_empty(found, counted, "vqa_empty")
 
 
 def type_of(kind: str | None) -> str | None:

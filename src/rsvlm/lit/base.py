@@ -14,8 +14,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from rsvlm import checkpoints
 from rsvlm.errors import UserError
+from rsvlm.evaluation.base import Measurement
+from rsvlm.evaluation.records import result_rows
+from rsvlm.lit.finite import FiniteLosses
 from rsvlm.lit.fsdp import shard
-from rsvlm.metrics.names import metric_name
+from rsvlm.lit.recording import Recording
 
 
 class LitBase(L.LightningModule, abc.ABC):
@@ -53,6 +56,9 @@ class LitBase(L.LightningModule, abc.ABC):
         self.results: list[dict[str, Any]] = []
         self.broken: dict[str, str] = {}
         self._sharded = False
+        self.finite = FiniteLosses()
+        #: Files that a test keeps its predictions in; None keeps them in memory.
+        self.recording: Recording | None = None
 
     # What a family gives ------------------------------------------------------------------
 
@@ -117,6 +123,7 @@ class LitBase(L.LightningModule, abc.ABC):
         outputs = self.run_model(batch)
         losses = self.loss(outputs, batch)
         total = torch.stack(list(losses.values())).sum()
+        self.finite.note(total.detach(), self.global_step, batch_idx, self.current_epoch)
         self.note_skipped(batch)
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
             # Ranks hold parts of the global loss: its value is their mean, taken only when logged.
@@ -148,7 +155,7 @@ class LitBase(L.LightningModule, abc.ABC):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clips by norm and logs the norm.
+        """Clips by norm and logs the norm, which it also does where nothing is clipped.
 
         Lightning refuses any fused optimiser under mixed precision, though only float16's loss
         scaling is in its way.
@@ -156,7 +163,14 @@ class LitBase(L.LightningModule, abc.ABC):
         Raises:
             UserError: a fused optimiser under float16, whose gradients are still scaled here.
         """
+        log = (self.global_step + 1) % self.trainer.log_every_n_steps == 0
         if not gradient_clip_val:
+            scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+            if log and not scaled:  # scaled gradients are not those of the loss
+                groups = optimizer.param_groups
+                grads = [p.grad for g in groups for p in g["params"] if p.grad is not None]
+                norm = torch.nn.utils.get_total_norm(grads)
+                self.log("train/grad_norm", getattr(norm, "full_tensor", lambda: norm)())
             return
         if gradient_clip_algorithm not in (None, "norm"):
             raise UserError(
@@ -170,7 +184,7 @@ class LitBase(L.LightningModule, abc.ABC):
             )
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         norm = torch.nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
+        if log:
             self.log("train/grad_norm", getattr(norm, "full_tensor", lambda: norm)())
 
     def note_skipped(self, batch: Any) -> None:
@@ -215,28 +229,29 @@ class LitBase(L.LightningModule, abc.ABC):
         if self.evaluation is None:
             return
         dataset = self.trainer.datamodule.dataset(stage)
-        values = self.evaluation.compute()
-        rows = []
-        for word, value in values.items():
-            facts = self.evaluation.facts(word)
-            protocol = facts.pop("protocol", self.evaluation.protocol)
-            rows.append(
-                {
-                    "name": metric_name(stage, dataset.name, protocol, word),
-                    "value": float(value),
-                    "protocol": protocol,
-                    "dataset": dataset.name,
-                    "split": self.trainer.datamodule.splits[stage],
-                    "skipped": len(self.broken),
-                    **facts,
-                }
+        if stage == "test" and self.recording is not None:
+            rows = self.recording.finish(self)
+        else:
+            values = self.evaluation.compute()
+            found = Measurement(
+                {word: float(value) for word, value in values.items()},
+                {word: self.evaluation.facts(word) for word in values},
             )
+            split = self.trainer.datamodule.splits[stage]
+            own = self.evaluation.protocol
+            skipped = len(self.broken)
+            rows = result_rows(stage, dataset.name, split, own, found, skipped=skipped)
         # The metric has gathered: every rank holds the same values, and their mean is the same.
         many = self.trainer.world_size > 1
         self.log_dict({row["name"]: row["value"] for row in rows}, sync_dist=many)
         if not self.trainer.sanity_checking:
             new = {row["name"] for row in rows}
             self.results = [r for r in self.results if r["name"] not in new] + rows
+
+    def setup(self, stage: str) -> None:
+        """Leaves out of a test what was asked about before it was stopped."""
+        if stage == "test" and self.recording is not None:
+            self.recording.setup(self.trainer)
 
     def on_validation_epoch_start(self) -> None:
         """Prepares the evaluation on the validation split."""
@@ -253,10 +268,16 @@ class LitBase(L.LightningModule, abc.ABC):
     def on_test_epoch_start(self) -> None:
         """Prepares the evaluation on the test split."""
         self._start("test")
+        if self.recording is not None:
+            self.recording.start(self)
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
         """Feeds the evaluation."""
-        self._update(batch)
+        if self.recording is not None:
+            self.note_skipped(batch)
+            self.recording.update(self, batch, batch_idx)
+        else:
+            self._update(batch)
 
     def on_test_epoch_end(self) -> None:
         """Logs the values and keeps them for metrics.json."""

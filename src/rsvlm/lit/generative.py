@@ -7,7 +7,7 @@ from typing import Any
 
 from rsvlm.errors import UserError
 from rsvlm.evaluation.base import needs_answers
-from rsvlm.evaluation.clip import RetrievalEvaluation
+from rsvlm.evaluation.retrieval import RetrievalEvaluation
 from rsvlm.lit.base import LitBase
 from rsvlm.models.protocols import is_retriever
 

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import Metric
 
+from rsvlm.metrics.intervals import Floats, Statistics, share
+
 #: Thresholds on the cosine, from -1 to 1.
 THRESHOLDS = 101
 _TINY = 1e-9
+#: Largest table of images, thresholds and classes for an interval.
+_MOST = 50_000_000
 
 
 class Binary(Metric):
@@ -109,3 +114,43 @@ class Binary(Metric):
             "precision": 100 * float(self._share.mean()),
             "recall": 100.0,
         }
+
+
+def binary_statistics(images: Sequence[Any], cosines: Tensor, labels: Tensor) -> list[Statistics]:
+    """What each image brings to F1, precision and recall; the threshold is chosen in each sample.
+
+    Args:
+        images: [N].
+        cosines: [N, classes].
+        labels: [N], -1 for an image of none of them.
+
+    Returns:
+        Nothing where the table of images, thresholds and classes would not fit memory.
+    """
+    count = cosines.shape[1]
+    if len(cosines) * count * 2 * THRESHOLDS > _MOST:
+        return []
+    true = F.one_hot(labels + 1, count + 1)[:, 1:].numpy().astype(np.float64)
+    thresholds = np.linspace(-1, 1, THRESHOLDS)
+    told = (cosines.double().numpy()[:, None] >= thresholds[:, None]).astype(np.float64)
+    size = THRESHOLDS * count
+    rows = np.concatenate(
+        [told.reshape(-1, size), (told * true[:, None]).reshape(-1, size), true], axis=1
+    )
+
+    def value(sums: Floats) -> dict[str, Floats]:
+        shape = (*sums.shape[:-1], THRESHOLDS, count)
+        positives = sums[..., 2 * size :]
+        said, right = sums[..., :size].reshape(shape), sums[..., size : 2 * size].reshape(shape)
+        precision = (right + _TINY) / (said + _TINY)
+        recall = (right + _TINY) / (positives[..., None, :] + _TINY)
+        f1 = 2 * precision * recall / (precision + recall + _TINY)
+        best = f1.argmax(-2, keepdims=True)
+        there = positives > 0
+        out = {}
+        for word, one in (("f1", f1), ("precision", precision), ("recall", recall)):
+            chosen = np.take_along_axis(one, best, -2)[..., 0, :]
+            out[word] = 100 * share(np.where(there, chosen, 0).sum(-1), there.sum(-1))
+        return out
+
+    return [Statistics(images, rows, value)]

@@ -6,11 +6,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from rsvlm.data.prediction_records import image_of
 from rsvlm.errors import UserError
 from rsvlm.metrics.gather import Id, RecordMetric
+from rsvlm.metrics.intervals import Floats, Statistics, one_hot, share
 from rsvlm.metrics.vqa.normalise import evalai, right
 
 #: (question, answer, true answer) -> 0 to 1. Its `protocol` names it; without one, `callable`.
@@ -104,6 +107,7 @@ class Judged(RecordMetric):
         super().__init__(**kwargs)
         #: Id -> verdict of the last `compute`.
         self.verdicts: dict[Id, float] = {}
+        self._types: dict[Id, str | None] = {}
 
     def update(
         self,
@@ -139,6 +143,7 @@ class Judged(RecordMetric):
         """
         rows = self.items()
         self.verdicts = {id: verdict for id, verdict, _ in rows}
+        self._types = {id: kind for id, _, kind in rows}
         each: dict[str | None, list[float]] = {}
         for _, verdict, kind in rows:
             each.setdefault(kind, []).append(verdict)
@@ -149,3 +154,21 @@ class Judged(RecordMetric):
         if None not in means:
             found["judged_mean"] = sum(means.values()) / len(means)
         return {w: torch.tensor(100 * v, dtype=torch.float64) for w, v in found.items()}
+
+    def statistics(self) -> Statistics:
+        """Verdicts and questions of each type, of the last `compute`."""
+        kinds = sorted(set(self._types.values()), key=str)
+        asked = one_hot(list(self._types.values()), kinds)
+        given = asked * np.array([[verdict] for verdict in self.verdicts.values()], np.float64)
+
+        def value(sums: Floats) -> dict[str, Floats]:
+            total, counts = sums[..., : len(kinds)], sums[..., len(kinds) :]
+            found = {"judged": 100 * share(total.sum(-1), counts.sum(-1))}
+            if None not in kinds:
+                each = 100 * share(total, counts)
+                there = ~np.isnan(each)
+                found["judged_mean"] = share(np.where(there, each, 0).sum(-1), there.sum(-1))
+            return found
+
+        images = [image_of(id) for id in self.verdicts]
+        return Statistics(images, np.concatenate([given, asked], 1), value)

@@ -46,6 +46,11 @@ def _change() -> dict[str, MetricDefinition]:
             words[f"{part}_{word}"] = MetricDefinition(
                 f"{word} on the {pairs} a change", "captions"
             )
+    for name in ("road", "building", "vegetation", "water", "ground", "playground"):
+        for word in ("bleu1", "bleu2", "bleu3", "bleu4", "meteor", "rouge_l", "cider", "s_m"):
+            words[f"change_{name}_{word}"] = MetricDefinition(
+                f"{word} on changed pairs whose references name the class {name}", "captions"
+            )
     flags = {
         "change_accuracy": "pairs told right, changed or not",
         "change_precision": "pairs called changed that are",
@@ -93,6 +98,12 @@ def _answers() -> dict[str, MetricDefinition]:
     return {
         "oa": MetricDefinition("questions answered right", "vqa"),
         "aa": MetricDefinition("mean over question types of the type's own accuracy", "vqa"),
+        "vqa_empty": MetricDefinition("answers without a word, counted wrong", "vqa", higher=False),
+        "vqa_unparsable": MetricDefinition(
+            "answers without yes or no, or without a number, where that is asked; empty ones",
+            "vqa",
+            higher=False,
+        ),
         **{
             f"acc_{kind}": MetricDefinition(f"{kind} questions answered right", "vqa")
             for kind in kinds
@@ -102,7 +113,25 @@ def _answers() -> dict[str, MetricDefinition]:
 
 def _regions() -> dict[str, MetricDefinition]:
     shares = (50, 60, 70, 80, 90)
+    sizes = {
+        "small": "smaller than 32 x 32 px",
+        "medium": "from 32 x 32 to 96 x 96 px",
+        "large": "of 96 x 96 px and more",
+    }
+    by_size = {
+        "acc50": ("boxes with an IoU of 0.5", "grounding"),
+        "box_miou": ("mean IoU of the boxes", "grounding"),
+        "det_recall": ("true boxes that are found, IoU 0.5", "detection"),
+        "miou": ("mean IoU of the masks", "segmentation"),
+        "giou": ("mean IoU of the masks, two empty ones counting 1", "segmentation"),
+        "p50": ("masks with an IoU of 0.5", "segmentation"),
+    }
     return {
+        **{
+            f"{word}_{size}": MetricDefinition(f"{text}; objects {which}", task)
+            for word, (text, task) in by_size.items()
+            for size, which in sizes.items()
+        },
         **{
             f"acc{s}": MetricDefinition(f"boxes with an IoU of 0.{s // 10}", "grounding")
             for s in shares
@@ -121,6 +150,9 @@ def _regions() -> dict[str, MetricDefinition]:
         "det_count": MetricDefinition("answers with the right number of boxes", "detection"),
         "det_unparsable": MetricDefinition("answers without a box", "detection", higher=False),
         "named": MetricDefinition("boxes whose object is named", "naming"),
+        "named_empty": MetricDefinition(
+            "answers without a word, counted wrong", "naming", higher=False
+        ),
         "named_mean": MetricDefinition("mean over classes of the class's own share", "naming"),
         "miou": MetricDefinition("mean IoU of the masks", "segmentation"),
         "oiou": MetricDefinition("intersections of all masks by their unions", "segmentation"),
@@ -132,6 +164,16 @@ def _regions() -> dict[str, MetricDefinition]:
             f"p{s}": MetricDefinition(f"masks with an IoU of 0.{s // 10}", "segmentation")
             for s in shares
         },
+        "seg_no_mask": MetricDefinition(
+            "questions about something that were answered without a mask",
+            "segmentation",
+            higher=False,
+        ),
+        "seg_extra_mask": MetricDefinition(
+            "questions about what is not there that were answered with a mask",
+            "segmentation",
+            higher=False,
+        ),
     }
 
 
@@ -167,6 +209,7 @@ METRICS: dict[str, MetricDefinition] = {
     "cider": MetricDefinition("CIDEr-D: n-grams in common that few images share", "captions"),
     "spice": MetricDefinition("objects, attributes and relations in common", "captions"),
     "spider": MetricDefinition("mean of SPICE and CIDEr-D", "captions"),
+    "caption_empty": MetricDefinition("answers without a word", "captions", higher=False),
     "s_m": MetricDefinition("S*m: mean of BLEU-4, METEOR, ROUGE-L and CIDEr-D", "captions"),
     **_change(),
     **_answers(),
@@ -176,6 +219,7 @@ METRICS: dict[str, MetricDefinition] = {
         "harmonic mean of clipscore and the best reference", "clipscore"
     ),
     "judged": MetricDefinition("answers to open questions by a judge's verdicts", "judge"),
+    "judged_empty": MetricDefinition("answers without a word, worth 0", "judge", higher=False),
     "judged_mean": MetricDefinition(
         "mean over question types of the type's own mean verdict", "judge"
     ),

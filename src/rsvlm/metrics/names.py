@@ -50,11 +50,12 @@ _RULE_B = "mean of the raw template embeddings, then unit length (ITRA's and Geo
 PROTOCOLS: dict[str, dict[str, str]] = {
     "retrieval": {
         "remoteclip": (
-            "Retrieval as RemoteCLIP, GeoRSCLIP and clip_benchmark count it: every caption is "
-            "kept, and an image's only positives are its own captions, even where another image "
-            "has the same sentence; recall at 1, 5 and 10 in each direction; mean_recall is the "
-            "mean of the six."
+            "Retrieval as RemoteCLIP counts it: every caption is kept, asked with a capital and "
+            "small letters behind it, and an image's only positives are its own captions, even "
+            "where another image has the same sentence; recall at 1, 5 and 10 in each direction; "
+            "mean_recall is the mean of the six."
         ),
+        "rs5m": "As remoteclip, captions asked as they stand (GeoRSCLIP's evaluation on RS5M).",
         "skyscript": (
             "Retrieval as SkyScript counts it: each distinct sentence once, with the prefix "
             "'a satellite image. ' (none on SkyScript's own captions), and every image that has "
@@ -280,11 +281,13 @@ def scalar_name(stage: str, word: str) -> str:
 
     Args:
         stage: `train`, `val` or `test`.
-        word: one of `SCALARS`.
+        word: one of `SCALARS`, or `lr_<parameter group>`.
 
     Raises:
         ValueError: an unknown word; lists the near ones.
     """
+    if re.fullmatch(r"lr_\w+", word):
+        return str(MetricName(_known(stage, STAGES, "stage"), word))
     return str(
         MetricName(_known(stage, STAGES, "stage"), _known(word, SCALARS, "value of the loop"))
     )

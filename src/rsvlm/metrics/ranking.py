@@ -121,6 +121,56 @@ def ranks_both_ways(
     return row_rank, item_rank
 
 
+#: Scores held at a time by `all_ranks`.
+_HELD = 16_000_000
+
+
+def all_ranks(
+    queries: Rows, columns: Rows, item_column: Tensor, pairs: Tensor, *, top: int = 10
+) -> Iterator[tuple[list[int], list[int], list[float]]]:
+    """Of each query: places of all its positives among the items, and its best items.
+
+    The order is that of `ranks_both_ways`: by descending score, of equal scores the earlier item.
+
+    Args:
+        queries: [Q, D] float.
+        columns: [C, D], the distinct candidate vectors.
+        item_column: [I], for each item the row of `columns` that it carries.
+        pairs: [2, P], (query, item) pairs that are positives.
+        top: how many best items.
+
+    Yields:
+        Ranks from 0, ascending; the best items, and their scores.
+    """
+    pairs = pairs[:, torch.argsort(pairs[0], stable=True)]
+    items = torch.arange(len(item_column), device=queries.device)
+    plain = _is_range(item_column, len(columns))
+    size = max(1, _HELD // max(1, len(item_column)))
+    every = columns[0 : len(columns)]
+    for start in range(0, len(queries), size):
+        stop = min(start + size, len(queries))
+        scores = queries[start:stop] @ every.T
+        scores = scores if plain else scores[:, item_column]
+        first, last = torch.searchsorted(
+            pairs[0].contiguous(), torch.tensor([start, stop], device=pairs.device)
+        ).tolist()
+        ranks: list[list[int]] = [[] for _ in range(stop - start)]
+        for low in range(first, last, size):
+            row, item = pairs[:, low : min(low + size, last)]
+            row = row - start
+            level = scores[row, item].unsqueeze(1)
+            before = (scores[row] > level).sum(1)
+            before += ((scores[row] == level) & (items < item.unsqueeze(1))).sum(1)
+            for place, rank in zip(row.tolist(), before.tolist(), strict=True):
+                ranks[place].append(rank)
+        least = scores.topk(min(top, scores.shape[1]), dim=1).values[:, -1]
+        for row_scores, level, found in zip(scores, least, ranks, strict=True):
+            near = (row_scores >= level).nonzero().flatten()
+            order = row_scores[near].sort(descending=True, stable=True)
+            best = near[order.indices[:top]]
+            yield sorted(found), best.tolist(), order.values[:top].tolist()
+
+
 def _best_scores(
     rows: Rows,
     columns: Rows,

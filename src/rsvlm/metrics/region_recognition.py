@@ -6,11 +6,14 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from rsvlm.data.prediction_records import image_of
 from rsvlm.errors import UserError, near
 from rsvlm.metrics.gather import Id, RecordMetric, text_of
+from rsvlm.metrics.intervals import Floats, Statistics, one_hot, share
 from rsvlm.metrics.names import PROTOCOLS
 from rsvlm.metrics.vqa.normalise import evalai, right
 
@@ -45,6 +48,7 @@ class Naming(RecordMetric):
         self._chance: dict[str, float] = {}
         #: Id -> whether its object is named, of the last `compute`.
         self.hits: dict[Id, bool] = {}
+        self._names: dict[Id, str | None] = {}
 
     def update(
         self,
@@ -87,8 +91,8 @@ class Naming(RecordMetric):
             UserError: no boxes, or one of them with two answers.
         """
         rows = self.items()
-        self.hits = {row[0]: self._names(*row[1:]) for row in rows}
-        names = {row[0]: row[3] for row in rows}
+        self.hits = {row[0]: self._says(*row[1:]) for row in rows}
+        names = self._names = {row[0]: row[3] for row in rows}
         empty = sum(not row[1].strip() for row in rows)
         self.note([row[2:] for row in rows], empty=empty)
         found = {"named": sum(self.hits.values()) / len(rows)}
@@ -108,7 +112,25 @@ class Naming(RecordMetric):
         """Per cent of who always gives the commonest name, after `compute`."""
         return dict(self._chance)
 
-    def _names(self, answer: str, truth: str, name: str | None) -> bool:
+    def statistics(self) -> Statistics:
+        """Objects named, and objects, of each class, of the last `compute`."""
+        kinds = sorted({self._names[id] for id in self.hits}, key=str)
+        there = one_hot([self._names[id] for id in self.hits], kinds)
+        hits = there * np.array([[hit] for hit in self.hits.values()], np.float64)
+
+        def value(sums: Floats) -> dict[str, Floats]:
+            right, counts = sums[..., : len(kinds)], sums[..., len(kinds) :]
+            found = {"named": 100 * share(right.sum(-1), counts.sum(-1))}
+            if None not in kinds:
+                each = 100 * share(right, counts)
+                held = ~np.isnan(each)
+                found["named_mean"] = share(np.where(held, each, 0).sum(-1), held.sum(-1))
+            return found
+
+        images = [image_of(id) for id in self.hits]
+        return Statistics(images, np.concatenate([hits, there], 1), value)
+
+    def _says(self, answer: str, truth: str, name: str | None) -> bool:
         if self.protocol == "same":
             return right(answer, truth, evalai)
         wanted = evalai(truth if name is None else name)

@@ -89,33 +89,53 @@ class RemoteCount(Metric):
         """See `count_prompts`, in this protocol's writing."""
         return count_prompts(caption, digits=self.protocol == "remotecount_digits")
 
-    def update(self, image_features: Tensor, text_features: Tensor, numbers: Tensor) -> None:
+    def update(
+        self,
+        image_features: Tensor | None,
+        text_features: Tensor | None,
+        numbers: Tensor,
+        scores: Tensor | None = None,
+    ) -> None:
         """Adds a batch.
 
         Args:
             image_features: [b, D], unit length.
             text_features: [b, 10, D], unit length, of each image's own ten captions.
             numbers: [b] long, 1 to 10, the true number.
+            scores: [b, 10] cosines, in place of features.
 
         Raises:
             ValueError: other shapes, or a number outside.
         """
-        b, width = image_features.shape
-        if text_features.shape != (b, 10, width) or numbers.shape != (b,):
-            raise ValueError(
-                f"text features {tuple(text_features.shape)} must be [{b}, 10, {width}] and "
-                f"numbers {tuple(numbers.shape)} must be [{b}]."
-            )
+        if scores is None:
+            if image_features is None or text_features is None:
+                raise ValueError("give features of images and texts, or their scores.")
+            scores = self.scores(image_features, text_features)
+        if numbers.shape != (len(scores),):
+            raise ValueError(f"numbers {tuple(numbers.shape)} must be [{len(scores)}].")
         outside = numbers[(numbers < 1) | (numbers > 10)]
         if len(outside):
             raise ValueError(f"number {int(outside[0])} is not among 1 to 10.")
-        with torch.autocast(device_type=image_features.device.type, enabled=False):
-            scores = (text_features.float() * image_features.float()[:, None]).sum(-1)
         order = scores.sort(dim=1, descending=True, stable=True).indices
         true = numbers.long() - 1
         cells = torch.bincount(true * 10 + order[:, 0], minlength=100)
         self.confusion += cells.view(10, 10)
         self.ranks += torch.bincount((order == true[:, None]).int().argmax(1), minlength=10)
+
+    @staticmethod
+    def scores(image_features: Tensor, text_features: Tensor) -> Tensor:
+        """[b, 10] cosines of each image and its own ten captions.
+
+        Raises:
+            ValueError: other shapes than `update`'s.
+        """
+        b, width = image_features.shape
+        if text_features.shape != (b, 10, width):
+            raise ValueError(
+                f"text features {tuple(text_features.shape)} must be [{b}, 10, {width}]."
+            )
+        with torch.autocast(device_type=image_features.device.type, enabled=False):
+            return (text_features.float() * image_features.float()[:, None]).sum(-1)
 
     def compute(self) -> dict[str, Tensor]:
         """`top1` to `top10`; afterwards `confusion_matrix` holds what all ranks saw."""

@@ -1,9 +1,10 @@
 """Image-text retrieval under the two published, incompatible protocols.
 
-`remoteclip` (RemoteCLIP, GeoRSCLIP, ITRA; all take it from clip_benchmark) keeps every caption and
-takes only an image's own captions as positives. `skyscript` keeps each distinct sentence once and
-takes every image that has it. Both count a query as a hit at k when at least one positive is among
-its k best.
+`remoteclip` and `rs5m` (RemoteCLIP, GeoRSCLIP, ITRA; all take it from clip_benchmark) keep every
+caption and take only an image's own captions as positives; RemoteCLIP asks each with a capital and
+small letters behind it, GeoRSCLIP as it stands, which a CLIP's tokenizer cannot tell apart.
+`skyscript` keeps each distinct sentence once and takes every image that has it. All count a query
+as a hit at k when at least one positive is among its k best.
 
 Ties: both published codes leave them to the sort of the day (`topk`, `argsort`). Here the earlier
 item wins: images in the order of their index in the data set, captions in the order of their
@@ -15,9 +16,9 @@ change a number. Copies of one sentence share one feature vector, so that they t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,16 +26,20 @@ from torch import Tensor
 from rsvlm.metrics.gather import GatherMetric
 from rsvlm.metrics.ranking import (
     Rows,
-    chance_recall,
+    all_ranks,
     exact_float32,
     first_of_each,
     ranks_both_ways,
 )
-
-Protocol = Literal["remoteclip", "skyscript"]
-
-PREFIX = {"remoteclip": "", "skyscript": "a satellite image. "}
-RANKS = {"remoteclip": (1, 5, 10), "skyscript": (1, 5, 10, 100)}
+from rsvlm.metrics.recall import (
+    EVERY_CAPTION,
+    PREFIX,
+    RANKS,
+    Protocol,
+    Ranking,
+    chance_of,
+    recalls,
+)
 
 
 def text_keys(texts: Sequence[str]) -> Tensor:
@@ -100,8 +105,8 @@ class Retrieval(GatherMetric):
     Formula: the share of queries with at least one positive among the k best, of images among
     captions (i2t) and of captions among images (t2i); mean_recall, the mean of the six at 1, 5 and
     10, or one mean per direction. Range: 0 to 100 per cent. Higher is better. Protocols:
-    remoteclip, skyscript. Used in: RemoteCLIP's and GeoRSCLIP's tables on RSICD, RSITMD and UCM
-    (remoteclip), SkyScript's (skyscript).
+    remoteclip, rs5m, skyscript. Used in: RemoteCLIP's and GeoRSCLIP's tables on RSICD, RSITMD and
+    UCM (remoteclip, rs5m), SkyScript's (skyscript).
 
     Features that are not finite, images without captions and a set of no images are errors. Memory
     beside the features as they came is `block` squared scores and a few numbers a caption,
@@ -110,7 +115,7 @@ class Retrieval(GatherMetric):
     SkyScript `cross_modal_retrieval.ipynb` (b16d2e7).
 
     Args:
-        protocol: `remoteclip` or `skyscript`, see the module.
+        protocol: `remoteclip`, `rs5m` or `skyscript`, see the module.
         block: queries and candidates scored at a time.
         prefix: put before each caption by `prompt`; None takes the protocol's own. SkyScript's
             prefix is for RSICD, RSITMD and UCM; on its own captions it uses none (`prefix=""`).
@@ -154,7 +159,7 @@ class Retrieval(GatherMetric):
 
     def prompt(self, text: str) -> str:
         """The string to encode for a caption under this protocol."""
-        return self.prefix + text
+        return self.prefix + (text.capitalize() if self.protocol == "remoteclip" else text)
 
     def update(
         self,
@@ -231,10 +236,31 @@ class Retrieval(GatherMetric):
         with exact_float32(table.index.device):
             i2t, t2i = self._ranks(table)
             self._shown = self._examples(table, i2t, t2i)
-        ks = RANKS[self.protocol]
-        found = {f"i2t_r{k}": (i2t < k).double().mean() * 100 for k in ks}
-        found |= {f"t2i_r{k}": (t2i < k).double().mean() * 100 for k in ks}
-        return self._with_means(found)
+        return recalls(self.protocol, i2t, t2i)
+
+    def rankings(self) -> tuple[list[Ranking], list[Ranking]]:
+        """Of each image and each text: places of all right candidates, and the ten best ones.
+
+        Texts are captions, or under `skyscript` distinct sentences, named by their first caption.
+        """
+        table = self._table()
+        _need_positive(table.item_image, len(table.images), "image", "caption")
+        index, owner, place = table.index.tolist(), table.item_image.tolist(), table.item_place
+        captions = [(index[o], p) for o, p in zip(owner, place.tolist(), strict=True)]
+        images = [(position, 0) for position in index]
+        device = table.index.device
+        if self.protocol in EVERY_CAPTION:
+            column, texts = table.item_column, table.texts.select(table.item_column)
+            pairs = torch.stack([table.item_image, torch.arange(len(column), device=device)])
+        else:
+            column, texts = torch.arange(len(table.texts), device=device), table.texts
+            pairs = table.pairs
+            captions = [captions[n] for n in first_of_each(table.item_column)[1].tolist()]
+        with exact_float32(device):
+            every = torch.arange(len(index), device=device)
+            i2t = _named(all_ranks(table.images, table.texts, column, pairs), images, captions)
+            t2i = _named(all_ranks(texts, table.images, every, pairs.flip(0)), captions, images)
+        return i2t, t2i
 
     def chance(self) -> dict[str, float]:
         """What a random order is expected to score on the images and captions of all ranks.
@@ -269,17 +295,14 @@ class Retrieval(GatherMetric):
 
     def _random(self, table: Table) -> dict[str, float]:
         images = len(table.images)
-        if self.protocol == "remoteclip":
+        if self.protocol in EVERY_CAPTION:
             i2t = (len(table.item_column), torch.bincount(table.item_image, minlength=images))
             t2i = (images, torch.ones(len(table.item_image), dtype=torch.long))
         else:
             texts = len(table.texts)
             i2t = (texts, torch.bincount(table.pairs[0], minlength=images))
             t2i = (images, torch.bincount(table.pairs[1], minlength=texts))
-        ks = RANKS[self.protocol]
-        found = {f"i2t_r{k}": torch.tensor(chance_recall(*i2t, k=k)) for k in ks}
-        found |= {f"t2i_r{k}": torch.tensor(chance_recall(*t2i, k=k)) for k in ks}
-        return {name: float(value) for name, value in self._with_means(found).items()}
+        return chance_of(self.protocol, i2t, t2i)
 
     def _examples(
         self, table: Table, i2t: Tensor, t2i: Tensor
@@ -290,7 +313,7 @@ class Retrieval(GatherMetric):
         # The middles of equal stretches of the data set, and the first caption of each.
         rows = [int((i + 0.5) * len(images) / count) for i in range(count)]
         firsts = torch.searchsorted(owner, torch.tensor(rows, device=owner.device)).tolist()
-        every = self.protocol == "remoteclip"
+        every = self.protocol in EVERY_CAPTION
         first_of_text = first_of_each(column)[1]
         belongs = {(int(i), int(u)) for i, u in table.pairs.T.tolist()} if not every else set()
 
@@ -331,12 +354,6 @@ class Retrieval(GatherMetric):
             )
         return by_text, by_image
 
-    def _with_means(self, found: dict[str, Tensor]) -> dict[str, Tensor]:
-        ways = [torch.stack([found[f"{way}_r{k}"] for k in (1, 5, 10)]) for way in ("i2t", "t2i")]
-        if self.protocol == "remoteclip":
-            return found | {"mean_recall": torch.cat(ways).mean()}
-        return found | {"i2t_mean_recall": ways[0].mean(), "t2i_mean_recall": ways[1].mean()}
-
     def _table(self) -> Table:
         """The gathered states in canonical order, each image and each caption once."""
         image_features, text_features = self.parts("image_features"), self.parts("text_features")
@@ -373,12 +390,23 @@ class Retrieval(GatherMetric):
     def _ranks(self, table: Table) -> tuple[Tensor, Tensor]:
         """[N] and [T or U]: how many candidates stand before each query's best positive."""
         _need_positive(table.item_image, len(table.images), "image", "caption")
-        if self.protocol == "remoteclip":
+        if self.protocol in EVERY_CAPTION:
             item = torch.arange(len(table.item_column), device=table.index.device)
             column, pairs = table.item_column, torch.stack([table.item_image, item])
         else:
             column, pairs = torch.arange(len(table.texts), device=table.index.device), table.pairs
         return ranks_both_ways(table.images, table.texts, column, pairs, block=self.block)
+
+
+def _named(
+    found: Iterable[tuple[list[int], list[int], list[float]]],
+    queries: Sequence[tuple[int, int]],
+    candidates: Sequence[tuple[int, int]],
+) -> list[Ranking]:
+    return [
+        Ranking(query, ranks, [candidates[n] for n in best], scores)
+        for query, (ranks, best, scores) in zip(queries, found, strict=True)
+    ]
 
 
 def _counts(table: Table) -> dict[str, int]:

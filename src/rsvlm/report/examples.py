@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from rsvlm.data.sample import SampleError
-from rsvlm.metrics.retrieval import Example, Retrieval
+from rsvlm.metrics.retrieval import Example
 from rsvlm.metrics.zeroshot import Accuracy
 from rsvlm.report.figures import (
     Answered,
@@ -23,15 +23,22 @@ from rsvlm.report.figures import (
 )
 
 
-def draw_retrieval(metric: Retrieval, dataset: Any, folder: Path) -> list[Path]:
+def draw_retrieval(
+    by_text: Sequence[Example],
+    by_image: Sequence[Example],
+    protocol: str,
+    dataset: Any,
+    folder: Path,
+) -> list[Path]:
     """retrieval_texts.png and retrieval_images.png: queries with their five best answers.
 
     Args:
-        metric: after `compute`.
-        dataset: the data set that it was computed on, yields samples by position.
+        by_text: texts that look for images.
+        by_image: images that look for texts.
+        protocol: under which a hit counts.
+        dataset: the data set that was searched, yields samples by position.
         folder: the run's `pictures`.
     """
-    by_text, by_image = metric.examples()
     samples: dict[int, Any] = {}
 
     def sample(index: int) -> Any:
@@ -45,7 +52,9 @@ def draw_retrieval(metric: Retrieval, dataset: Any, folder: Path) -> list[Path]:
     def text(at: tuple[int, int]) -> str:
         return str(sample(at[0]).texts[at[1]])
 
-    def rows(found: list[Example], query: Callable, answer: Callable) -> list[Answered]:
+    def rows(
+        found: Sequence[Example], query: Callable[..., Any], answer: Callable[..., Any]
+    ) -> list[Answered]:
         return [
             Answered(query(e.query), [answer(at) for at in e.answers], e.hits, e.scores, e.rank)
             for e in found
@@ -53,11 +62,11 @@ def draw_retrieval(metric: Retrieval, dataset: Any, folder: Path) -> list[Path]:
 
     drawn = []
     if by_text:
-        title = f"{dataset.name}: the five nearest images of a text ({metric.protocol})"
+        title = f"{dataset.name}: the five nearest images of a text ({protocol})"
         file = folder / "retrieval_texts.png"
         drawn.append(retrieval_sheet(rows(by_text, text, image), file, title=title))
     if by_image:
-        title = f"{dataset.name}: the five nearest texts of an image ({metric.protocol})"
+        title = f"{dataset.name}: the five nearest texts of an image ({protocol})"
         file = folder / "retrieval_images.png"
         drawn.append(retrieval_sheet(rows(by_image, image, text), file, title=title))
     return drawn

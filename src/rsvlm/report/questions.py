@@ -1,4 +1,4 @@
-"""What was asked, told and true: a file of it, and a sheet of good and bad answers."""
+"""What was asked, answered and true: a sheet of good and bad answers, from records alone."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rsvlm.data.prediction_records import Id, position
+from rsvlm.data.prediction_records import Id, PredictionRecord, position
 from rsvlm.report.answers import Written, answer_sheet
 from rsvlm.report.boxes import boxed
 from rsvlm.report.examples import as_picture
 
-Row = Mapping[str, Any]
 Marks = Mapping[Id, tuple[float, str]]
 
 
@@ -30,44 +29,44 @@ def good_and_bad(marks: Marks, count: int) -> list[Id]:
 
 
 def plot_predictions(
-    rows: Sequence[Row], marks: Marks, dataset: Any, path: Path, *, count: int = 4
+    records: Sequence[PredictionRecord], marks: Marks, dataset: Any, path: Path, *, count: int = 4
 ) -> list[Path]:
     """A sheet of questions with their images, true answers and answers.
 
-    Boxes are drawn: of a record's `true` and `told` lists, or its `box` and `prediction`.
-
     Args:
-        rows: as above.
-        marks: as above.
+        records: of the answers; those without a mark were not measured and are left out.
+        marks: id -> how good the answer is, and that in words.
         dataset: yields samples by position.
         path: the picture, ending in `.png`.
         count: of each of the three kinds.
     """
-    by_id = {row["id"]: row for row in rows if row["id"] in marks}
+    by_id = {one.id: one for one in records if one.id in marks}
     shown = []
     for id in good_and_bad({id: marks[id] for id in by_id}, count):
-        row = by_id[id]
+        one = by_id[id]
         sample = dataset[position(id)]
         images = [as_picture(image) for image in sample.images[:2]]
-        true, told = boxes_of(row)
+        true, told = boxes_of(one)
         if true or told:
             images = [boxed(images[0], true, told, side=400), *images[1:]]
-        text = row.get("text", row["prediction"])
-        shown.append(
-            Written(images, [row["answer"]], str(text), marks[id][1], str(row["question"]))
-        )
+        answer = one.answer or ""
+        shown.append(Written(images, [answer], one.prediction, marks[id][1], one.question))
     if not shown:
         return []
     title = f"{dataset.name}: what was answered, from the best to the worst"
-    if any("box" in row or "told" in row for row in by_id.values()):
+    if any(one.boxes for one in by_id.values()):
         title += " (green: true, orange: the model's)"
     return [answer_sheet(shown, path, title=title)]
 
 
-def boxes_of(row: Row) -> tuple[list[Any], list[Any]]:
-    """The true boxes of a record, and the model's."""
-    if "true" in row:
-        return list(row["true"]), list(row.get("told", ()))
-    if row.get("box") is None:
-        return [], []
-    return [row["box"]], [] if row["prediction"] is None else [row["prediction"]]
+def boxes_of(one: PredictionRecord) -> tuple[list[Any], list[Any]]:
+    """The true boxes of a record, and the model's, as `report.boxes.boxed` takes them."""
+    return _turned(one.true_boxes, one.true_angles), _turned(one.boxes, one.angles)
+
+
+def _turned(boxes: Sequence[Any], angles: Sequence[float | None]) -> list[Any]:
+    each = list(angles) or [None] * len(boxes)
+    return [
+        tuple(box) if angle is None else (tuple(box), angle)
+        for box, angle in zip(boxes, each, strict=True)
+    ]

@@ -10,7 +10,8 @@ box counts, and a line needs "width" and "height" of the image:
 A codec goes with the preprocessing of its model: padded to a square, its centred square, or squashed
 (--preprocess names another one). A codec of pixels also needs "input_width" and "input_height", the
 size that the model saw.
-`id` may be left out (the line counts); --references FILE gives id and box on their own.
+A run's own predictions.jsonl (docs/predictions.md) is read too; expressions that mean several
+objects are left out. `id` may be left out (the line counts); --references FILE gives id and box on their own.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ def run(args: argparse.Namespace) -> None:
     from rsvlm.metrics.grounding import Grounding
 
     lines = read_items(args, empty="" if args.codec else None)
+    if lines and any("true_boxes" in row for row in lines):
+        lines = [_of_run(row) for row in lines if len(row.get("true_boxes", ())) == 1]
     if args.codec:
         told = [_read(row, args.codec, args.preprocess or "") for row in lines]
     else:
@@ -59,6 +62,15 @@ def run(args: argparse.Namespace) -> None:
         results += rows(values, args.data or args.predictions.stem, protocol, metric.facts)
         show(protocol, "grounding", values, metric.facts(), noun="expressions")
     write(args.out, results, {"predictions": str(args.predictions)})
+
+
+def _of_run(row: Row) -> Row:
+    """A record of a run: its first box against the one that is true."""
+    boxes, angles = row.get("boxes") or [None], row.get("angles") or [None]
+    true_angles = row.get("true_angles") or [None]
+    told, true = (boxes[0], angles[0]), (row["true_boxes"][0], true_angles[0])
+    pair = [box if angle is None else (tuple(box), angle) for box, angle in (told, true)]
+    return {**row, "prediction": pair[0], "box": pair[1]}
 
 
 def _box(given: Any) -> Any:

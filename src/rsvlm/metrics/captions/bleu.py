@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -35,13 +36,21 @@ def bleu(
     Returns:
         [4] corpus scores and [4, N] sentence scores.
     """
-    table = table or Table(predictions, references)
+    counts = counts_of(table or Table(predictions, references))
+    return of_sums(counts.sum(0)), of_sums(counts)
+
+
+def counts_of(table: Table) -> Ints:
+    """[N, 10] of each prediction: n-grams found and tried for n = 1 to 4, words, nearest length."""
     words = table.grams.words[table.guess]
-    hits = clipped(table)
     tries = np.maximum(0, words - np.arange(ORDERS)[:, None])
-    nearest = nearest_lengths(table)
-    corpus = _scores(hits.sum(1), tries.sum(1), words.sum(), nearest.sum())
-    return corpus, _scores(hits, tries, words, nearest)
+    return np.concatenate([clipped(table), tries, [words, nearest_lengths(table)]]).T
+
+
+def of_sums(sums: Ints | Floats) -> Floats:
+    """[4, ...] BLEU-1 to 4 from [..., 10] sums of `counts_of`."""
+    column = np.moveaxis(sums, -1, 0)
+    return _scores(column[:ORDERS], column[ORDERS : 2 * ORDERS], *column[2 * ORDERS :])
 
 
 def clipped(table: Table) -> Ints:
@@ -69,7 +78,7 @@ def nearest_lengths(table: Table) -> Ints:
     return length[order][np.searchsorted(table.image, np.arange(len(table)))]
 
 
-def _scores(hits: Ints, tries: Ints, length: Ints, target: Ints) -> Floats:
+def _scores(hits: Any, tries: Any, length: Any, target: Any) -> Floats:
     """[4, ...] from [4, ...] counts and [...] lengths."""
     ratio = (length + _TINY) / (target + _SMALL)
     penalty = np.exp(np.minimum(0.0, 1 - 1 / ratio))

@@ -13,6 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
+import numpy as np
+import numpy.typing as npt
+
 from rsvlm.errors import UserError
 from rsvlm.metrics.captions.java import INSTALL, LOCALE, jar, java
 
@@ -27,6 +30,38 @@ def missing() -> str | None:
     if java() is None:
         return f"METEOR 1.5 needs a Java runtime; {INSTALL}"
     return None
+
+
+def of_sums(sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """METEOR 1.5's score of summed statistics, as its program computes it for English.
+
+    The 23 statistics of a sentence are its words and the reference's, the function words among
+    both; for each of four matchers (form, stem, synonym, paraphrase) the content and the function
+    words matched on each side; the pieces of the alignment and the words in them on each side.
+
+    Args:
+        sums: [..., 23].
+
+    Returns:
+        [...] scores, 0 to 1.
+    """
+    alpha, beta, gamma, delta = 0.85, 0.2, 0.6, 0.75
+    weights = np.array([1.0, 0.6, 0.8, 0.6])
+    stages = sums[..., 4:20].reshape(*sums.shape[:-1], 4, 4)
+    content, function = (stages[..., k : k + 2] for k in (0, 2))
+    weighed = [(weights[:, None] * one).sum(-2) for one in (content, function)]
+    words, functions = sums[..., 0:2], sums[..., 2:4]
+    matched = delta * weighed[0] + (1 - delta) * weighed[1]
+    whole = delta * (words - functions) + (1 - delta) * functions
+    pieces, inside = sums[..., 20], sums[..., 21:23]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        precision, recall = np.moveaxis(matched / whole, -1, 0)
+        mean = 1 / ((1 - alpha) / precision + alpha / recall)
+        parts = pieces / inside.mean(-1)
+        perfect = (inside == words).all(-1) & (pieces == 1)
+        score = mean * (1 - gamma * np.where(perfect, 0.0, parts) ** beta)
+    found: npt.NDArray[np.float64] = np.nan_to_num(score, nan=0.0)
+    return found
 
 
 class Meteor:
@@ -70,6 +105,13 @@ class Meteor:
         Raises:
             UserError: the program is not installed, or it stopped; with its last words.
         """
+        corpus, scores, _ = self.measure(predictions, references)
+        return corpus, scores
+
+    def measure(
+        self, predictions: Sequence[str], references: Sequence[Sequence[str]]
+    ) -> tuple[float, list[float], npt.NDArray[np.float64]]:
+        """As `score`, and the [N, 23] statistics whose sums give the corpus score (`of_sums`)."""
         if not predictions:
             raise UserError("METEOR of no sentences has no value: give at least one prediction.")
         with self._lock:
@@ -80,7 +122,9 @@ class Meteor:
             ]
             self._write(f"EVAL {_BAR} " + f" {_BAR} ".join(statistics))
             scores = [self._number() for _ in predictions]
-            return self._number(), scores
+            corpus = self._number()
+        table = np.array([line.split() for line in statistics], np.float64)
+        return corpus, scores, table
 
     def close(self) -> None:
         """Ends the process, if it is this program's own."""

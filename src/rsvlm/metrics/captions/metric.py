@@ -11,10 +11,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from rsvlm.data.prediction_records import image_of
 from rsvlm.errors import UserError
 from rsvlm.metrics.captions.protocols import NUMBERED, Scores, check, score
 from rsvlm.metrics.captions.records import Id, Record, distinct, fingerprint, record
+from rsvlm.metrics.captions.statistics import statistics
 from rsvlm.metrics.gather import RecordMetric, pack, unpack, with_unit
+from rsvlm.metrics.intervals import Statistics
 
 
 class Captions(RecordMetric):
@@ -161,6 +164,15 @@ class Captions(RecordMetric):
             "references": fingerprint(self._used),
             "settings": settings,
         }
+
+    @property
+    def scores(self) -> Scores:
+        """All that the last `compute` found, before it becomes per cent."""
+        return self._last()
+
+    def statistics(self) -> list[Statistics]:
+        """What each image brings to the values of the last `compute`."""
+        return [statistics(self._last(), [image_of(one.id) for one in self._used])]
 
     def _last(self) -> Scores:
         if self._scored is None:

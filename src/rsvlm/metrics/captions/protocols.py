@@ -14,7 +14,8 @@ import numpy as np
 
 from rsvlm.errors import UserError, near
 from rsvlm.metrics.captions import meteor, nltk_style, ptb, spice
-from rsvlm.metrics.captions.bleu import bleu
+from rsvlm.metrics.captions.bleu import counts_of
+from rsvlm.metrics.captions.bleu import of_sums as bleu_of_sums
 from rsvlm.metrics.captions.cider import cider_d
 from rsvlm.metrics.captions.counts import Table
 from rsvlm.metrics.captions.rouge import rouge_1, rouge_l, rouge_l_f1, rouge_words
@@ -54,6 +55,8 @@ class Scores:
     corpus: dict[str, float] = field(default_factory=dict)
     per_image: dict[str, list[float]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
+    #: Group of metrics whose corpus score is no mean -> [N, S] counts; see `statistics.py`.
+    sums: dict[str, Any] = field(default_factory=dict)
 
     def add(self, word: str, values: Sequence[float], corpus: float | None = None) -> None:
         """Takes a metric; its corpus score is the mean unless it has another."""
@@ -105,6 +108,7 @@ def score(
         {word: found.corpus[word] for word in shown if word in found.corpus},
         {word: found.per_image[word] for word in shown if word in found.per_image},
         {word: found.skipped[word] for word in shown if word in found.skipped},
+        found.sums,
     )
 
 
@@ -189,7 +193,9 @@ def _coco_scores(guesses: Texts, references: References, wanted: set[str]) -> Sc
     found = Scores()
     table = Table(guesses, references)
     if wanted.intersection(_BLEU):
-        corpus, each = bleu(guesses, references, table)
+        counts = counts_of(table)
+        found.sums["bleu"] = counts
+        corpus, each = bleu_of_sums(counts.sum(0)), bleu_of_sums(counts)
         for word, value, values in zip(_BLEU, corpus, each, strict=True):
             found.add(word, values.tolist(), float(value))
     if "rouge_l" in wanted:
@@ -201,7 +207,9 @@ def _coco_scores(guesses: Texts, references: References, wanted: set[str]) -> Sc
         if why:
             found.skipped["meteor"] = why
         else:
-            corpus_score, scores = meteor.shared().score(guesses, references)
+            corpus_score, scores, found.sums["meteor"] = meteor.shared().measure(
+                guesses, references
+            )
             found.add("meteor", scores, corpus_score)
     if "spice" in wanted:
         why = spice.missing()
@@ -279,6 +287,7 @@ def _add_bleu(
         ]
         total = None
         if corpus:
+            found.sums["nltk_bleu"] = np.column_stack([hits, tries, sizes, nearest])
             sums = hits.sum(0).tolist(), tries.sum(0).tolist(), sum(sizes), int(nearest.sum())
             total = bleu_of(*sums, weight)
         found.add(word, values, total)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rsvlm.data.text_files import parse_json, read_text
+from rsvlm.data.prediction_records import is_note
 from rsvlm.errors import UserError
 from rsvlm.metrics.gather import Id, digest
 
@@ -257,4 +258,16 @@ def read_rows(path: Path) -> Any:
                 rows.append(parse_json(line))
             except ValueError as error:
                 raise UserError(f"{path}, line {number} is not JSON: {error}") from None
-    return rows
+    return _of_run(rows)
+
+
+def _of_run(rows: list[Any]) -> list[Any]:
+    """A run's predictions.jsonl without its header and ends, what `more` holds beside the rest."""
+    if not rows or not isinstance(rows[0], Mapping) or "rsvlm_predictions" not in rows[0]:
+        return rows
+    named = {"dataset": rows[0]["facts"]["name"]}
+    records = [row for row in rows if not is_note(row)]
+    return [
+        named | {k: v for k, v in row.items() if k != "more"} | row.get("more", {})
+        for row in records
+    ]

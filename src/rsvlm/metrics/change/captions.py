@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rsvlm.data.prediction_records import image_of
 from rsvlm.errors import UserError
 from rsvlm.metrics.captions.metric import Captions
 from rsvlm.metrics.captions.protocols import WORDS, Scores, score
 from rsvlm.metrics.captions.records import Id, Record, fingerprint
+from rsvlm.metrics.captions.statistics import statistics
 from rsvlm.metrics.change.templates import templates_of, unchanged
+from rsvlm.metrics.intervals import Statistics
 
 PARTS = {"change": True, "no_change": False}
 #: Words that a subset has too.
@@ -51,6 +54,7 @@ class ChangeCaptions(Captions):
     ) -> None:
         super().__init__(protocol, metrics=metrics, vocabulary=vocabulary, **kwargs)
         self.templates = templates_of(data, templates)
+        self._parts: dict[str, Scores] = {}
 
     def update(
         self,
@@ -95,12 +99,22 @@ class ChangeCaptions(Captions):
                 found["empty"] = sum(not one.prediction.strip() for one in used)
         return found
 
+    def statistics(self) -> list[Statistics]:
+        """What each pair brings to the values of the last `compute`, those of the parts too."""
+        images = [image_of(one.id) for one in self._used]
+        found = super().statistics()
+        for part, scores in self._parts.items():
+            rows = [n for n, one in enumerate(self._used) if self._changed(one) == PARTS[part]]
+            found.append(statistics(scores, images, prefix=f"{part}_", rows=rows))
+        return found
+
     def _changed(self, one: Record) -> bool:
         return not unchanged(one.references, self.templates) if one.flag is None else one.flag
 
     def _score(self) -> Scores:
         found = super()._score()
         shared = set(WORDS[self.protocol]).intersection(SPLIT)
+        self._parts.clear()
         for part, changed in PARTS.items():
             used = [one for one in self._used if self._changed(one) == changed]
             words = [word for word in found.corpus if word in shared]
@@ -115,6 +129,7 @@ class ChangeCaptions(Captions):
                 metrics=words,
                 vocabulary=self.vocabulary,
             )
+            self._parts[part] = own
             found.corpus.update({f"{part}_{word}": own.corpus[word] for word in words})
         return found
 

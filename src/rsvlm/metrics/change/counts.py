@@ -7,11 +7,14 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from rsvlm.data.prediction_records import image_of
 from rsvlm.errors import UserError, near
 from rsvlm.metrics.gather import Id, RecordMetric, text_of
+from rsvlm.metrics.intervals import Floats, Statistics
 
 THINGS = ("road", "building")
 Counts = tuple[int, int]
@@ -137,6 +140,7 @@ class ChangeCounts(RecordMetric):
         if protocol not in PARSERS:
             raise UserError(f"protocol {protocol!r} is unknown. {near(protocol, PARSERS)}")
         self.protocol = protocol
+        self._apart: tuple[list[Id], Tensor, list[bool]] | None = None
 
     def update(
         self,
@@ -174,6 +178,7 @@ class ChangeCounts(RecordMetric):
         read = [PARSERS[self.protocol](row[1]) for row in rows]
         told = torch.tensor([one or (0, 0) for one in read], dtype=torch.float64)
         apart = told - torch.tensor([row[2:] for row in rows], dtype=torch.float64)
+        self._apart = [row[0] for row in rows], apart, [one is None for one in read]
         empty = sum(not row[1].strip() for row in rows)
         self.note([row[2:] for row in rows], empty=empty)
         found = {}
@@ -183,6 +188,29 @@ class ChangeCounts(RecordMetric):
             found[f"{thing}_rmse"] = error.square().mean().sqrt()
         share = 100 * sum(one is None for one in read) / len(rows)
         return found | {"count_unparsable": torch.tensor(share, dtype=torch.float64)}
+
+    def statistics(self) -> Statistics:
+        """Errors and squared errors of each pair, of the last `compute`.
+
+        Raises:
+            RuntimeError: before it.
+        """
+        if self._apart is None:
+            raise RuntimeError("statistics are there after compute; call that first.")
+        ids, apart, unread = self._apart
+        error = apart.abs().numpy()
+        one = np.ones((len(ids), 1))
+        rows = np.concatenate([error, error**2, np.array(unread, np.float64)[:, None], one], 1)
+
+        def value(sums: Floats) -> dict[str, Floats]:
+            mean = sums[..., :-1] / sums[..., -1:]
+            found: dict[str, Floats] = {}
+            for n, thing in enumerate(THINGS):
+                found[f"{thing}_mae"] = mean[..., n]
+                found[f"{thing}_rmse"] = np.sqrt(mean[..., n + len(THINGS)])
+            return found | {"count_unparsable": 100 * mean[..., -1]}
+
+        return Statistics([image_of(id) for id in ids], rows, value)
 
 
 def true_counts(truth: Any, what: str) -> Counts:

@@ -6,12 +6,15 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from rsvlm.data.prediction_records import image_of
 from rsvlm.errors import UserError, near
 from rsvlm.metrics.change.templates import plain, templates_of
 from rsvlm.metrics.gather import Id, RecordMetric, digest, text_of
+from rsvlm.metrics.intervals import Floats, Statistics, one_hot, share
 from rsvlm.metrics.names import PROTOCOLS
 
 _YES_NO = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
@@ -66,6 +69,7 @@ class ChangeFlags(RecordMetric):
         if protocol != "yes_no":
             self.templates = templates_of(protocol, templates)
         self._confusion: Tensor | None = None
+        self._cells: dict[Id, tuple[int, int, int]] = {}
 
     def update(
         self,
@@ -103,10 +107,13 @@ class ChangeFlags(RecordMetric):
         counts = torch.zeros(2, 2, dtype=torch.long)
         unread = 0
         rows = self.items()
-        for _, answer, flag in rows:
+        self._cells = {}
+        for id, answer, flag in rows:
             told = self._told(answer)
             unread += told is None
-            counts[int(flag), int(not flag if told is None else told)] += 1
+            cell = int(flag), int(not flag if told is None else told)
+            counts[cell] += 1
+            self._cells[id] = (*cell, int(told is None))
         self._confusion = counts
         settings: dict[str, Any] = {}
         if self.protocol == "custom_templates":
@@ -127,6 +134,35 @@ class ChangeFlags(RecordMetric):
         if self.protocol == "yes_no":
             found["change_unparsable"] = torch.tensor(unread / len(rows), dtype=torch.float64)
         return {word: value * 100 for word, value in found.items()}
+
+    def statistics(self) -> Statistics:
+        """The cell of the confusion matrix that each pair is in, of the last `compute`."""
+        cells = [2 * flag + told for flag, told, _ in self._cells.values()]
+        unread = np.array([[one] for *_, one in self._cells.values()], np.float64)
+        rows = np.concatenate([one_hot(cells, range(4)), unread], 1)
+
+        def value(sums: Floats) -> dict[str, Floats]:
+            tn, fp, fn, tp = (sums[..., n] for n in range(4))
+            total = tn + fp + fn + tp
+
+            def rate(part: Floats, whole: Floats) -> Floats:
+                return np.where(whole > 0, share(part, whole), 0.0)
+
+            precision, recall = rate(tp, tp + fp), rate(tp, tp + fn)
+            found = {
+                "change_accuracy": share(tp + tn, total),
+                "change_precision": precision,
+                "change_recall": recall,
+                "change_f1": rate(2 * precision * recall, precision + recall),
+                "change_f05": rate(1.25 * precision * recall, 0.25 * precision + recall),
+                "no_change_precision": rate(tn, tn + fn),
+                "no_change_recall": rate(tn, tn + fp),
+            }
+            if self.protocol == "yes_no":
+                found["change_unparsable"] = share(sums[..., 4], total)
+            return {word: 100 * one for word, one in found.items()}
+
+        return Statistics([image_of(id) for id in self._cells], rows, value)
 
     @property
     def confusion(self) -> Tensor:

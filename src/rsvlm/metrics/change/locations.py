@@ -7,13 +7,16 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from rsvlm.data.prediction_records import image_of
 from rsvlm.errors import UserError, near
 from rsvlm.metrics.change.counts import THINGS
 from rsvlm.metrics.change.flags import f_score, ratio
 from rsvlm.metrics.gather import Id, RecordMetric, text_of
+from rsvlm.metrics.intervals import Floats, Statistics, share
 
 CELLS = tuple(
     f"{row}-{column}"
@@ -116,6 +119,7 @@ class ChangeLocations(RecordMetric):
             raise UserError(f"empty={empty!r}: the Jaccard index of two empty sets is 0 or 1.")
         self.protocol = protocol
         self.empty = EMPTY[protocol] if empty is None else int(empty)
+        self._rows: tuple[list[Id], list[Tensor]] | None = None
 
     def update(
         self,
@@ -156,6 +160,7 @@ class ChangeLocations(RecordMetric):
         empty = sum(not row[1].strip() for row in rows)
         self.note([row[2:] for row in rows], empty=empty, settings=settings)
         found: dict[str, Tensor] = {}
+        columns: list[Tensor] = []
         for column, thing in enumerate(THINGS):
             told = _cells([one[column] if one else () for one in read])
             true = _cells([row[2 + column] for row in rows])
@@ -165,6 +170,10 @@ class ChangeLocations(RecordMetric):
             either = (told | true).sum(1)
             jaccard = (told & true).sum(1) / either.clamp(min=1).double()
             jaccard[(either == 0) & legible] = self.empty
+            columns += [
+                *((told & true).sum(1), told.sum(1), true.sum(1), jaccard),
+                *((told == true).all(1) & legible, (told != true).double().mean(1)),
+            ]
             values = {
                 "precision": precision,
                 "recall": recall,
@@ -174,7 +183,44 @@ class ChangeLocations(RecordMetric):
                 "hamming": (told != true).double().mean(),
             }
             found |= {f"{thing}_loc_{word}": 100 * value for word, value in values.items()}
+        self._rows = [row[0] for row in rows], [*columns, ~legible]
         return found | {"loc_unparsable": 100 * (~legible).double().mean()}
+
+    def statistics(self) -> Statistics:
+        """Cells found, named and true of each pair, of the last `compute`.
+
+        Raises:
+            RuntimeError: before it.
+        """
+        if self._rows is None:
+            raise RuntimeError("statistics are there after compute; call that first.")
+        ids, columns = self._rows
+        table = torch.stack([one.double() for one in columns], 1).numpy()
+        rows = np.concatenate([table, np.ones((len(ids), 1))], 1)
+
+        def value(sums: Floats) -> dict[str, Floats]:
+            def rate(part: Floats, whole: Floats) -> Floats:
+                return np.where(whole > 0, share(part, whole), 0.0)
+
+            found: dict[str, Floats] = {}
+            count = sums[..., -1]
+            for n, thing in enumerate(THINGS):
+                hits, told, true, jaccard, right, wrong = np.moveaxis(
+                    sums[..., 6 * n : 6 * n + 6], -1, 0
+                )
+                precision, recall = rate(hits, told), rate(hits, true)
+                values = {
+                    "precision": precision,
+                    "recall": recall,
+                    "f1": rate(2 * precision * recall, precision + recall),
+                    "jaccard": jaccard / count,
+                    "subset_accuracy": right / count,
+                    "hamming": wrong / count,
+                }
+                found |= {f"{thing}_loc_{word}": 100 * one for word, one in values.items()}
+            return found | {"loc_unparsable": 100 * sums[..., -2] / count}
+
+        return Statistics([image_of(id) for id in ids], rows, value)
 
 
 def true_places(truth: Any, what: str) -> Places:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from rsvlm.data.prediction_records import image_of
 from rsvlm.errors import UserError, near
 from rsvlm.metrics.gather import Id, RecordMetric
 from rsvlm.metrics.grounding.overlap import areas, flat
+from rsvlm.metrics.intervals import Floats, Statistics, share
 from rsvlm.metrics.names import PROTOCOLS
 
 THRESHOLDS = (50, 60, 70, 80, 90)
@@ -44,6 +47,7 @@ class Grounding(RecordMetric):
             raise UserError(f"protocol {protocol!r} is unknown. {near(protocol, known)}")
         self.protocol = protocol
         self._ious: dict[Id, float] | None = None
+        self._rows: list[tuple[Id, float, float, bool]] = []
 
     def update(
         self, boxes: Sequence[Any], truths: Sequence[Any], ids: Sequence[Id] | None = None
@@ -85,6 +89,10 @@ class Grounding(RecordMetric):
         shared, union = both.double().unbind(1)
         iou = shared / union
         unread = sum(box is None for _, box, _ in rows)
+        self._rows = [
+            (row[0], float(i), float(u), row[1] is None)
+            for row, i, u in zip(rows, shared, union, strict=True)
+        ]
         self._ious = {row[0]: float(value) for row, value in zip(rows, iou, strict=True)}
         self.note([row[2] for row in rows], empty=unread)
         found = {}
@@ -96,6 +104,27 @@ class Grounding(RecordMetric):
         found["box_ciou"] = shared.sum() / union.sum()
         found["box_unparsable"] = torch.tensor(unread / len(rows), dtype=torch.float64)
         return {word: 100 * value for word, value in found.items()}
+
+    def statistics(self) -> Statistics:
+        """IoUs and areas of each expression, of the last `compute`."""
+        ids, shared, union, unread = zip(*self._rows, strict=True)
+        both = np.array([shared, union], np.float64).T
+        iou = both[:, :1] / both[:, 1:]
+        levels = np.array(THRESHOLDS) / 100
+        hits = iou > levels if self.protocol == "minigpt" else iou >= levels
+        rows = np.concatenate([hits, iou, both, np.array([unread]).T, np.ones_like(iou)], 1)
+        words = [*(f"acc{percent}" for percent in THRESHOLDS), "box_miou"]
+
+        def value(sums: Floats) -> dict[str, Floats]:
+            found = {word: 100 * share(sums[..., n], sums[..., -1]) for n, word in enumerate(words)}
+            found["box_ciou"] = 100 * share(sums[..., -4], sums[..., -3])
+            return found | {"box_unparsable": 100 * share(sums[..., -2], sums[..., -1])}
+
+        return Statistics([image_of(id) for id in ids], rows, value)
+
+    def accurate(self, iou: float, percent: int = 50) -> bool:
+        """Whether an IoU counts as right at a threshold under the protocol."""
+        return iou > percent / 100 if self.protocol == "minigpt" else iou >= percent / 100
 
     @property
     def ious(self) -> dict[Id, float]:

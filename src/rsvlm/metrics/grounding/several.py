@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from rsvlm.data.prediction_records import image_of
 from rsvlm.errors import UserError, near
 from rsvlm.metrics.gather import Id, RecordMetric
 from rsvlm.metrics.grounding.overlap import areas, flat
+from rsvlm.metrics.intervals import Floats, Statistics, share
 from rsvlm.metrics.names import PROTOCOLS
 from rsvlm.metrics.segmentation.overlap import assign
 
@@ -49,6 +52,10 @@ class Detection(RecordMetric):
         self.protocol, self._rule = protocol, _RULES[protocol]
         #: Id -> (boxes found, told, true) of the last `compute`.
         self.found: dict[Id, tuple[int, int, int]] = {}
+        #: Id -> mean IoU of its pairs, those left over counting 0.
+        self.ious: dict[Id, float] = {}
+        #: Id -> places of the true boxes that are found.
+        self.hits: dict[Id, set[int]] = {}
 
     def update(
         self,
@@ -89,13 +96,15 @@ class Detection(RecordMetric):
         """
         rows = self.items()
         mean = same = unread = 0.0
-        self.found = {}
+        self.found, self.ious, self.hits = {}, {}, {}
         for id, told, true in rows:
             ious = [[self._iou(box, target) for target in true] for box in told]
             # A pair above the threshold outweighs whatever else its boxes could share.
             gains = [[(v >= 0.5) * 2.0 + v for v in row] for row in ious]
-            hits = sum(ious[i][j] >= 0.5 for i, j in assign(gains))
-            mean += sum(ious[i][j] for i, j in assign(ious)) / max(len(told), len(true))
+            self.hits[id] = {j for i, j in assign(gains) if ious[i][j] >= 0.5}
+            hits = len(self.hits[id])
+            self.ious[id] = sum(ious[i][j] for i, j in assign(ious)) / max(len(told), len(true))
+            mean += self.ious[id]
             same += len(told) == len(true)
             unread += not told
             self.found[id] = (hits, len(told), len(true))
@@ -110,6 +119,27 @@ class Detection(RecordMetric):
             "det_unparsable": unread / len(rows),
         }
         return {w: torch.tensor(100 * v, dtype=torch.float64) for w, v in values.items()}
+
+    def statistics(self) -> Statistics:
+        """Boxes found, told and true of each question, of the last `compute`."""
+        rows = [
+            [hits, told, true, self.ious[id], told == true, not told, 1]
+            for id, (hits, told, true) in self.found.items()
+        ]
+
+        def value(sums: Floats) -> dict[str, Floats]:
+            hits, told, true, iou, same, unread, count = np.moveaxis(sums, -1, 0)
+            found = {
+                "det_precision": np.where(told > 0, share(hits, told), 0.0),
+                "det_recall": share(hits, true),
+                "det_f1": share(2 * hits, told + true),
+                "det_miou": share(iou, count),
+                "det_count": share(same, count),
+                "det_unparsable": share(unread, count),
+            }
+            return {word: 100 * one for word, one in found.items()}
+
+        return Statistics([image_of(id) for id in self.found], np.array(rows, np.float64), value)
 
     def _iou(self, box: list[float], truth: list[float]) -> float:
         shared, union = areas(box, truth, self._rule)

@@ -6,11 +6,14 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from rsvlm.data.prediction_records import image_of
 from rsvlm.errors import UserError, near
 from rsvlm.metrics.gather import Id, RecordMetric, text_of
+from rsvlm.metrics.intervals import Floats, Statistics, one_hot, share
 from rsvlm.metrics.names import METRICS, PROTOCOLS
 from rsvlm.metrics.vqa.normalise import NORMALISE, PUBLISHED, exact, is_number, right
 
@@ -63,6 +66,8 @@ class VQA(RecordMetric):
         self.data = data
         self.protocol = protocol
         self._chance: dict[str, float] = {}
+        #: Id -> (type, whether the answer is right) of the last `compute`.
+        self.hits: dict[Id, tuple[str | None, bool]] = {}
         self.form = NORMALISE[protocol]
         if protocol == "published":
             self.form = PUBLISHED.get(data, self.form)
@@ -115,8 +120,11 @@ class VQA(RecordMetric):
             raise UserError(f"all {len(every)} questions are of types that it leaves out.")
         hits: dict[str | None, list[bool]] = {}
         said: dict[str | None, Counter[str]] = {}
-        for _, answer, truth, kind in rows:
-            hits.setdefault(kind, []).append(right(answer, truth, self.form))
+        self.hits = {}
+        for id, answer, truth, kind in rows:
+            hit = right(answer, truth, self.form)
+            self.hits[id] = kind, hit
+            hits.setdefault(kind, []).append(hit)
             said.setdefault(kind, Counter())[self.form(truth) or exact(truth)] += 1
         empty = sum(not row[1].strip() for row in rows)
         types = {str(kind): len(one) for kind, one in sorted(hits.items(), key=str)}
@@ -127,6 +135,26 @@ class VQA(RecordMetric):
         self._chance = self._shares(commonest, hits)
         found = self._shares({kind: sum(one) for kind, one in hits.items()}, hits)
         return {w: torch.tensor(100 * value, dtype=torch.float64) for w, value in found.items()}
+
+    def statistics(self) -> Statistics:
+        """Right answers and questions of each type, of the last `compute`."""
+        kinds = sorted({kind for kind, _ in self.hits.values()}, key=str)
+        asked = one_hot([kind for kind, _ in self.hits.values()], kinds)
+        right = asked * np.array([[hit] for _, hit in self.hits.values()], np.float64)
+
+        def value(sums: Floats) -> dict[str, Floats]:
+            hits, counts = sums[..., : len(kinds)], sums[..., len(kinds) :]
+            found = {"oa": 100 * share(hits.sum(-1), counts.sum(-1))}
+            if None not in kinds:
+                each = 100 * share(hits, counts)
+                there = ~np.isnan(each)
+                # A type without a question in a sample has no accuracy there.
+                found["aa"] = share(np.where(there, each, 0).sum(-1), there.sum(-1))
+                found |= {f"acc_{kind}": each[..., n] for n, kind in enumerate(kinds)}
+            return found
+
+        images = [image_of(id) for id in self.hits]
+        return Statistics(images, np.concatenate([right, asked], 1), value)
 
     def chance(self) -> dict[str, float]:
         """Per cent of who always gives the commonest true answer of each type, after `compute`."""
