@@ -77,7 +77,8 @@ def write_adapter(model: nn.Module, folder: Path) -> list[Path]:
 
 def _write_experts(model: Any, folder: Path) -> list[Path]:
     """A folder for each expert's adapter over the language model that it shares."""
-    from peft import LoraConfig
+    with extra("peft"):
+        from peft import LoraConfig
 
     from rsvlm.checkpoints.save import tensors
 
