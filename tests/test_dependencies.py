@@ -96,7 +96,7 @@ def test_what_an_extra_brings_is_imported_under_the_error_that_names_it():
 def test_no_package_of_an_extra_is_asked_for_by_hand():
     for path in sorted(PACKAGE.rglob("*.py")):
         if path.name != "errors.py":
-            asked = re.findall(r"pip install +(\S+)", path.read_text(encoding="utf-8"))
+            asked = re.findall(r"pip install +'?([\w-]+)", path.read_text(encoding="utf-8"))
             assert names(asked) <= BASE, path
 
 
