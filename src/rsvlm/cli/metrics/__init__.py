@@ -53,10 +53,10 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="rsvlm metrics", description=__doc__, formatter_class=raw)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, command in COMMANDS.items():
-        command.add(
-            commands.add_parser(
-                name, help=command.HELP, description=command.__doc__, formatter_class=raw
-            )
+        sub = commands.add_parser(
+            name, help=command.HELP, description=command.__doc__, formatter_class=raw
         )
+        if argv[:1] == [name]:  # options of the others would import what they measure with
+            command.add(sub)
     args = parser.parse_args(argv)
     COMMANDS[args.command].run(args)

@@ -13,23 +13,21 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from rsvlm.cli.metrics.common import read_vocabulary, rows, show, write
+from rsvlm.cli.metrics.common import OUT, read_vocabulary, rows, show, write
 
 HELP = "captions against references"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Options of `metrics captions`."""
-    from rsvlm.metrics.captions.protocols import WORDS
-
     parser.add_argument("predictions", type=Path, help="JSON Lines with prediction, references, id")
     parser.add_argument("--references", type=Path, help="where the predictions bring none")
     parser.add_argument("--split", default="test", help="of references in Karpathy's format")
     parser.add_argument(
         "--protocol",
         action="append",
-        choices=list(WORDS),
-        help="may be given several times; coco by default",
+        help="coco (by default), nltk, earthdial, rs_rag, token_ids or open_questions; may be "
+        "given several times",
     )
     parser.add_argument("--metrics", help="some of the protocol's words, as in bleu4,cider")
     parser.add_argument("--vocabulary", type=Path, help="JSON of word -> id, for token_ids")
@@ -40,7 +38,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="what an image without a prediction is",
     )
     parser.add_argument("--data", help="the data set's name; the file's by default")
-    parser.add_argument("--out", type=Path, default=Path("metrics.json"), help="where values go")
+    parser.add_argument("--out", type=Path, help=OUT)
     parser.add_argument("--per-image", action="store_true", help="also write each image's scores")
 
 

@@ -13,6 +13,9 @@ from rsvlm.errors import UserError
 
 Row = dict[str, Any]
 
+#: Help of `--out`.
+OUT = "where values go; by default metrics.json, unless one is there already"
+
 
 def add_files(parser: argparse.ArgumentParser, lines: str = "JSON Lines, see above") -> None:
     """Options that every sub-command with predictions has."""
@@ -26,7 +29,7 @@ def add_files(parser: argparse.ArgumentParser, lines: str = "JSON Lines, see abo
         default="error",
         help="what an id of --references without a prediction is",
     )
-    parser.add_argument("--out", type=Path, default=Path("metrics.json"), help="where values go")
+    parser.add_argument("--out", type=Path, help=OUT)
 
 
 def read_items(
@@ -161,9 +164,24 @@ def show(
 
 
 def write(
-    path: Path, results: list[dict[str, Any]], source: Mapping[str, Any], **more: Any
+    path: Path | None, results: list[dict[str, Any]], source: Mapping[str, Any], **more: Any
 ) -> None:
-    """metrics.json, in the layout of an evaluation run's."""
+    """metrics.json, in the layout of an evaluation run's.
+
+    Args:
+        path: the file; None takes metrics.json here, where there is none yet.
+        results: see `rows`.
+        source: what was measured.
+        **more: further entries; empty ones are left out.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    if path is None:
+        path = Path("metrics.json")
+        if path.exists():
+            print(f"values are not written: {path} is there already (--out {path} replaces it)")
+            return
     kept = {key: value for key, value in more.items() if value}
     text = json.dumps({**source, "results": results, **kept}, indent=1, ensure_ascii=False)
     try:

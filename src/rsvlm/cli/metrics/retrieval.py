@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from rsvlm.cli.metrics.common import rows, show, write
+from rsvlm.cli.metrics.common import OUT, rows, show, write
 from rsvlm.errors import UserError
 
 HELP = "recall of images and captions from their features"
@@ -33,7 +33,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--block", type=int, default=1024, help="scores at a time, squared")
     parser.add_argument("--data", help="the data set's name; the file's by default")
-    parser.add_argument("--out", type=Path, default=Path("metrics.json"), help="where values go")
+    parser.add_argument("--out", type=Path, help=OUT)
 
 
 def run(args: argparse.Namespace) -> None:
