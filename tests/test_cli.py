@@ -66,6 +66,14 @@ def test_resume_of_no_run_says_what_a_run_is(root, tmp_path):
         command_line([f"resume={tmp_path}"], [root / "conf"])
 
 
+def test_a_launcher_without_its_package_names_the_extra(root, monkeypatch):
+    argv = ["-m", "hydra/launcher=slurm_1gpu"]
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"hydra-submitit-launcher.*'rsvlm\[slurm\]'"):
+        command_line(argv, [root / "conf"])
+    command_line(["-m", "hydra/launcher=basic"], [root / "conf"])
+
+
 @pytest.mark.parametrize("value", ["clip_smal_rsicd", "glob(clip_smoll*)"])
 def test_unknown_recipe_offers_the_near_ones(root, value):
     with pytest.raises(UserError, match="clip_small_rsicd"):

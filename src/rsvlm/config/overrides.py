@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import fnmatch
+import importlib.util
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from rsvlm.config import config_dir
-from rsvlm.errors import UserError, near
+from rsvlm.errors import UserError, near, needs_extra
 
 # Words whose value is free text or a path: what the user types is what arrives.
 FREE = ("prompt", "text", "image", "before", "after", "gallery", "out", "ckpt", "init", "resume")
@@ -52,13 +53,15 @@ def command_line(argv: Sequence[str], folders: Sequence[Path]) -> list[str]:
         folders: of configurations, the user's own first.
 
     Raises:
-        UserError: unknown recipe, or `resume` names no run.
+        UserError: unknown recipe, `resume` names no run, or a launcher that is not installed.
     """
     if any(argument.startswith("hydra.job.name=train_ddp_process_") for argument in argv):
         # A rank that Lightning starts gets its parent's words, which are quoted already.
         return list(argv)
     for argument in argv:
         key, _, value = argument.partition("=")
+        if key == "hydra/launcher":
+            _launcher_is_there(value)
         if key == "experiment":
             _known_recipe(value, folders)
         else:
@@ -80,6 +83,17 @@ def command_line(argv: Sequence[str], folders: Sequence[Path]) -> list[str]:
 
 def _literal(key: str, value: str) -> str:
     return key + _quote_one(f"text={value}").removeprefix("text")
+
+
+def _launcher_is_there(value: str) -> None:
+    """Ours go through submitit, whose lack Hydra tells as a file of its own that is not there."""
+    ours = (config_dir() / "hydra" / "launcher" / f"{value}.yaml").is_file()
+    try:
+        there = importlib.util.find_spec("hydra_plugins.hydra_submitit_launcher") is not None
+    except ModuleNotFoundError:  # no plugin of Hydra at all
+        there = False
+    if ours and not there:
+        raise needs_extra("slurm", "hydra-submitit-launcher")
 
 
 def _known_recipe(value: str, folders: Sequence[Path]) -> None:
