@@ -62,7 +62,7 @@ def command_line(argv: Sequence[str], folders: Sequence[Path]) -> list[str]:
         key, _, value = argument.partition("=")
         if key == "hydra/launcher":
             _launcher_is_there(value)
-        if key == "experiment":
+        elif key == "experiment":
             _known_recipe(value, folders)
         else:
             _known_option(key.lstrip("+"), value, folders)
