@@ -54,13 +54,17 @@ def write_results(out: Path, task: Any, checkpoint: str, model: str | None) -> N
 
     A robustness suite (`data/loading/corruptions.py`) also leaves its table, robustness.md.
     """
+    state, now = run_state(out), provenance()
+    # The rsvlm that asked the model; another one may measure its predictions again.
+    made = {key: state.get(key, value) for key, value in now.items()}
     results: dict[str, Any] = {
         "run": str(out),
         "recipe": task.config.get("name"),
         # A resumed run's own choice, which this command line does not repeat.
-        "model": run_state(out).get("model") or model,
+        "model": state.get("model") or model,
         "checkpoint": checkpoint,
-        **provenance(),
+        **made,
+        **({"measured_by": now} if made != now else {}),
         "skipped": sorted(task.broken),
         # Validation's values belong to the steps of metrics.csv, not to this checkpoint.
         "results": [row for row in task.results if row["name"].startswith("test/")],
@@ -72,7 +76,8 @@ def write_results(out: Path, task: Any, checkpoint: str, model: str | None) -> N
         print(suite)
     for row in results["results"]:
         chance = f"  (chance {row['chance']:.2f})" if "chance" in row else ""
-        say(f"{row['name']:52s} {row['value']:8.2f}{chance}")
+        bounds = f"  [{row['low']:.2f}, {row['high']:.2f}]" if "low" in row else ""
+        say(f"{row['name']:52s} {row['value']:8.2f}{bounds}{chance}")
     say(f"run: {out}")
 
 

@@ -3,6 +3,7 @@
 `expected.yaml` of the folder lists what papers give; `results/*.json` are metrics.json files of
 our runs. A value is matched by its full name (data set, protocol, metric), recipe, model, and the
 released checkpoint where a row is one's.
+Behind a value stands its interval where the run has one (`evaluation.bootstrap=1000`).
 """
 
 from __future__ import annotations
@@ -34,15 +35,18 @@ def read_expected(folder: Path) -> dict[str, Any]:
     return expected
 
 
-def measured(folder: Path) -> dict[tuple[str, str, str | None, str], tuple[float, str]]:
-    """(recipe, model, zoo row or None, metric) → (value, commit) of the folder's results."""
+def measured(
+    folder: Path,
+) -> dict[tuple[str, str, str | None, str], tuple[float, str, tuple[float, float] | None]]:
+    """(recipe, model, zoo row or None, metric) → (value, commit, interval) of folder/results."""
     found = {}
     for path in sorted((folder / "results").glob("*.json")):
         run = json.loads(path.read_text(encoding="utf-8"))
         released = _released(str(run.get("checkpoint") or ""))
         for row in run["results"]:
             key = (run["recipe"], run["model"], released, row["name"])
-            found[key] = (row["value"], (run.get("git_commit") or "?")[:9])
+            bounds = (row["low"], row["high"]) if "low" in row else None
+            found[key] = (row["value"], (run.get("git_commit") or "?")[:9], bounds)
     return found
 
 
@@ -70,10 +74,13 @@ def table(folder: Path) -> str:
             # Recipes that train nothing begin with eval_ since 0.2.0; older results do not.
             words = (row["recipe"], row["recipe"].removeprefix("eval_"))
             keys = [(word, row["model"], released, name) for word in words]
-            ours, commit = next((got[key] for key in keys if key in got), (None, "-"))
+            nothing = (None, "-", None)
+            ours, commit, bounds = next((got[key] for key in keys if key in got), nothing)
             # As many decimals as the paper prints, so that both can be compared.
             digits = max(2, len(str(paper).partition(".")[2]))
             shown = "-" if ours is None else f"{ours:.{digits}f}"
+            if bounds is not None:
+                shown += " [{:.{d}f}, {:.{d}f}]".format(*bounds, d=digits)
             if None not in (ours, paper, tol) and abs(ours - paper) > tol:
                 shown += " !"
             cells = (row["recipe"], row["model"], name, paper, tol, shown, commit, row["source"])
@@ -86,4 +93,12 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="rsvlm table", description=__doc__)
     parser.add_argument("folders", nargs="+", type=Path)
     for folder in parser.parse_args(argv).folders:
-        print(f"## {folder.name}\n{table(folder)}\n")
+        expected = read_expected(folder)
+        if expected.get("rows"):
+            print(f"## {folder.name}\n{table(folder)}\n")
+            continue
+        recipes = ", ".join(expected.get("recipes") or ()) or "none"
+        print(
+            f"## {folder.name}\nno rows: {folder / 'expected.yaml'} gives no paper's numbers for "
+            f"its recipes ({recipes}).\n"
+        )

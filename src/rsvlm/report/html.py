@@ -101,6 +101,10 @@ def write_report(*runs: str | Path, out: str | Path | None = None) -> Path:
     if not runs:
         raise UserError("a report needs the folder of at least one run.")
     held = [read_run(Path(run)) for run in runs]
+    names = [run.name for run in held]
+    for run in held:
+        if names.count(run.name) > 1:  # jobs of a sweep, seeds of a recipe
+            run.name = f"{run.name} {_apart(run.folder)}"
     out = Path(out) if out is not None else held[0].folder / "report.html"
     title = held[0].name if len(held) == 1 else ", ".join(dict.fromkeys(r.name for r in held))
     body = "".join(_section(run, number) for number, run in enumerate(held))
@@ -114,6 +118,18 @@ def write_report(*runs: str | Path, out: str | Path | None = None) -> Path:
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, page)
     return out
+
+
+def _apart(folder: Path) -> str:
+    """What tells a run from others of its name: the words of its job, else its folder's name."""
+    path = folder / ".hydra" / "overrides.yaml"
+    try:
+        words = path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        words = []
+    given = [word.removeprefix("- ").strip() for word in words if word.startswith("- ")]
+    own = [word for word in given if not word.startswith(("experiment=", "hydra", "trainer"))]
+    return f"{folder.name} ({' '.join(own)})" if own else folder.name
 
 
 def _section(run: Run, number: int) -> str:
@@ -213,11 +229,19 @@ def _line(word: str, row: dict[str, Any]) -> str:
         meaning += " (lower is better)"
     return (
         f"<tr><td><code>{escape(word)}</code></td>"
-        f'<td class="n">{_number(value)} {escape(unit)}</td>'
+        f'<td class="n">{_number(value)} {escape(unit)}{_interval(row)}</td>'
         f'<td class="bar"><i><u style="width:{share:.2f}%"></u>{tick}</i></td>'
         f'<td class="n quiet">{"" if chance is None else _number(chance)}</td>'
         f'<td class="quiet why">{meaning}</td></tr>'
     )
+
+
+def _interval(row: dict[str, Any]) -> str:
+    if "low" not in row:
+        return ""
+    title = f"{row['level']} % of {row['bootstrap']} bootstrap samples, seed {row['seed']}"
+    bounds = f"[{_number(row['low'])}, {_number(row['high'])}]"
+    return f'<br><small class="quiet" title={_quoted(title)}>{bounds}</small>'
 
 
 def _picture(name: str, light: Path, dark: Path | None) -> str:
@@ -264,7 +288,19 @@ def _protocols(runs: Sequence[Run]) -> str:
     return (
         f'<section><h2>Protocols</h2><dl class="protocols">{items}</dl>'
         '<p class="quiet">Chance is what a random order, or a uniform guess, is expected to score '
-        "on the same samples. Numbers of different protocols are not to be compared.</p></section>"
+        "on the same samples. Numbers of different protocols are not to be compared."
+        + _about_intervals(runs)
+        + "</p></section>"
+    )
+
+
+def _about_intervals(runs: Sequence[Run]) -> str:
+    found = [row for run in runs for row in run.results if "low" in row]
+    if not found:
+        return ""
+    return (
+        f" In brackets below a value: its {found[0]['level']} % interval, from a bootstrap over "
+        "images; document frequencies and galleries are those of the whole set."
     )
 
 

@@ -8,6 +8,8 @@ metrics grounding predictions.jsonl                   boxes, upright or turned
 metrics segmentation predictions.jsonl                masks, under three published rules
 metrics retrieval features.npz                        recall both ways
 metrics compare a.json b.json                         results beside each other
+metrics compare runs/a runs/b --paired                differences with intervals, image by image
+metrics from runs/a                                   a run's metrics.json from its predictions
 
 Each sub-command's --help says what a line of predictions.jsonl holds.
 """
@@ -21,6 +23,7 @@ from rsvlm.cli.metrics import (
     change,
     compare,
     docs,
+    from_run,
     grounding,
     retrieval,
     segmentation,
@@ -39,6 +42,7 @@ COMMANDS = {
     "segmentation": segmentation,
     "retrieval": retrieval,
     "compare": compare,
+    "from": from_run,
     "docs": docs,
 }
 

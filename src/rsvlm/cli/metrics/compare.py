@@ -2,6 +2,10 @@
 
 A file is a metrics.json, of `metrics` or of an evaluation run, or a run's folder. Two protocols
 never stand in one row, and neither do values that rest on different references.
+
+With --paired two runs' folders are compared on the images that both have: both are measured on the
+same bootstrap samples of the images, so that intervals of differences are narrower than those of
+the values tell.
 """
 
 from __future__ import annotations
@@ -22,14 +26,48 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "files", nargs="+", type=Path, help="metrics.json of runs, or their folders"
     )
+    parser.add_argument(
+        "--paired", action="store_true", help="differences of two runs' predictions, with intervals"
+    )
+    parser.add_argument("--bootstrap", type=int, default=1000, help="samples of --paired")
+    parser.add_argument("--seed", type=int, default=0, help="of the samples")
+    parser.add_argument("--out", type=Path, help="also write the differences as JSON")
+    parser.add_argument(
+        "--config-dir", type=Path, help="your own configurations, whose classes the runs used"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
     """Prints one row per file and one column per data set, protocol and metric."""
+    if args.paired:
+        _paired(args)
+        return
     files = [path / "metrics.json" if path.is_dir() else path for path in args.files]
     if len(files) < 2:
         raise UserError("compare takes two files or more.")
     print(table({str(given): read(path) for given, path in zip(args.files, files, strict=True)}))
+
+
+def _paired(args: argparse.Namespace) -> None:
+    from rsvlm.cli.metrics import paired
+    from rsvlm.files import write_text
+
+    if len(args.files) != 2:
+        raise UserError(f"--paired compares two runs, not {len(args.files)}: give their folders.")
+    for path in args.files:
+        if not path.is_dir():
+            raise UserError(
+                f"{path} is no run's folder: --paired reads predictions, which a metrics.json does "
+                "not hold."
+            )
+    first, second = args.files
+    rows = paired.paired_rows(
+        first, second, times=args.bootstrap, seed=args.seed, own=args.config_dir
+    )
+    print(paired.table(rows, first, second))
+    if args.out:
+        write_text(args.out, json.dumps({"results": rows}, indent=1) + "\n")
+        print(f"values: {args.out}")
 
 
 def read(path: Path) -> list[dict[str, Any]]:

@@ -11,7 +11,8 @@ A codec goes with the preprocessing of its model: padded to a square, its centre
 (--preprocess names another one). A codec of pixels also needs "input_width" and "input_height", the
 size that the model saw.
 A run's own predictions.jsonl (docs/predictions.md) is read too; expressions that mean several
-objects are left out. `id` may be left out (the line counts); --references FILE gives id and box on their own.
+objects are left out. `id` may be left out (the line counts); --references FILE gives id and box on
+their own.
 """
 
 from __future__ import annotations
