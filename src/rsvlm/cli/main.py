@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from rsvlm.errors import UserError, near
+from rsvlm.files import WriteError
 
 VERBS = {
     "train": "train a recipe, or go on with a run",
@@ -66,9 +67,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # `| head` has read enough; the interpreter's own flush at exit is to find no pipe either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except UserError as error:
+    except (UserError, WriteError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 
