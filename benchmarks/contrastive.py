@@ -29,6 +29,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from rows import record
 from torch import Tensor, nn
 
 from rsvlm.checkpoints.dialects import convert, detect
@@ -40,6 +41,8 @@ from rsvlm.lit.optim import adamw
 from rsvlm.losses.contrastive import ClipLoss
 
 LR, WEIGHT_DECAY = 5e-4, 0.2
+#: How many times open_clip's pairs a second, on an H100.
+AIMS = {"ViT-B-32": 2.0, "ViT-B-16": 1.6, "ViT-L-14": 1.3}
 WORDS = (
     "a the many some several green dark white gray two three buildings trees planes cars ships "
     "roads are is on in near with next to around beside parked planted lake river bridge airport "
@@ -83,6 +86,7 @@ class Side:
     optimizer: torch.optim.Optimizer
     batches: list[SimpleNamespace]
     forward: Callable[[SimpleNamespace], Tensor]
+    plain: Callable[[SimpleNamespace], Tensor]  # the same, not compiled
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.device = torch.device(args.device)
@@ -112,6 +116,10 @@ class OpenClip(Side):
         super().__init__(args)
         import open_clip
 
+        if args.arch == "tiny":
+            from open_clip_tiny import add_tiny
+
+            add_tiny(open_clip)
         torch.manual_seed(0)
         model: Any = open_clip.create_model(
             args.arch,
@@ -124,6 +132,7 @@ class OpenClip(Side):
         criterion = open_clip.ClipLoss(cache_labels=True)
         run = torch.compile(self.model) if args.compile else self.model
         self.forward = lambda batch: criterion(**run(batch.images, batch.input_ids))
+        self.plain = lambda batch: criterion(**model(batch.images, batch.input_ids))
         # The rule of open_clip_train/main.py, and its default numbers for a ViT.
         named = list(self.model.named_parameters())
         spared = [n for n, p in named if p.ndim < 2 or "bn" in n or "ln" in n or "bias" in n]
@@ -163,6 +172,7 @@ class Ours(Side):
             args.arch,
             activation="quick_gelu" if args.quick_gelu else "gelu",
             grad_checkpointing="mlp" if args.recompute_mlp else False,
+            stem="patch",
             device=self.device,
         )
         self.logit_scale = self.model.logit_scale
@@ -170,6 +180,7 @@ class Ours(Side):
         # One graph per text length, of which a training has one or two.
         run = torch.compile(self.model, dynamic=False) if args.compile else self.model
         self.forward = lambda batch: criterion(run(batch), batch)["contrastive"]
+        self.plain = lambda batch: criterion(self.model(batch), batch)["contrastive"]
         self.optimizer = adamw(self.model, lr=LR, weight_decay=WEIGHT_DECAY)
         collate = PairCollate(tokenizer(args.arch))
         self.batches = [
@@ -211,7 +222,7 @@ def agree(theirs: OpenClip, ours: Ours, pairs: int) -> None:
         # open_clip's patch convolution would run in TensorFloat-32 on a GPU.
         with torch.backends.cudnn.flags(allow_tf32=False):
             with side.autocast():
-                loss = side.forward(part)
+                loss = side.plain(part)
             loss.backward()
         side.bf16 = bf16
         losses.append(loss.item())
@@ -245,16 +256,25 @@ def clock(side: Side, index: int) -> tuple[float, float]:
     return time.perf_counter() - begin, time.process_time() - busy
 
 
+def memory_beside(side: Side, others: float) -> float:
+    """GiB at the peak of three steps on a GPU, less what lay there before this side was made."""
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    for index in range(3):
+        side.step(index)
+    most = torch.cuda.max_memory_allocated() / 2**30
+    side.optimizer.zero_grad()
+    return most - others
+
+
 def peak_memory(kind: type[OpenClip | Ours], args: argparse.Namespace) -> float:
-    """GiB at the peak of three steps; on a CPU, of the process beyond what it had before."""
+    """GiB at the peak of three steps on a CPU: of the process, beyond what it had before."""
     data = make_data(args)
     scale = 1024 if sys.platform != "darwin" else 1
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
     side = kind(args, data)
     for index in range(3):
         side.step(index)
-    if side.device.type == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**30
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale - before) / 2**30
 
 
@@ -274,7 +294,7 @@ def machine(device: torch.device) -> str:
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--arch", default="ViT-B-32", choices=OPEN_CLIP_ARCHS)
+    parser.add_argument("--arch", default="ViT-B-32", choices=(*OPEN_CLIP_ARCHS, "tiny"))
     parser.add_argument("--quick-gelu", action="store_true", help="OpenAI's activation")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--precision", default="bf16", choices=("bf16", "fp32"))
@@ -288,6 +308,7 @@ def parse() -> argparse.Namespace:
         "--recompute-mlp", action="store_true", help="model.grad_checkpointing=mlp on our side"
     )
     parser.add_argument("--captions", type=Path, help="Karpathy JSON; default: generated captions")
+    parser.add_argument("--rows", type=Path, help="JSON Lines that get the table's rows")
     parser.add_argument("--memory-of", choices=("open_clip", "rsvlm"), help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -301,20 +322,27 @@ def main() -> None:
     if args.memory_of:
         print(peak_memory(kinds[args.memory_of], args))
         return
-    # Each side's memory in a process of its own, before this one takes any of the device's.
-    command = [sys.executable, __file__, *sys.argv[1:], "--memory-of"]
-    memory = {
-        name: float(subprocess.check_output([*command, name], text=True).split()[-1])
-        for name in kinds
-    }
+    cuda = torch.device(args.device).type == "cuda"
+    memory: dict[str, float] = {}
+    if not cuda:
+        # Each side's memory in a process of its own, before this one takes any.
+        command = [sys.executable, __file__, *sys.argv[1:], "--memory-of"]
+        for name in kinds:
+            memory[name] = float(subprocess.check_output([*command, name], text=True).split()[-1])
     data = make_data(args)
-    theirs, ours = OpenClip(args, data), Ours(args, data)
-    print(f"machine: {machine(theirs.device)}")
+    theirs = OpenClip(args, data)
+    print(f"machine: {machine(theirs.device)}", flush=True)
+    if cuda:
+        memory["open_clip"] = memory_beside(theirs, 0.0)
+        taken_before = torch.cuda.memory_allocated() / 2**30
+    ours = Ours(args, data)
+    if cuda:
+        memory["rsvlm"] = memory_beside(ours, taken_before)
+        print(f"peak memory, GiB: {memory}", flush=True)
     lengths = [batch.input_ids.argmax(dim=1).float().mean().item() + 1 for batch in ours.batches]
     widths = [batch.input_ids.shape[1] for batch in ours.batches]
     print(f"texts: {statistics.mean(lengths):.1f} tokens on average; ours cut at {widths}")
     agree(theirs, ours, min(args.check_pairs, args.batch))
-    cuda = theirs.device.type == "cuda"
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in kinds}
     for turn in range(args.rounds):
         for side in (theirs, ours):
@@ -336,6 +364,18 @@ def main() -> None:
             + ("" if cuda else f", {medians[name][1]:.2f} processor seconds a step")
         )
     (wall, busy), (own_wall, own_busy) = medians["open_clip"], medians["rsvlm"]
+    for name, (seconds, _) in medians.items():
+        record(
+            args.rows,
+            part=f"contrastive step, {args.arch}, batch {args.batch}, {args.precision}",
+            side=name,
+            seconds=seconds,
+            rate=f"{args.batch / seconds:.0f} pairs",
+            gib=memory[name],
+            times=wall / seconds,
+            aim=AIMS.get(args.arch) if name == "rsvlm" else None,
+            note="compiled, MLPs recomputed" if name == "rsvlm" and args.compile else "",
+        )
     print(
         f"    ratio: {wall / own_wall:.2f} times the pairs/s in "
         f"{memory['rsvlm'] / memory['open_clip']:.2f} of the memory"

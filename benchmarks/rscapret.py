@@ -221,9 +221,9 @@ def main() -> None:
     first = model.embed_words(torch.ones(args.captions, 1, dtype=torch.long, device=args.device))
     embeds = torch.cat([start.to(first.dtype), first], dim=1).detach()
     embedded = Embedded(embeds, torch.ones_like(embeds[..., 0]).long(), torch.empty(0))
-    options = {"ends": [RET + 1], "max_new_tokens": count}
+    greedy: dict[str, Any] = {"ends": [RET + 1], "max_new_tokens": count, "num_beams": 1}
     alone, one = timed(cuda, lambda: write_alone(model, embedded, count))
-    together, many = timed(cuda, lambda: model.write(embedded, **options))
+    together, many = timed(cuda, lambda: model.write(embedded, **greedy))
     same = sum(a == b[0].ids for a, b in zip(one, many, strict=True))
     print(f"| {args.captions} captions of {count} tokens | seconds | faster |\n|---|---:|---:|")
     print(f"| one by one, without a cache | {alone:.2f} | 1.0 |")
