@@ -51,9 +51,8 @@ def settings(recipe: str, seed: int, words: list[str]) -> list[str]:
 
 def tower(seed: int, recipe: str, work: Path) -> tuple[Path, float]:
     """A CLIP that learned the scenes of a recipe: its checkpoint and the seconds that it took."""
-    from hydra import compose
-
     from rsvlm.app import run
+    from rsvlm.config.compose import compose
 
     out = work / f"tower_{seed}"
     told = out / "seconds.json"
@@ -120,9 +119,9 @@ def constant(recipe: str, measured: tuple[str, ...]) -> dict[str, dict[str, floa
     Captions: the most frequent one. Questions: the most frequent answer to each type; and,
     stricter, to each question's very words. Places: the mean box.
     """
-    from hydra import compose
     from hydra.utils import instantiate
 
+    from rsvlm.config.compose import compose
     from rsvlm.metrics.captions.metric import Captions
     from rsvlm.metrics.grounding import Grounding
     from rsvlm.metrics.vqa import VQA
