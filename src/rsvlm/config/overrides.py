@@ -66,7 +66,7 @@ def command_line(argv: Sequence[str], folders: Sequence[Path]) -> list[str]:
             _known_recipe(value, folders)
         else:
             _known_option(key.lstrip("+"), value, folders)
-    quoted = quote(argv)
+    quoted = _within_checkpoint(quote(argv))
     resume = [a.partition("=")[2] for a in argv if a.startswith("resume=")]
     if resume and resume[-1] not in ("", "null", "???"):
         run = Path(resume[-1]).expanduser()
@@ -79,6 +79,17 @@ def command_line(argv: Sequence[str], folders: Sequence[Path]) -> list[str]:
         quoted += quote([f"resume={run}"])
         quoted += [_literal("hydra.run.dir", str(run)), "hydra.output_subdir=null"]
     return quoted
+
+
+def _within_checkpoint(words: Sequence[str]) -> list[str]:
+    """Lets values be set within groups that a checkpoint brings with it.
+
+    Hydra composes before the checkpoint is read, and would hold `model.lm.head_chunk=7` against the
+    model that stands there by default. What is set is held against signatures afterwards.
+    """
+    brings = any(re.match(r"(ckpt|init)=(?!null$|$)", word) for word in words)
+    inside = re.compile(r"(model|task|data|evaluation)\.[\w.]+=")
+    return [f"++{word}" if brings and inside.match(word) else word for word in words]
 
 
 def _literal(key: str, value: str) -> str:
@@ -115,7 +126,7 @@ def _known_recipe(value: str, folders: Sequence[Path]) -> None:
 
 def _known_option(group: str, value: str, folders: Sequence[Path]) -> None:
     """Refuses an option that a group has not, with the near ones; Hydra lists all of them."""
-    known = {p.stem for folder in folders for p in (folder / group).glob("*.yaml")}
+    known = {p.stem for folder in folders for p in (folder / group).glob("[!_]*.yaml")}
     if not known or not re.fullmatch(r"[\w.-]+(,[\w.-]+)*", value):
         return
     for name in value.split(","):

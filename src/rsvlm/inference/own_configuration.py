@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ def bring(cfg: DictConfig, said: Said) -> DictConfig:
         return cfg
     option = said.typed("model")
     if option is not None:
-        _agree(cfg.model, model, option, str(source))
+        _agree(cfg.model, model, option, str(source), _trained_as(Path(file).parent))
     groups = [g for g in BROUGHT if g in free or g in ("model", "task")] if cfg.ckpt else ["model"]
     OmegaConf.set_struct(cfg, False)
     for group in groups:
@@ -129,7 +130,7 @@ def _stored(folder: Path, file: str, own: Path | None) -> dict[str, Any] | None:
     node = {word: facts[word] for word in words if facts.get(word) is not None}
     if "logit_bias" in read(path).tensors:
         node["logit_bias"] = 0.0
-    return {"model": {"_target_": "rsvlm.encoders.clip.model.clip", **node}}
+    return trusted({"model": {"_target_": "rsvlm.encoders.clip.model.clip", **node}}, file, own)
 
 
 def _of_the_zoo(cfg: DictConfig, file: str, said: Said, chosen: Mapping[str, str]) -> None:
@@ -145,23 +146,66 @@ def _of_the_zoo(cfg: DictConfig, file: str, said: Said, chosen: Mapping[str, str
     cfg.model = compose("predict", [f"model={row.model}"], said.own).model
 
 
-def _agree(typed: DictConfig, held: Mapping[str, Any], option: str, source: str) -> None:
+def _trained_as(run: Path) -> str | None:
+    """The model option that a run was trained with; None where its folder does not say."""
+    try:
+        held = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    word = held.get("model") if isinstance(held, dict) else None
+    return word if isinstance(word, str) else None
+
+
+def _agree(
+    typed: DictConfig, held: Mapping[str, Any], option: str, source: str, trained: str | None
+) -> None:
     """Holds a model option beside a run against the run's own model.
+
+    They agree where the run was trained with this option, whatever was set within it; else where
+    class, architecture and sizes are the same.
 
     Raises:
         UserError: it is another one; says by which value.
     """
+    if trained == option:
+        return
     ours = OmegaConf.to_container(typed, resolve=True)
     assert isinstance(ours, dict)
-    for key in ("_target_", "arch", "variant", "system"):
-        if key in held and key in ours and None not in (held[key], ours[key]):
-            if held[key] == ours[key]:
-                continue
-            raise UserError(
-                f"model={option} is not the model of {source}: its {key.strip('_')} is "
-                f"{ours[key]}, the checkpoint's is {held[key]}. Leave model= out: the checkpoint "
-                "brings its own."
-            )
+    theirs = dict(_values(held))
+    for key, value in _values(ours):
+        other = theirs.get(key)
+        if None in (value, other) or value == other or _free(key):
+            continue
+        raise UserError(
+            f"model={option} is not the model of {source}: its {key.strip('_')} is {value}, the "
+            f"checkpoint's is {other}. Leave model= out: the checkpoint brings its own."
+        )
+
+
+def _values(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys of a node and their plain values."""
+    if isinstance(node, Mapping):
+        for key, inner in node.items():
+            yield from _values(inner, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, node
+
+
+def _free(key: str) -> bool:
+    """Whether models of one architecture may differ in a value."""
+    words = {
+        "_target_",
+        "arch",
+        "variant",
+        "system",
+        "size",
+        "image_size",
+        "dim",
+        "depth",
+        "layers",
+    }
+    words |= {"heads", "queries", "width", "tokens", "select_layer"}
+    return key.rpartition(".")[2] not in words
 
 
 def _words_from_file(model: DictConfig) -> None:
