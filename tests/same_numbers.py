@@ -37,8 +37,13 @@ class Recorder:
         self.now = ""
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
-        """Leaves the tests that read a parity case, by the fixture that they ask for."""
-        items[:] = [item for item in items if "golden" in item.fixturenames]
+        """Leaves the tests of files that read a parity case, and those not marked slow."""
+        texts = {item.path: item.path.read_text(encoding="utf-8") for item in items}
+        items[:] = [
+            item
+            for item in items
+            if "golden" in texts[item.path] and item.get_closest_marker("slow") is None
+        ]
 
     def pytest_runtest_setup(self, item: Any) -> None:
         """Notes which test runs; files and folders may move, names of tests stay."""
