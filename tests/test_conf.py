@@ -20,12 +20,21 @@ EXPERIMENTS = sorted(p.stem for p in (CONF / "experiment").glob("*.yaml"))
 GROUPED = [
     (str(p.parent.relative_to(CONF)), p.stem)
     for p in FILES
-    if p.parent != CONF and p.parent.name != "local"
+    if p.parent != CONF and p.parent.name != "local" and not p.stem.startswith("_")
 ]
 
 
 def raw(path):
     return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+
+
+def target(group, option):
+    """The class of an option, which may stand in what it shares with others."""
+    node = raw(CONF / group / f"{option}.yaml")
+    for base in node.get("defaults", []):
+        if isinstance(base, str) and base.startswith("_") and base != "_self_":
+            node = {"_target_": target(group, base)} | node
+    return node.get("_target_")
 
 
 def test_there_are_files_to_test():
@@ -82,7 +91,7 @@ def test_rule_3_what_an_experiment_chooses_stands_under_every_entry_point(compos
         for entry in raw(CONF / "experiment" / f"{experiment}.yaml")["defaults"]:
             for word, option in entry.items():
                 group = word.removeprefix("override ").lstrip("/")
-                chosen = raw(CONF / group / f"{option}.yaml").get("_target_")
+                chosen = target(group, option)
                 assert cfg[group].get("_target_") == chosen, f"{experiment}: {group}"
 
 

@@ -16,7 +16,7 @@ from rsvlm.data.collate.pairs import PairCollate
 from rsvlm.data.transforms import Preprocess
 
 ROOT = Path(__file__).parents[2]
-OPTIONS = sorted(path.stem for path in (ROOT / "conf" / "data").glob("*.yaml"))
+OPTIONS = sorted(path.stem for path in (ROOT / "conf" / "data").glob("[!_]*.yaml"))
 
 
 def picture(ext="JPEG"):

@@ -1,5 +1,6 @@
 """Tables of pairs: what is detected, and what is refused with file and line."""
 
+import json
 import pickle
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 from PIL import Image
 
 from rsvlm.data.datasets import GeoRSCLIPEval, PairsTable, RemoteCLIPPairs
+from rsvlm.data.datasets.base import metric_word
+from rsvlm.data.datasets.change_table import ChangeTable
 from rsvlm.data.datasets.skyscript import SkyScript, SkyScriptRetrieval, name_meta
 from rsvlm.data.inspection.describe import describe
 from rsvlm.errors import UserError
@@ -50,7 +53,7 @@ def test_known_headers_are_found(root, separator, image, title):
         ("a.jpg", ("a pond", "water")),
         ("b.jpg", ('trees, "tall" ones',)),
     ]
-    assert data[0].images[0].size == (8, 6) and data[0].meta["dataset"] == "train"
+    assert data[0].images[0].size == (8, 6) and data[0].meta["dataset"] == data.name
     assert not data.problems
 
 
@@ -58,7 +61,10 @@ def test_columns_in_any_order_byte_order_mark_and_windows_lines(root):
     text = "title\textra\tfilename\r\na pond\t1\ta.jpg\r\n\r\nwater\t2\tb.jpg\r\n"
     write(root / "ret.tsv", text, "utf-8-sig")
     data = PairsTable(root, table="ret.tsv")
-    assert data.name == "ret" and [e.id for e in data.entries] == ["a.jpg", "b.jpg"]
+    assert data.name == metric_word(root.name) and [e.id for e in data.entries] == [
+        "a.jpg",
+        "b.jpg",
+    ]
     assert [e.texts for e in data.entries] == [("a pond",), ("water",)]
 
 
@@ -141,7 +147,9 @@ def test_a_quote_that_is_never_closed_is_named_where_it_opens(root):
 
 def test_no_table_names_those_there_are(root):
     write(root / "mine.tsv", "")
-    with pytest.raises(UserError, match=r"no train\.csv or train\.tsv\. There is mine\.tsv"):
+    with pytest.raises(
+        UserError, match=r"no train\.csv .*There is mine\.tsv; choose one with table="
+    ):
         PairsTable(root, "train")
     with pytest.raises(UserError, match=r"there is no x\.csv"):
         PairsTable(root, table="x.csv")
@@ -244,3 +252,79 @@ def test_georsclip_evaluation_tables(tmp_path):
     assert GeoRSCLIPEval(tmp_path, "rsicd")[0].texts == ["it’s a pond 。"]
     assert GeoRSCLIPEval(tmp_path, "rsitmd")[0].texts == ["x", "y"]
     assert GeoRSCLIPEval(tmp_path, "rsitmd").name == "rsitmd"
+
+
+SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
+
+
+def own(root, file, text, n=30):
+    for i in range(n):
+        Image.new("RGB", (8, 6)).save(root / f"{i}.png")
+    (root / file).write_text(text)
+    return {s: {e.id for e in PairsTable(root, s, shares=SHARES).entries} for s in SHARES}
+
+
+@pytest.mark.parametrize("file", ["captions.csv", "captions.jsonl"])
+def test_one_table_is_divided_and_told(tmp_path, file):
+    lines = [f"{i}.png,picture {i} {k}" for k in range(2) for i in range(30)]
+    text = "\n".join(["image,caption", *lines])
+    if file.endswith("jsonl"):
+        rows = [
+            {"image": f"{i}.png", "captions": [f"picture {i} {k}" for k in (0, 1)]}
+            for i in range(30)
+        ]
+        text = "\n".join(map(json.dumps, rows))
+    found = own(tmp_path, file, text)
+    assert [len(found[s]) for s in SHARES] == [24, 3, 3] and len(set().union(*found.values())) == 30
+    data = PairsTable(tmp_path, "val", shares=SHARES)
+    assert len(data.entries[0].texts) == 2 and data.name == metric_word(tmp_path.name)
+    assert f"{file} is the only table and was divided by image: train 24, val 3, test 3" in str(
+        data.problems
+    )
+    named = PairsTable(tmp_path, "val", table=file, shares=SHARES)
+    assert {e.id for e in named.entries} == found["val"]
+    other = PairsTable(tmp_path, "val", shares=SHARES, split_seed=1)
+    assert {e.id for e in other.entries} != found["val"]
+    # The order of the lines does not matter.
+    (tmp_path / file).unlink()
+    body = text.split("\n")
+    head, body = (body[:1], body[1:]) if file.endswith("csv") else ([], body)
+    assert own(tmp_path, file, "\n".join([*head, *body[::-1]])) == found
+    (tmp_path / file).write_text("\n".join(text.split("\n")[:2]))
+    with pytest.raises(UserError, match=r"too few .* data\.splits\.val=null"):
+        PairsTable(tmp_path, "val", shares=SHARES)
+
+
+def test_a_table_of_a_split_is_not_divided(tmp_path):
+    for i in range(2):
+        Image.new("RGB", (8, 6)).save(tmp_path / f"{i}.png")
+    for name in ("train", "validation"):
+        (tmp_path / f"{name}.csv").write_text("image,caption\n0.png,a\n1.png,b\n")
+    for split in ("train", "val"):
+        assert len(PairsTable(tmp_path, split, shares=SHARES)) == 2
+    with pytest.raises(
+        UserError, match=r"no test\.csv .*table=train\.csv.*data\.splits\.test=null"
+    ):
+        PairsTable(tmp_path, "test", shares=SHARES)
+
+
+def test_pairs_of_two_dates_from_a_table(tmp_path):
+    (tmp_path / "images").mkdir()
+    for i in range(20):
+        for date in "ab":
+            Image.new("RGB", (8, 6)).save(tmp_path / f"images/{i}{date}.png")
+    rows = [f"{i}a.png,{i}b.png,change {i} {k},{i % 2}" for i in range(20) for k in range(2)]
+    (tmp_path / "pairs.csv").write_text("\n".join(["before,after,caption,changeflag", *rows]))
+    parts = {s: ChangeTable(tmp_path, s, shares=SHARES) for s in SHARES}
+    assert [len(part) for part in parts.values()] == [16, 2, 2]
+    sample = parts["val"][0]
+    number = int(sample.meta["id"].split("a.png")[0])
+    assert sample.layout == "before_after" and len(sample.images) == 2
+    assert sample.texts == [f"change {number} 0", f"change {number} 1"]
+    assert sample.meta["changeflag"] == number % 2
+    with pytest.raises(UserError, match=r"before=, after=, text_column="):
+        (tmp_path / "pairs.csv").write_text("one,two,caption\n")
+        ChangeTable(tmp_path, "train", shares=SHARES)
+    (tmp_path / "pairs.csv").write_text("before,after,caption,changeflag\n0a.png,0b.png,x,maybe\n")
+    with pytest.raises(UserError, match=r"line 2: changeflag 'maybe' is not 0 or 1"):
+        ChangeTable(tmp_path, "all", table="pairs.csv")

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rsvlm.config import config_dir
+from rsvlm.config.overrides import own_folder
 from rsvlm.errors import UserError, near
 
 
 def reader(
-    option: str, root: str | None = None, words: Sequence[str] = ()
+    option: str, root: str | None = None, words: Sequence[str] = (), own: Path | None = None
 ) -> tuple[Callable[..., Any], list[str]]:
     """The data set of a data option, to be called with `split=`, and the splits it serves.
 
@@ -26,27 +27,24 @@ def reader(
         option: a data option of conf/data.
         root: the data set's folder; the option's own, unless given.
         words: `key=value` for the data set, as after `data.dataset.` on the command line.
+        own: the user's own folder of configurations.
 
     Raises:
         UserError: there is no such option, or a word is no argument of the data set.
     """
     from omegaconf import OmegaConf
 
+    from rsvlm.config.compose import compose, options
     from rsvlm.config.validate import check
 
-    known = [path.stem for path in (config_dir() / "data").glob("*.yaml")]
+    known = options("data", own)
     if option not in known:
         raise UserError(f"there is no data option {option!r}. {near(option, known)}")
     for word in words:
         if "=" not in word:
             raise UserError(f"{word!r}: options of the data set are written key=value.")
-    cfg = OmegaConf.create(
-        {
-            "paths": OmegaConf.load(config_dir() / "paths" / "default.yaml"),
-            "data": OmegaConf.load(config_dir() / "data" / f"{option}.yaml"),
-            "seed": 0,
-        }
-    )
+    whole = compose("train", [f"data={option}"], own)
+    cfg = OmegaConf.create({"paths": whole.paths, "data": whole.data, "seed": 0})
     if root:
         cfg.data.root = root
     cfg.data.dataset = OmegaConf.merge(cfg.data.dataset, OmegaConf.from_dotlist(list(words)))
@@ -93,6 +91,9 @@ def main(argv: list[str]) -> None:
     what.add_argument("--data", help="a data option of conf/data")
     what.add_argument("--list", action="store_true", help="name the data sets that can be read")
     parser.add_argument("--root", help="the data set's folder")
+    parser.add_argument(
+        "--config-dir", help="a folder of own configurations, with data/<name>.yaml"
+    )
     parser.add_argument("--split", action="append", help="a split; all of them by default")
     parser.add_argument("--read", action="store_true", help="also decode every picture")
     parser.add_argument("--out", type=Path, help="also draw a sheet of samples, .png or .jpg")
@@ -108,7 +109,10 @@ def main(argv: list[str]) -> None:
         raise UserError(f"--out {args.out}: the sheet is a .png or .jpg file.")
     if args.count < 1:
         raise UserError("--count is at least 1.")
-    make, splits = reader(args.data, args.root, args.option)
+    own = own_folder(argv)
+    if own is not None and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))  # own classes lie beside own configurations
+    make, splits = reader(args.data, args.root, args.option, own)
     given = {word.partition("=")[0] for word in args.option}
     if "missing" in inspect.signature(make).parameters and "missing" not in given:
         # Captions without pixels are worth a look: what lacks is told, not refused.

@@ -64,7 +64,8 @@ def search_path(own: Path | None = None) -> list[Path]:
 def options(group: str, own: Path | None = None) -> list[str]:
     """The options of a group, those of the user's own folder among them."""
     found = {p.stem for folder in search_path(own) for p in (folder / group).glob("*.yaml")}
-    return sorted(found)
+    # What begins with _ is shared by options, and none itself.
+    return sorted(name for name in found if not name.startswith("_"))
 
 
 def known_option(group: str, option: str, own: Path | None = None) -> str:

@@ -7,6 +7,7 @@ from rsvlm.data.datasets.airslt import AIRSLT
 from rsvlm.data.datasets.base import Entry, FileDataset
 from rsvlm.data.datasets.capera import CapERA
 from rsvlm.data.datasets.change_pairs import ChangePairs
+from rsvlm.data.datasets.change_table import ChangeTable
 from rsvlm.data.datasets.changechat import ChangeChat
 from rsvlm.data.datasets.coco import SSDD, VHR10, Coco
 from rsvlm.data.datasets.conversations import Conversations
@@ -57,6 +58,7 @@ DATASETS: dict[str, type[FileDataset]] = {
     "airslt": AIRSLT,
     "capera": CapERA,
     "change_pairs": ChangePairs,
+    "change_table": ChangeTable,
     "changechat": ChangeChat,
     "coco": Coco,
     "conversations": Conversations,

@@ -1,9 +1,8 @@
-"""Tables of image and caption pairs: CSV and TSV, as open_clip, ITRA and others train from."""
+"""Tables of image and caption pairs: CSV, TSV and JSON Lines, as open_clip and others train from."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,10 +11,8 @@ import numpy as np
 from rsvlm.data.datasets.base import FileDataset, listed, metric_word
 from rsvlm.data.datasets.missing import Missing, check_word, find, told
 from rsvlm.data.datasets.packed import PackedEntries, Strings
-from rsvlm.data.text_files import detect_encoding
+from rsvlm.data.datasets.tables import Column, Table, absent, divide, of_split, only_table, texts_of
 from rsvlm.errors import UserError, near
-
-_WORDS = {",": "comma", "\t": "tab"}
 
 
 class PairsTable(FileDataset):
@@ -34,16 +31,20 @@ class PairsTable(FileDataset):
         root: folder of the tables and images.
         split: any word; the table's stem, unless `table` is given.
         table: the table, relative to `root`, or several that are read one after another; by
-            default `<split>.csv` or `<split>.tsv`.
+            default `<split>.csv`, `.tsv` or `.jsonl`.
         images: folder or folders of the images, relative to `root`; each image is taken from the
-            first that has it.
+            first that has it; by default `root` itself and images/.
         image_column: name of the image's column.
         text_column: name of the caption's column, or of several.
         separator: what stands between columns.
         encoding: the tables' encoding.
         group: join the lines of an image.
+        shares: split → share, as {train: 0.8, val: 0.1, test: 0.1}: a table that is given with
+            `table`, or is the only one in `root`, is divided into these by a hash of the images'
+            names, which is told. None divides nothing.
+        split_seed: of that hash.
         missing: what becomes of images that are not there (`datasets/missing.py`).
-        name: word for metric names; by default the first table's stem.
+        name: word for metric names; by default the folder's name.
         convert: turn images that are not 8-bit RGB into it, instead of refusing them.
 
     Attributes:
@@ -57,11 +58,19 @@ class PairsTable(FileDataset):
     title: ClassVar[str] = "A table of image and caption pairs"
     layout: ClassVar[str] = (
         "  {root}/<split>.csv   or .tsv: a header with filepath (or filename, img_name, image)\n"
-        "                       and title (or caption), then a line a pair\n"
-        "  {root}/<image>       as the table names it; other folders with images="
+        "                       and title (or caption), then a line a pair; or .jsonl with such keys\n"
+        "  {root}/<image>       as the table names it, or in images/; other folders with images="
     )
-    image_columns: ClassVar[tuple[str, ...]] = ("filepath", "filename", "img_name", "image")
-    text_columns: ClassVar[tuple[str, ...]] = ("title", "caption")
+    image_columns: ClassVar[tuple[str, ...]] = (
+        "filepath",
+        "filename",
+        "img_name",
+        "image",
+        "file_name",
+        "path",
+    )
+    text_columns: ClassVar[tuple[str, ...]] = ("title", "caption", "captions", "text")
+    image_folders: ClassVar[tuple[str, ...]] = (".", "images")
     separators: ClassVar[tuple[str, ...]] = (",", "\t")
     encodings: ClassVar[tuple[str, ...]] = ("utf-8-sig", "gb18030", "cp1252")
     #: From an image's name to what it says of the image.
@@ -73,12 +82,14 @@ class PairsTable(FileDataset):
         split: str = "train",
         *,
         table: str | Sequence[str] | None = None,
-        images: str | Sequence[str] = ".",
+        images: str | Sequence[str] | None = None,
         image_column: str | None = None,
         text_column: str | Sequence[str] | None = None,
         separator: str | None = None,
         encoding: str | None = None,
         group: bool = True,
+        shares: Mapping[str, float] | None = None,
+        split_seed: int = 0,
         missing: Missing = "error",
         name: str | None = None,
         convert: bool = False,
@@ -87,11 +98,13 @@ class PairsTable(FileDataset):
         check_word(missing)
         self.image_column, self.separator, self.encoding = image_column, separator, encoding
         self.text_column = [text_column] if isinstance(text_column, str) else text_column
-        tables = self._tables(table)
-        self.name: str = name or self.name or metric_word(tables[0].stem)
+        self.shares = dict(shares) if shares else None
+        tables, divided = self._tables(table)
+        self.name: str = name or self.name or metric_word(self.root.resolve().name)
         self.empty_captions = 0
         names, texts, owner = self._read(tables, group)
-        folders = [images] if isinstance(images, str) else list(images)
+        given = self.image_folders if images is None else images
+        folders = [given] if isinstance(given, str) else list(given)
         paths = [self.root / folder for folder in folders if (self.root / folder).is_dir()]
         if not paths:
             if missing == "error":
@@ -103,8 +116,12 @@ class PairsTable(FileDataset):
         problem = told(lost, len(wanted), " or ".join(map(str, paths)), missing)
         bare = len(wanted) - len(np.unique(owner))
         chosen = np.arange(len(wanted))
+        if divided and self.shares:
+            what = listed(path.name for path in tables)
+            chosen, notice = divide(wanted, split, self.shares, split_seed, what)
+            self.problems.append(notice)
         if missing == "skip":
-            chosen = chosen[place >= 0]
+            chosen = chosen[place[chosen] >= 0]
         if bare:
             captioned = np.zeros(len(wanted), bool)
             captioned[owner] = True
@@ -127,110 +144,63 @@ class PairsTable(FileDataset):
         if problem:
             self.problems.append(problem)
 
-    def _tables(self, given: str | Sequence[str] | None) -> list[Path]:
+    def _tables(self, given: str | Sequence[str] | None) -> tuple[list[Path], bool]:
+        """The tables to read, and whether they hold all splits."""
         if not self.root.is_dir():
             raise self.not_found("there is no such folder.")
         if given is None:
-            given = [f"{self.split}{end}" for end in (".csv", ".tsv")]
-            found = [self.root / word for word in given if (self.root / word).is_file()]
-            if not found:
-                held = sorted(p.name for p in self.root.iterdir() if p.suffix in (".csv", ".tsv"))
-                there = f" There is {listed(held)}; choose with table=." if held else ""
-                raise self.not_found(f"there is no {' or '.join(given)}.{there}")
-            return found[:1]
+            own, held = of_split(self.root, self.split)
+            if own is not None:
+                return [own], False
+            single = only_table(held) if self.shares else None
+            if single is None:
+                raise self.not_found(absent(self.split, held, self.root))
+            return [single], True
         paths = [self.root / word for word in ([given] if isinstance(given, str) else given)]
         lacking = [str(path.relative_to(self.root)) for path in paths if not path.is_file()]
         if lacking:
             raise self.not_found(f"there is no {listed(lacking)}.")
-        return paths
+        return paths, self.shares is not None
 
     def _read(self, tables: list[Path], group: bool) -> tuple[Strings, Strings, np.ndarray]:
         """The images' names, all captions, and the image that each caption belongs to."""
         names, texts, owner = Strings(), Strings(), []
         known: dict[str, int] = {}
+        columns = (
+            Column(
+                "image",
+                self.image_columns,
+                (self.image_column,) if self.image_column else (),
+                "image_column=",
+            ),
+            Column("caption", self.text_columns, tuple(self.text_column or ()), "text_column="),
+        )
         for path in tables:
-            encoding, guess = self.encoding, ""
-            if encoding is None:
-                encoding, guess = detect_encoding(path, self.encodings)
-            self.problems += [guess] if guess else []
-            separator, image, columns = self._columns(path, encoding)
-            lines = records(path, encoding, separator)
-            width = len(next(lines)[1])
-            for line, row in lines:
-                if len(row) != width:
-                    raise UserError(
-                        f"{path}, line {line}: {len(row)} columns, the header has {width}. A "
-                        f"caption that holds a {_WORDS.get(separator, separator)} must be quoted."
-                    )
-                if not row[image]:
+            table = Table(
+                path,
+                columns,
+                separators=(self.separator,) if self.separator else self.separators,
+                encoding=self.encoding,
+                encodings=self.encodings,
+            )
+            self.problems += [table.told] if table.told else []
+            for line, ((image,), captions) in table.rows():
+                if not isinstance(image, str) or not image:
                     raise UserError(f"{path}, line {line}: the image has no name.")
-                which = known.get(row[image], len(names)) if group else len(names)
+                which = known.get(image, len(names)) if group else len(names)
                 if which == len(names):
-                    names.append(row[image])
+                    names.append(image)
                     if group:
-                        known[row[image]] = which
-                for column in columns:
-                    if row[column].strip():
-                        texts.append(row[column])
+                        known[image] = which
+                for text in texts_of(captions):
+                    if text.strip():
+                        texts.append(text)
                         owner.append(which)
                     else:
                         self.empty_captions += 1
         if not len(names):
             raise UserError(f"{listed(map(str, tables))}: there is a header, but no line below it.")
         return names, texts, np.array(owner, np.int64)
-
-    def _columns(self, path: Path, encoding: str) -> tuple[str, int, list[int]]:
-        """Separator, image column and caption columns, from the header."""
-        with open(path, encoding=encoding, newline="") as file:
-            line = file.readline().rstrip("\r\n")
-        wanted_image = (self.image_column,) if self.image_column else self.image_columns
-        for separator in (self.separator,) if self.separator else self.separators:
-            header = next(csv.reader([line], delimiter=separator), [])
-            image = [header.index(word) for word in wanted_image if word in header]
-            if self.text_column:
-                found = [word for word in self.text_column if word in header]
-                texts = (
-                    [header.index(w) for w in found] if len(found) == len(self.text_column) else []
-                )
-            else:
-                texts = [header.index(word) for word in self.text_columns if word in header][:1]
-            if image and texts:
-                return separator, image[0], texts
-        wanted_text = self.text_column or self.text_columns
-        raise UserError(
-            f"{path}: the header is {line[:200]!r}. Looked for an image column "
-            f"({' or '.join(wanted_image)}) and a caption column "
-            f"({(' and ' if self.text_column else ' or ').join(wanted_text)}), with "
-            f"{' or '.join(_WORDS.get(s, repr(s)) for s in self.separators)} between columns. Name "
-            "others with image_column=, text_column=, separator=."
-        )
-
-
-def records(path: Path, encoding: str, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """The lines of a table, each with the number of the line it begins on; empty ones are passed.
-
-    Raises:
-        UserError: broken quoting; names the line on which the record begins.
-    """
-    with open(path, encoding=encoding, newline="") as file:
-        reader = csv.reader(file, delimiter=separator, strict=True)
-        begin = 1
-        try:
-            for row in reader:
-                if row:
-                    yield begin, row
-                begin = reader.line_num + 1
-        except csv.Error as error:
-            if "field limit" in str(error):
-                raise UserError(
-                    f"{path}, line {begin}: a field of more than {csv.field_size_limit():,} "
-                    "characters begins here, and no caption is as long. Is its closing quotation "
-                    "mark missing, or is this another file than a table?"
-                ) from error
-            raise UserError(
-                f"{path}, line {begin}: the quoting is broken ({error}; noticed on line "
-                f'{reader.line_num}). A quotation mark inside quotes is written twice: "".'
-            ) from error
 
 
 def known_part(word: str, known: Sequence[str], what: str) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 
 from rsvlm.data.datasets.base import Entry, FileDataset, listed
 from rsvlm.data.datasets.missing import Missing, check_word, find, told
-from rsvlm.data.datasets.pairs import known_part, records
+from rsvlm.data.datasets.pairs import known_part
+from rsvlm.data.datasets.tables import records
 from rsvlm.data.text_files import detect_encoding, read_lines
 from rsvlm.errors import UserError, near
 

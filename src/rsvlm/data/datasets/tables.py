@@ -1,0 +1,276 @@
+"""Tables with a header, CSV, TSV and JSON Lines alike: their columns, their rows, their division."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rsvlm.data.datasets.base import listed
+from rsvlm.data.text_files import detect_encoding, read_records
+from rsvlm.errors import UserError
+
+#: Endings of tables, in the order in which they are looked for.
+ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson")
+WORDS = {",": "comma", "\t": "tab"}
+#: Stages, and other words by which people call them.
+STAGES: dict[str, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """What is looked for in a header.
+
+    Attributes:
+        what: its name in errors.
+        known: words that it may be called, the likeliest first.
+        given: words that the user named instead; all of them must be there.
+        option: how the user names them.
+        optional: it may be missing.
+    """
+
+    what: str
+    known: tuple[str, ...]
+    given: tuple[str, ...] = ()
+    option: str = ""
+    optional: bool = False
+
+    def of(self, header: Sequence[str]) -> list[int] | None:
+        """Its places in a header; None where it is not there."""
+        if self.given:
+            lacks = any(word not in header for word in self.given)
+            return None if lacks else [header.index(word) for word in self.given]
+        found = [header.index(word) for word in self.known if word in header][:1]
+        return found or ([] if self.optional else None)
+
+    def wanted(self) -> str:
+        """What an error says was looked for."""
+        joined = (" and " if self.given else " or ").join(self.given or self.known)
+        return f"{self.what} column ({joined})"
+
+
+class Table:
+    """A table and the places of the columns that were looked for.
+
+    Args:
+        path: the file; JSON Lines by its ending.
+        columns: what is looked for.
+        separators: what may stand between columns.
+        encoding: the file's; None finds it out.
+        encodings: those that are tried.
+
+    Attributes:
+        places: for each of `columns`, its places.
+        told: a sentence on a guess at the encoding, or "".
+
+    Raises:
+        UserError: a column is not there (shows the header), or text in another encoding.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        columns: Sequence[Column],
+        *,
+        separators: Sequence[str] = (",", "\t"),
+        encoding: str | None = None,
+        encodings: Sequence[str] = ("utf-8-sig",),
+    ) -> None:
+        self.path, self.columns, self.told, self.separator = path, columns, "", ""
+        self._records: list[Any] | None = None
+        if path.suffix.lower() in (".jsonl", ".ndjson"):
+            self._records = read_records(path)
+            keys = (key for record in self._records if isinstance(record, dict) for key in record)
+            self.header = list(dict.fromkeys(keys))
+            found = self._find(self.header)
+            if found is None:
+                raise self._unknown(", ".join(self.header), "")
+            self.places = found
+            return
+        if encoding is None:
+            encoding, self.told = detect_encoding(path, encodings)
+        self.encoding = encoding
+        with open(path, encoding=encoding, newline="") as file:
+            line = file.readline().rstrip("\r\n")
+        for separator in separators:
+            self.header = next(csv.reader([line], delimiter=separator), [])
+            found = self._find(self.header)
+            if found is not None:
+                self.places, self.separator = found, separator
+                return
+        between = " or ".join(WORDS.get(s, repr(s)) for s in separators)
+        raise self._unknown(line[:200], f", with {between} between columns")
+
+    def _find(self, header: Sequence[str]) -> list[list[int]] | None:
+        found = [column.of(header) for column in self.columns]
+        return None if None in found else found  # type: ignore[return-value]
+
+    def _unknown(self, line: str, between: str) -> UserError:
+        wanted = " and ".join(f"a {c.wanted()}" for c in self.columns if not c.optional)
+        options = ", ".join(c.option for c in self.columns if c.option and not c.optional)
+        last = f"{options}, separator=" if between else options
+        return UserError(
+            f"{self.path}: the header is {line!r}. Looked for {wanted}{between}. Name others with "
+            f"{last}."
+        )
+
+    def rows(self) -> Iterator[tuple[int, list[list[Any]]]]:
+        """Number of a row's first line, and for each of `columns` the values at its places.
+
+        Raises:
+            UserError: broken quoting, a line of another length, or a record that is no object.
+        """
+        if self._records is not None:
+            for line, record in enumerate(self._records, 1):
+                if not isinstance(record, Mapping):
+                    raise UserError(f"{self.path}, line {line}: {str(record)[:60]!r} is no object.")
+                yield (
+                    line,
+                    [[record.get(self.header[i]) for i in at] for at in self.places],
+                )
+            return
+        lines = records(self.path, self.encoding, self.separator)
+        width = len(next(lines)[1])
+        for line, row in lines:
+            if len(row) != width:
+                raise UserError(
+                    f"{self.path}, line {line}: {len(row)} columns, the header has {width}. A "
+                    f"caption that holds a {WORDS.get(self.separator, self.separator)} must be "
+                    "quoted."
+                )
+            yield line, [[row[i] for i in at] for at in self.places]
+
+
+def texts_of(values: Sequence[Any]) -> list[str]:
+    """Captions of a row: texts, or lists of them as JSON Lines have; "" for what is none."""
+    out: list[str] = []
+    for value in values:
+        found = value if isinstance(value, list) else [value]
+        out += [text if isinstance(text, str) else "" for text in found]
+    return out
+
+
+def records(path: Path, encoding: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """The lines of a table, each with the number of the line it begins on; empty ones are passed.
+
+    Raises:
+        UserError: broken quoting; names the line on which the record begins.
+    """
+    with open(path, encoding=encoding, newline="") as file:
+        reader = csv.reader(file, delimiter=separator, strict=True)
+        begin = 1
+        try:
+            for row in reader:
+                if row:
+                    yield begin, row
+                begin = reader.line_num + 1
+        except csv.Error as error:
+            if "field limit" in str(error):
+                raise UserError(
+                    f"{path}, line {begin}: a field of more than {csv.field_size_limit():,} "
+                    "characters begins here, and no caption is as long. Is its closing quotation "
+                    "mark missing, or is this another file than a table?"
+                ) from error
+            raise UserError(
+                f"{path}, line {begin}: the quoting is broken ({error}; noticed on line "
+                f'{reader.line_num}). A quotation mark inside quotes is written twice: "".'
+            ) from error
+
+
+def of_split(root: Path, split: str) -> tuple[Path | None, list[Path]]:
+    """The table of a split in a folder, and all tables that are there.
+
+    A split's table is called after it (`val.csv`; also `validation`, `valid`, `dev`).
+    """
+    held = sorted(p for p in root.iterdir() if p.suffix.lower() in ENDINGS and p.is_file())
+    for word in STAGES.get(split, (split,)):
+        for ending in ENDINGS:
+            for path in held:
+                if path.name.lower() == f"{word}{ending}".lower():
+                    return path, held
+    return None, held
+
+
+def only_table(held: Sequence[Path]) -> Path | None:
+    """The table of a folder that has a single one, which is not called after a split."""
+    words = {word for names in STAGES.values() for word in names}
+    return held[0] if len(held) == 1 and held[0].stem.lower() not in words else None
+
+
+def divide(
+    names: Sequence[str], split: str, shares: Mapping[str, float], seed: int, what: str
+) -> tuple[np.ndarray, str]:
+    """The samples of one split of a table that has none, and a sentence that tells of it.
+
+    Samples are ordered by a hash of seed and name, so that neither the order of the lines nor the
+    machine matters, and all lines of one name are in one split.
+
+    Args:
+        names: of the samples; equal ones stay together.
+        split: which part.
+        shares: split → share; the first takes what is left.
+        seed: of the hash.
+        what: what the table is called.
+
+    Returns:
+        Positions of the samples in `names`, in order, and the sentence.
+
+    Raises:
+        UserError: an unknown split, shares that are none, or fewer names than splits.
+    """
+    if split not in shares:
+        raise UserError(
+            f"{what} is one table, divided into {', '.join(shares)}; there is no split {split!r}."
+        )
+    if not all(0 < share < 1 for share in shares.values()) or abs(sum(shares.values()) - 1) > 1e-6:
+        raise UserError(
+            f"data.dataset.shares={dict(shares)}: shares add up to 1, as 0.8, 0.1, 0.1."
+        )
+    unique = sorted(
+        dict.fromkeys(names),
+        key=lambda name: hashlib.sha256(f"{seed}:{name}".encode("utf-8", "surrogatepass")).digest(),
+    )
+    if len(unique) < len(shares):
+        raise UserError(
+            f"{what} is one table with {len(unique)} images, too few to be divided into "
+            f"{', '.join(shares)}: write a table for each, or give data.dataset.shares=null "
+            "data.splits.val=null data.splits.test=null to train on all."
+        )
+    first, *others = shares
+    counts = {word: max(1, round(shares[word] * len(unique))) for word in others}
+    counts = {first: len(unique) - sum(counts.values()), **counts}
+    start = 0
+    for word, count in counts.items():
+        if word == split:
+            break
+        start += count
+    mine = set(unique[start : start + counts[split]])
+    chosen = np.array([i for i, name in enumerate(names) if name in mine], np.int64)
+    told = ", ".join(f"{word} {count}" for word, count in counts.items())
+    return chosen, (
+        f"{what} is the only table and was divided by image: {told} (data.dataset.shares=, "
+        "data.dataset.split_seed=; or write a table for each split)."
+    )
+
+
+def absent(split: str, held: Sequence[Path], root: Path) -> str:
+    """What an error says where a split has no table."""
+    words = STAGES.get(split, (split,))
+    text = f"there is no {words[0]}{ENDINGS[0]} (or {', '.join(ENDINGS[1:3])})."
+    if held:
+        text += (
+            f" There is {listed(p.name for p in held)}; choose one with table= "
+            f"(data.dataset.table={held[0].name}), which is then divided into splits"
+        )
+        left_out = f", or leave the split out: data.splits.{split}=null"
+        text += (left_out if split in ("val", "test") else "") + "."
+    return text
