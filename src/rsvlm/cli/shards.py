@@ -23,7 +23,6 @@ from typing import Any
 from rsvlm.errors import UserError
 from rsvlm.files import written_whole
 
-_FACTS = ("licence", "paper", "homepage")
 #: How files of `data.folders.EXTENSIONS` begin: JPEG, PNG, TIFF, BMP, GIF, JPEG 2000.
 _PICTURES = (
     b"\xff\xd8\xff",
@@ -82,8 +81,10 @@ def write(
     """
     from rsvlm.data.datasets.base import adds
     from rsvlm.data.datasets.shards import MANIFEST
+    from rsvlm.data.protocols import attributes_of
 
-    if getattr(dataset, "sample_layout", "single") != "single":
+    said = attributes_of(dataset)
+    if said.sample_layout not in (None, "single"):
         raise UserError(_SEVERAL.format(name=dataset.name))
     if adds(dataset, "annotate") or adds(dataset, "read_maps"):
         raise UserError(_LOST.format(name=dataset.name))
@@ -94,8 +95,10 @@ def write(
     split = dataset.split
     facts = {
         "name": dataset.name,
-        **{word: getattr(dataset, word, "") for word in _FACTS},
-        "classes": getattr(dataset, "classes", None),
+        "licence": said.licence,
+        "paper": said.paper,
+        "homepage": said.homepage,
+        "classes": said.classes,
         "per_shard": per_shard,
         "size": size,
     }
@@ -146,7 +149,9 @@ def _held(file: Path, facts: dict[str, Any], split: str, plan: dict[str, Any]) -
 
 def _fingerprint(dataset: Any) -> str:
     """A hash of ids, captions and labels at 64 places: other options give another one."""
-    entries = getattr(dataset, "entries", None)
+    from rsvlm.data.protocols import attributes_of
+
+    entries = attributes_of(dataset).entries
     if entries is None or not len(entries):
         return ""
     places = sorted({i * (len(entries) - 1) // 63 for i in range(64)})

@@ -28,6 +28,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 from rsvlm.data.prediction_records import DatasetFacts, Id, PredictionRecord, record_of
+from rsvlm.data.protocols import attributes_of
 from rsvlm.errors import UserError
 from rsvlm.metrics.gather import KeptRecords
 from rsvlm.metrics.intervals import Statistics, bootstrap
@@ -257,9 +258,9 @@ def facts_of(dataset: Any, **more: Any) -> DatasetFacts:
     """Name, split, size and classes of a data set."""
     return DatasetFacts(
         name=dataset.name,
-        split=str(getattr(dataset, "split", None) or "test"),
+        split=attributes_of(dataset).split or "test",
         samples=len(dataset) if hasattr(dataset, "__len__") else 0,
-        classes=list(getattr(dataset, "classes", None) or ()),
+        classes=list(attributes_of(dataset).classes or ()),
         more=more,
     )
 

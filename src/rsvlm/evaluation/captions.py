@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from rsvlm.data.collate.change_captions import ChangeBatch
 from rsvlm.data.item import TransformedSample
 from rsvlm.data.loading.transformed import TransformedDataset
 from rsvlm.data.prediction_records import DatasetFacts, PredictionRecord
@@ -41,8 +42,8 @@ def changed(batch: Any, sentences: frozenset[str]) -> list[int]:
         batch: a `ChangeBatch`, or a `ChatBatch` whose references are captions.
         sentences: those that mean "unchanged", see `metrics/change/templates.py`.
     """
-    flags = getattr(batch, "changed", None)
-    flags = [-1] * len(batch) if flags is None else flags.tolist()
+    told = isinstance(batch, ChangeBatch)
+    flags = batch.changed.tolist() if told else [-1] * len(batch)
     return [
         int(not unchanged(references, sentences)) if flag < 0 else flag
         for flag, references in zip(flags, batch.references, strict=True)

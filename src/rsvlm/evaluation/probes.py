@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 
 from rsvlm.data.prediction_records import DatasetFacts, PredictionRecord
+from rsvlm.data.protocols import attributes_of
 from rsvlm.errors import UserError
 from rsvlm.evaluation.base import Evaluation, Measurement, can_run_alone
 from rsvlm.metrics.probe import Probe
@@ -45,7 +46,7 @@ class _ProbeEvaluation(Evaluation):
             UserError: the data set has no classes.
         """
         del model
-        classes = getattr(dataset, "classes", None)
+        classes = attributes_of(dataset).classes
         if not classes:
             raise UserError(
                 f"{dataset.name} has no classes: a probe needs a data set with labels, such as "
@@ -187,4 +188,4 @@ class NeighboursEvaluation(_ProbeEvaluation):
 
 
 def _paths(dataset: Any) -> set[str]:
-    return {str(entry.path) for entry in getattr(dataset, "entries", ())}
+    return {str(entry.path) for entry in attributes_of(dataset).entries or ()}

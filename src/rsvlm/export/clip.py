@@ -47,7 +47,7 @@ def write_clip(model: CLIP, to: str, folder: Path) -> list[Path]:
             "the model's activation is not set, and the exported configuration must name it: say "
             "model.activation=quick_gelu or model.activation=gelu."
         )
-    if isinstance(model.visual, VisionTransformer) and not hasattr(model.visual, "conv1"):
+    if isinstance(model.visual, VisionTransformer) and model.visual.stem is not None:
         raise UserError(
             f"{to} has no place for a convolutional stem (visual.stem): only models with "
             "model.stem=patch can be exported."

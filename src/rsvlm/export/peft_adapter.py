@@ -33,12 +33,14 @@ def write_adapter(model: nn.Module, folder: Path) -> list[Path]:
         from peft import LoraConfig
 
     from rsvlm.checkpoints.save import tensors
+    from rsvlm.models.hf_vlm.model import HFVLM
     from rsvlm.models.rsmoe.model import RSMoE
+    from rsvlm.models.vlm import VisionLanguage
 
     if isinstance(model, RSMoE) and model.experts is not None:
         return _write_experts(model, folder)
-    lm: Any = getattr(model, "lm", None)
-    if getattr(lm, "tuning", None) != "lora":
+    lm: Any = model.lm if isinstance(model, VisionLanguage | HFVLM) else None
+    if lm is None or lm.tuning != "lora":
         raise UserError(
             f"--to peft writes LoRA of a language model, and this {type(model).__name__} has none: "
             "it was not trained with model.tuning=lora."

@@ -115,7 +115,7 @@ def tell_scale(model: Any, path: str) -> None:
     """Says how much a large picture shrinks on its way to the model."""
     from PIL import Image, UnidentifiedImageError
 
-    side = getattr(model, "image_size", None)
+    side = model.image_size
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)

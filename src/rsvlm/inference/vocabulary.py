@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from rsvlm.checkpoints.read import read
 from rsvlm.checkpoints.resolve import resolve
 from rsvlm.config.instantiate import instantiate
+from rsvlm.data.protocols import attributes_of
 from rsvlm.data.text.vocabulary import Vocabulary
 from rsvlm.errors import UserError
 from rsvlm.files import write_text
@@ -75,7 +76,7 @@ def _has_tokenizer(node: Any) -> None:
 
 def captions(dataset: Any) -> Iterator[str]:
     """All captions of a data set, without reading images where that can be."""
-    entries = getattr(dataset, "entries", None)
+    entries = attributes_of(dataset).entries
     found: Iterable[Any]
     if entries:
         found = (entry.texts for entry in entries)

@@ -91,9 +91,12 @@ class Checkpoints(Checkpoint):
 class Throughput(Callback):
     """Logs `train/samples_per_second` (all ranks) and, on a GPU, `train/peak_memory_gib`."""
 
+    _since: float | None = None
+    _seen: int = 0
+
     def on_train_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
         """Starts the clock at the first step after a log."""
-        if not hasattr(self, "_since"):
+        if self._since is None:
             self._since, self._seen = time.perf_counter(), 0
 
     def on_train_batch_end(
@@ -108,14 +111,13 @@ class Throughput(Callback):
             peak = torch.cuda.max_memory_allocated() / 2**30
             pl_module.log("train/peak_memory_gib", peak, batch_size=1)
         now = time.perf_counter()
-        rate = self._seen / max(1e-9, now - self._since)
+        rate = self._seen / max(1e-9, now - (self._since or 0.0))
         pl_module.log("train/samples_per_second", rate, batch_size=1, prog_bar=True)
         self._since, self._seen = now, 0
 
     def on_validation_start(self, *args: Any) -> None:
         """Validation does not count: the clock starts anew after it."""
-        if hasattr(self, "_since"):
-            del self._since
+        self._since = None
 
 
 class LearningRates(Callback):

@@ -31,7 +31,8 @@ class Contrastive(LitBase):
         self, *, freeze: Sequence[str] = (), micro_batch: int | None = None, **shared: Any
     ) -> None:
         super().__init__(**shared)
-        if not is_contrastive(self.model):
+        given: object = self.model
+        if not is_contrastive(given):
             raise UserError(
                 f"task=contrastive is for CLIPs, and a {type(self.model).__name__} is none: set "
                 "task=captioner, or task=bitemporal for a model of two dates."

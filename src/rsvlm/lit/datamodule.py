@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from rsvlm.data.loading.sampler import Batches
 from rsvlm.data.loading.transformed import TransformedDataset
+from rsvlm.data.protocols import attributes_of
 from rsvlm.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -127,7 +128,7 @@ class DataModule(L.LightningDataModule):
                     f"this data set has no split for {stage!r}: name one with data.splits.{stage}=."
                 )
             dataset = self.datasets[stage] = self.make_dataset(split=split)
-            for problem in getattr(dataset, "problems", ()):
+            for problem in attributes_of(dataset).problems:
                 rank_zero_only(log.warning)("%s, split %s: %s", dataset.name, split, problem)
         return self.datasets[stage]
 

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from rsvlm.data.palette import RGB, SCENES, SECOND
+from rsvlm.data.protocols import attributes_of
 from rsvlm.data.sample import Instance, Sample, SampleError
 from rsvlm.data.transforms import to_pil
 
@@ -103,11 +104,11 @@ def _row(dataset: Any, index: int, size: int) -> tuple[list[Image.Image], list[s
         sample = dataset[index]
     except SampleError as error:
         empty = Image.new("RGB", (size, size), _FAULT)
-        entries = getattr(dataset, "entries", None)
+        entries = attributes_of(dataset).entries
         texts = list(entries[index].texts) if entries is not None else []
         return [empty], [str(error), *texts]
     pictures = [drawn(sample, i, size) for i in range(min(len(sample.images), _PICTURES))]
-    names = getattr(dataset, "semantic_classes", ())
+    names = attributes_of(dataset).semantic_classes
     pictures += [coloured(ids, names, size) for ids in sample.semantic]
     mask = sample.meta.get("change_mask")
     if isinstance(mask, np.ndarray):
@@ -118,7 +119,7 @@ def _row(dataset: Any, index: int, size: int) -> tuple[list[Image.Image], list[s
 
 def _words(dataset: Any, sample: Sample) -> list[str]:
     first = f"{sample.meta.get('id', '?')}  ({sample.meta.get('split', '')})"
-    classes = getattr(dataset, "classes", None)
+    classes = attributes_of(dataset).classes
     if sample.label is not None and classes:
         first = f"{classes[sample.label].upper()}  {first}"
     if "changeflag" in sample.meta:

@@ -14,6 +14,7 @@ from PIL import ExifTags
 from rsvlm.data.datasets.base import adds
 from rsvlm.data.images import BrokenImage
 from rsvlm.data.inspection import statistics
+from rsvlm.data.protocols import attributes_of
 
 _CONTEXT = 77
 
@@ -74,10 +75,9 @@ def describe(dataset: Any, *, read: bool = False, tokenizer: Any = None) -> Desc
             class of the maps.
         tokenizer: counts captions over 77 tokens; open_clip's, unless given.
     """
-    entries = getattr(dataset, "entries", None)
-    found = statistics.Census(
-        getattr(dataset, "semantic_classes", ()), getattr(dataset, "change_classes", ())
-    )
+    said = attributes_of(dataset)
+    entries: Any = said.entries
+    found = statistics.Census(said.semantic_classes, said.change_classes)
     unread = ""
     if entries is None:
         entries = []
@@ -88,10 +88,9 @@ def describe(dataset: Any, *, read: bool = False, tokenizer: Any = None) -> Desc
             entries.append(_Plain(sample))
     elif hasattr(dataset, "annotate"):
         unread = _annotations(dataset, found)
-    split = getattr(dataset, "split", "")
-    counts = getattr(dataset, "published_counts", {})
+    split, counts = said.split, said.published_counts
     published = counts.get(split, sum(counts.values()) if split == "all" and counts else None)
-    problems = list(getattr(dataset, "problems", ()))
+    problems = list(said.problems)
     unit, pictures = _unit(dataset, entries)
     if published is not None and published != len(dataset):
         problems.append(f"{len(dataset)} {unit}, {published} were published.")
@@ -104,20 +103,20 @@ def describe(dataset: Any, *, read: bool = False, tokenizer: Any = None) -> Desc
         problems.append(unread)
     problems += found.problems()
     facts = Description(
-        dataset=getattr(dataset, "name", type(dataset).__name__),
+        dataset=said.name or type(dataset).__name__,
         split=split,
         images=len(dataset),
         unit=unit,
         published=published,
-        licence=getattr(dataset, "licence", "unknown"),
+        licence=said.licence or "unknown",
         problems=problems,
     )
     if pictures is not None:
         facts["pictures"] = pictures
-    if getattr(dataset, "notes", ()):
-        facts["notes"] = list(dataset.notes)
-    if getattr(dataset, "semantic_classes", ()):
-        facts["semantic_classes"] = list(dataset.semantic_classes)
+    if said.notes:
+        facts["notes"] = list(said.notes)
+    if said.semantic_classes:
+        facts["semantic_classes"] = list(said.semantic_classes)
     if any(e.texts for e in entries):
         facts["captions"] = _captions([tuple(e.texts) for e in entries], tokenizer)
         over = facts["captions"]["over_context"]
@@ -128,8 +127,7 @@ def describe(dataset: Any, *, read: bool = False, tokenizer: Any = None) -> Desc
         bare = [e.id for e in entries if not e.texts]
         if bare:
             problems.append(f"{len(bare)} {unit[:-1]}(s) have no caption, the first: {bare[0]}.")
-    classes = getattr(dataset, "classes", None)
-    if classes:
+    if classes := said.classes:
         labels = Counter(e.label for e in entries)
         facts["classes"] = {name: labels[i] for i, name in enumerate(classes)}
         if labels[None]:
@@ -177,7 +175,7 @@ def _captions(captions: list[tuple[str, ...]], tokenizer: Any) -> dict[str, Any]
 
 def _unit(dataset: Any, entries: Any) -> tuple[str, int | None]:
     """What its samples are called, and the number of picture files where that is another one."""
-    layout = getattr(dataset, "sample_layout", None)
+    layout = attributes_of(dataset).sample_layout
     if layout is None or not len(entries) or not hasattr(entries[0], "paths"):
         return "images", None
     if layout == "single" and not adds(dataset, "annotate"):
@@ -207,7 +205,8 @@ def _annotations(dataset: Any, found: statistics.Census) -> str:
 
 
 def _read(dataset: Any, facts: Description, found: statistics.Census) -> None:
-    whole = adds(dataset, "read_maps") or getattr(dataset, "sample_layout", "single") != "single"
+    said = attributes_of(dataset)
+    whole = adds(dataset, "read_maps") or said.sample_layout not in (None, "single")
 
     def one(index: int) -> Any:
         try:
@@ -226,7 +225,7 @@ def _read(dataset: Any, facts: Description, found: statistics.Census) -> None:
             return image.shape[2], image.shape[1]
         if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
             with lock:
-                turned.append(dataset.entries[index].id if hasattr(dataset, "entries") else index)
+                turned.append(said.entries[index].id if said.entries is not None else index)
         return image.size
 
     lock = Lock()

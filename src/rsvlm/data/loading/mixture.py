@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
+from rsvlm.data.protocols import attributes_of
 from rsvlm.data.sample import Sample
 from rsvlm.errors import UserError, near
 
@@ -91,7 +92,7 @@ class Mixture(Dataset[Sample]):
         self.problems = [
             f"{word}: {problem}"
             for word, part in self.parts.items()
-            for problem in getattr(part, "problems", ())
+            for problem in attributes_of(part).problems
         ]
         self.training = split in mixed
         total = sum(self.sizes.values())
