@@ -89,7 +89,7 @@ class ZeroShotEvaluation(Evaluation):
         del model
         classes = self.classes or dataset.classes
         if not classes:
-            raise UserError(f"{dataset.name} has no classes; give evaluation.classes=[...].")
+            raise UserError(f"{dataset.name} has no classes; give +evaluation.classes=[...].")
         if dataset.classes and len(classes) != len(dataset.classes):
             raise UserError(
                 f"evaluation.classes names {len(classes)} classes, {dataset.name} has "

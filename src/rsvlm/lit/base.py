@@ -174,7 +174,7 @@ class LitBase(L.LightningModule, abc.ABC):
             return
         if gradient_clip_algorithm not in (None, "norm"):
             raise UserError(
-                f"trainer.gradient_clip_algorithm={gradient_clip_algorithm}: only norm is here."
+                f"+trainer.gradient_clip_algorithm={gradient_clip_algorithm}: only norm is here."
             )
         scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
         if scaled and getattr(optimizer, "_step_supports_amp_scaling", False):

@@ -115,7 +115,7 @@ class ChangeCaptioner(GenerativeModel):
         if len(words) != size:
             raise UserError(
                 f"the vocabulary has {len(words)} words and the model {size}: build it with "
-                f"model.vocab_size={len(words)}, or read the word map it was trained with."
+                f"+model.vocab_size={len(words)}, or read the word map it was trained with."
             )
         mine, theirs = ((x.start, x.end, x.pad) for x in (self, words))
         if mine != theirs:
@@ -313,7 +313,7 @@ def vocabulary_size(size: int | None, words: Words | None) -> int:
     if size is None and words is None:
         raise UserError(
             "the model needs its words: model.words.path=<word map> (or data: the words of the "
-            "training captions), or a bare size with model.vocab_size=."
+            "training captions), or a bare size with +model.vocab_size=<number>."
         )
     return size if size is not None else len(words or ())
 
