@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rsvlm.data.text_files import parse_json, read_text
+from rsvlm.app.provenance import provenance
 from rsvlm.errors import UserError
 
 Row = dict[str, Any]
@@ -183,7 +184,8 @@ def write(
             print(f"values are not written: {path} is there already (--out {path} replaces it)")
             return
     kept = {key: value for key, value in more.items() if value}
-    text = json.dumps({**source, "results": results, **kept}, indent=1, ensure_ascii=False)
+    held = {**source, **provenance(), "results": results, **kept}
+    text = json.dumps(held, indent=1, ensure_ascii=False)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text + "\n", "utf-8")
