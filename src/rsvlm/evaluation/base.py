@@ -85,6 +85,8 @@ class Evaluation(abc.ABC):
         stage: `val` or `test`, set before `start`.
         learns: whether `learn` is to be given the training split before the first `update`.
         kinds: task words of the dialogues that are asked; None asks all of a sample's.
+        asks: which questions of a dialogue: its `last`, `each` with what was said before it, or
+            each `alone`.
         makes: tasks (`data.text.instructions.MADE`) that questions are made of where a data set has
             objects and no questions for them.
         known: facts of the data set that was started on.
@@ -96,6 +98,7 @@ class Evaluation(abc.ABC):
     from_records: bool = True
     reason: str = ""
     kinds: Container[str] | None = None
+    asks: str = "last"
     makes: Sequence[str] = ()
     stage: str = "test"
     learns: bool = False

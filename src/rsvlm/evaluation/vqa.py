@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from rsvlm.data.prediction_records import DatasetFacts, PredictionRecord
 from rsvlm.data.sample import Answer, SampleError
+from rsvlm.errors import UserError
 from rsvlm.evaluation.base import ALONE, Measurement, measured_by
 from rsvlm.evaluation.question_answering import OTHER_TASKS, AllBut, AnswerEvaluation, with_empty
 from rsvlm.metrics.empty import unreadable
@@ -22,6 +23,8 @@ class VQAEvaluation(AnswerEvaluation):
         data: whose types of question (`metrics.vqa.TYPES`); None takes the data set's own where it
             is one of them, and otherwise the types as they come.
         kinds: types that are asked; None asks all that is a question (not `OTHER_TASKS`).
+        asks: `each` question of a dialogue of several, with the questions and true answers before
+            it; each `alone`; or the `last` one. Each counts as one question.
         options: of `model.generate`.
         **shared: see `Evaluation`.
     """
@@ -34,10 +37,14 @@ class VQAEvaluation(AnswerEvaluation):
         protocol: str = "exact",
         data: str | None = None,
         kinds: Sequence[str] | None = None,
+        asks: Literal["each", "alone", "last"] = "each",
         options: Mapping[str, Any] | None = None,
         **shared: Any,
     ) -> None:
         super().__init__(kinds=kinds, options=options, **shared)
+        if asks not in ("each", "alone", "last"):
+            raise UserError(f"evaluation.asks={asks!r}: give each, alone or last.")
+        self.asks = asks
         VQA(data or "rsvqa_lr", protocol)  # refuses unknown words before a model is built
         self.protocol, self.data = protocol, data
 

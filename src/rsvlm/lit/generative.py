@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from rsvlm.data.collate.every_question import EveryQuestion
 from rsvlm.errors import UserError
 from rsvlm.evaluation.base import needs_answers
 from rsvlm.evaluation.retrieval import RetrievalEvaluation
@@ -52,9 +53,13 @@ class Generative(LitBase):
             return self._pairs(self.evaluation)
         if self.evaluation is None:
             return self.model.collate(training=False)
-        return self.model.collate(
-            training=False, kinds=self.evaluation.kinds, instructions=self.evaluation.instructions
+        kinds, asks = self.evaluation.kinds, self.evaluation.asks
+        collate = self.model.collate(
+            training=False, kinds=kinds, instructions=self.evaluation.instructions
         )
+        if asks == "last":
+            return collate
+        return EveryQuestion(collate, history=asks == "each", kinds=kinds)
 
     def _pairs(self, evaluation: RetrievalEvaluation) -> Callable[..., Any]:
         """Images with all of their captions, for a model that finds images."""
