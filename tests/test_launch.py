@@ -1,6 +1,7 @@
 """Sweeps, launchers, and what is refused before anything is built, through the entry points."""
 
 import json
+import logging
 import os
 import re
 import subprocess
@@ -33,6 +34,35 @@ def start(root, script, *words):
     )
 
 
+@pytest.fixture
+def refused(root, monkeypatch, capfd):
+    """`train.py` with words, in this process: a launch that is refused need import nothing anew.
+
+    Returns what it says.
+    """
+    from hydra.core.singleton import Singleton
+
+    from rsvlm.app.entry import COMMAND, main
+
+    state, handlers, level = Singleton.get_state(), logging.root.handlers[:], logging.root.level
+    # Put back what the entry point sets.
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.setenv(COMMAND, "train")
+    monkeypatch.chdir(root)
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["train.py", *words])
+        with pytest.raises(SystemExit) as end:
+            main("train")
+        assert end.value.code not in (None, 0)
+        return f"{capfd.readouterr().err}{end.value.code}"
+
+    yield run
+    Singleton.set_state(state)
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+
+
 @pytest.mark.parametrize(
     ("words", "say"),
     [
@@ -46,11 +76,17 @@ def start(root, script, *words):
         (["data=rsicd", "data.root=/no/where", *SMALL[1:3]], "dataset_rsicd.json"),
     ],
 )
-def test_a_launch_that_would_fail_is_one_clear_error(root, tmp_path, words, say):
+def test_a_launch_that_would_fail_is_one_clear_error(refused, tmp_path, words, say):
     places = [f"hydra.run.dir={tmp_path}/run", f"hydra.sweep.dir={tmp_path}/sweep"]
-    done = start(root, "train.py", *words, *places)
+    said = refused(*words, *places)
+    assert say in said, said[-2000:]
+    assert "Traceback" not in said
+
+
+def test_a_refusal_is_the_last_line_of_the_process_too(root, tmp_path):
+    done = start(root, "train.py", "ckpt=some.ckpt", f"hydra.run.dir={tmp_path}/run")
     assert done.returncode != 0
-    assert say in done.stderr, done.stderr[-2000:]
+    assert "init=" in done.stderr.splitlines()[-1], done.stderr[-2000:]
     assert "Traceback" not in done.stderr
 
 
