@@ -8,8 +8,8 @@ from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rsvlm.data.text_files import parse_json, read_text
 from rsvlm.app.provenance import provenance
+from rsvlm.data.text_files import parse_json, read_text
 from rsvlm.errors import UserError
 
 Row = dict[str, Any]
