@@ -86,7 +86,6 @@ def guard(cfg: DictConfig) -> None:
         raise UserError(
             f"hydra/launcher={launcher} acts in a multirun only: add -m to the command."
         )
-    device_of(cfg)
     devices = cfg.trainer.get("devices", 1)
     if multirun and launcher == "basic" and devices not in (1, "1", "auto"):
         raise UserError(
@@ -94,6 +93,7 @@ def guard(cfg: DictConfig) -> None:
             "on every rank. Give each job to a launcher (hydra/launcher=slurm_8gpu), or run the "
             "values one by one without -m."
         )
+    device_of(cfg)
 
 
 def device_of(cfg: DictConfig) -> str:
