@@ -58,8 +58,7 @@ def of_sums(sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         precision, recall = np.moveaxis(matched / whole, -1, 0)
         mean = 1 / ((1 - alpha) / precision + alpha / recall)
         parts = pieces / inside.mean(-1)
-        perfect = (inside == words).all(-1) & (pieces == 1)
-        score = mean * (1 - gamma * np.where(perfect, 0.0, parts) ** beta)
+        score = mean * (1 - gamma * parts**beta)
     found: npt.NDArray[np.float64] = np.nan_to_num(score, nan=0.0)
     return found
 
@@ -124,6 +123,9 @@ class Meteor:
             scores = [self._number() for _ in predictions]
             corpus = self._number()
         table = np.array([line.split() for line in statistics], np.float64)
+        # Of a sentence that is its reference the program does not count the one piece.
+        same = (table[:, 21:23] == table[:, :2]).all(1) & (table[:, 20] == 1)
+        table[same, 20] = 0
         return corpus, scores, table
 
     def close(self) -> None:
