@@ -79,7 +79,7 @@ def test_what_is_not_in_the_cache_says_how_to_get_it(cache):
         resolve("hf://a/b@v1/deep/x.pt").local()
     text = str(error.value)
     assert "hf download a/b deep/x.pt --revision v1 --local-dir weights" in text
-    assert "ckpt=weights/deep/x.pt" in text
+    assert "in its place: weights/deep/x.pt" in text
     cache("a/b", {"deep/y.pt": b"1"}, refs=("v1",))
     with pytest.raises(UserError, match=r"no file deep/x\.pt.*Did you mean deep/y\.pt"):
         resolve("hf://a/b@v1/deep/x.pt").local()
@@ -134,7 +134,7 @@ def test_paths(tmp_path, monkeypatch):
         resolve(str(tmp_path / "RS5M_ViT-B-32_RET2.pt"))
     with pytest.raises(UserError, match=r"write zoo:georsclip_vitb32\.rs5m"):
         resolve("georsclip_vitb32.rs5m")
-    with pytest.raises(UserError, match=r"curl -LO https://x\.org/a\.pt(.|\n)*ckpt=a\.pt"):
+    with pytest.raises(UserError, match=r"curl -LO https://x\.org/a\.pt(.|\n)*in its place: a\.pt"):
         resolve("https://x.org/a.pt")
 
 

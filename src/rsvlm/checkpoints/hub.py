@@ -151,7 +151,7 @@ def _by_hand(place: Hub) -> str:
     return (
         "On a machine with network:\n"
         f"  {command} --revision {place.revision} --local-dir weights\n"
-        f"then give the path: ckpt={target}"
+        f"then give the path in its place: {target}"
     )
 
 
@@ -165,7 +165,7 @@ def download(url: str) -> Path:
     path = folder / url.rpartition("/")[2]
     if path.is_file():
         return path
-    by_hand = f"On a machine with network:\n  curl -LO {url}\nthen give the path: ckpt={path.name}"
+    by_hand = f"On a machine with network:\n  curl -LO {url}\nthen give the path in its place: {path.name}"
     if os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on"):
         raise UserError(f"{url} is not in {folder}, and HF_HUB_OFFLINE is set.\n{by_hand}")
     folder.mkdir(parents=True, exist_ok=True)

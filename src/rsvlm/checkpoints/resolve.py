@@ -66,7 +66,7 @@ def resolve(name: str, rows: Mapping[str, zoo.Row] | None = None) -> Source:
     if name.startswith(("http://", "https://")):
         raise UserError(
             f"{name}: a checkpoint is a path, hf://... or zoo:.... Fetch it first:\n"
-            f"  curl -LO {name}\nand give the path: ckpt={name.rpartition('/')[2]}"
+            f"  curl -LO {name}\nand give the path in its place: {name.rpartition('/')[2]}"
         )
     path = Path(name).expanduser()
     if path.exists():

@@ -150,13 +150,19 @@ def generate_from(
         penalty = float(chosen["repetition_penalty"])
         changes.append(RepetitionPenaltyLogitsProcessor(penalty, prompt_ignore_length=prompt))
     ends = [end] if isinstance(end, int) else list(end)
+    # Scores of a whole vocabulary, kept for every step, would take gigabytes at large batches. The
+    # greatest one alone is that of the token that is chosen; it stands behind all other changes.
+    greedy = chosen["num_beams"] == 1 and not chosen["do_sample"]
+    greatest: list[Tensor] = []
+    if greedy:
+        changes.append(_greatest(greatest))
     # Said outright, as a folder's generation_config.json fills in what is not.
     config = GenerationConfig(
         **{**chosen, "repetition_penalty": 1.0},
         eos_token_id=ends,
         pad_token_id=pad,
         return_dict_in_generate=True,
-        output_scores=True,
+        output_scores=not greedy,
     )
     found = model.generate(
         **inputs,
@@ -165,7 +171,7 @@ def generate_from(
         synced_gpus=in_shards(model),
     )
     found.sequences = found.sequences[:, prompt:]
-    scores = _scores(model, found, ends, chosen["length_penalty"])
+    scores = _scores(model, found, ends, chosen["length_penalty"], greatest)
     rows = [
         _trimmed(ids, score, ends)
         for ids, score in zip(found.sequences.tolist(), scores, strict=True)
@@ -190,12 +196,29 @@ def _states_of(found: Any, kept: Sequence[Tensor], row: int, count: int) -> Tens
     return torch.stack([kept[step][place] for step, place in enumerate(places)])
 
 
-def _scores(model: Any, found: Any, ends: Collection[int], penalty: float) -> list[float]:
+def _greatest(kept: list[Tensor]) -> Any:
+    """A processor that changes nothing and keeps each step's greatest log-probability, [rows]."""
+    from transformers import LogitsProcessor
+
+    class Greatest(LogitsProcessor):
+        def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+            kept.append(scores.float().amax(-1) - scores.float().logsumexp(-1))
+            return scores
+
+    return Greatest()
+
+
+def _scores(
+    model: Any, found: Any, ends: Collection[int], penalty: float, greatest: Sequence[Tensor]
+) -> list[float]:
     if getattr(found, "sequences_scores", None) is not None:
         return found.sequences_scores.float().tolist()
-    steps = model.compute_transition_scores(
-        found.sequences, found.scores, normalize_logits=True
-    ).float()
+    if greatest:
+        steps = torch.stack(list(greatest), -1)
+    else:
+        steps = model.compute_transition_scores(
+            found.sequences, found.scores, normalize_logits=True
+        ).float()
     ended = torch.isin(found.sequences, torch.tensor(list(ends), device=found.sequences.device))
     over = ended.long().cumsum(-1)
     counted = (over == 0) | ((over == 1) & ended)

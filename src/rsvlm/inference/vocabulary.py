@@ -64,7 +64,16 @@ def resolve_vocabulary(cfg: DictConfig, out: Path | None) -> None:
 
 def _has_tokenizer(node: Any) -> None:
     """Says so before minutes go by in which a large model is built at random."""
-    if not isinstance(node, DictConfig) or "tokenizer" not in node:
+    if not isinstance(node, DictConfig):
+        return
+    words = ("weights", "processor", "words")
+    if "processor" in node and all(node.get(word) is None for word in words):
+        raise UserError(
+            "the model has no weights and no processor: give model.lm.weights=<folder or "
+            "hf://org/repo>, which holds both, as model.lm.weights=hf://Qwen/Qwen2.5-VL-3B-Instruct,"
+            " or model.lm.processor=<folder> where the weights come with ckpt=."
+        )
+    if "tokenizer" not in node:
         return
     if all(node.get(word) is None for word in ("weights", "tokenizer", "words")):
         raise UserError(
