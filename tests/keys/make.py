@@ -516,6 +516,185 @@ def llava_hf() -> Lines:
     yield from linear("multi_modal_projector.linear_2", 4096, 4096)
 
 
+#: Segment Anything: width, layers, heads, and the layers that attend over the whole image.
+SAMS = {
+    "sam_vit_b": (768, 12, 12, (2, 5, 8, 11)),
+    "sam_vit_l": (1024, 24, 16, (5, 11, 17, 23)),
+    "sam_vit_h": (1280, 32, 16, (7, 15, 23, 31)),
+}
+
+
+def sam_encoder(prefix: str, size: str) -> Lines:
+    """facebookresearch/segment-anything: the image encoder at 1,024 px."""
+    width, layers, heads, whole = SAMS[size]
+    yield f"{prefix}pos_embed", [1, 64, 64, width]
+    yield f"{prefix}patch_embed.proj.weight", [width, 3, 16, 16]
+    yield f"{prefix}patch_embed.proj.bias", [width]
+    for i in range(layers):
+        block, side = f"{prefix}blocks.{i}", 64 if i in whole else 14
+        yield from norm(f"{block}.norm1", width)
+        yield f"{block}.attn.rel_pos_h", [2 * side - 1, width // heads]
+        yield f"{block}.attn.rel_pos_w", [2 * side - 1, width // heads]
+        yield from linear(f"{block}.attn.qkv", 3 * width, width)
+        yield from linear(f"{block}.attn.proj", width, width)
+        yield from norm(f"{block}.norm2", width)
+        yield from linear(f"{block}.mlp.lin1", 4 * width, width)
+        yield from linear(f"{block}.mlp.lin2", width, 4 * width)
+    yield from sam_neck(f"{prefix}neck", width)
+
+
+def sam_neck(name: str, into: int) -> Lines:
+    yield f"{name}.0.weight", [256, into, 1, 1]
+    yield from norm(f"{name}.1", 256)
+    yield f"{name}.2.weight", [256, 256, 3, 3]
+    yield from norm(f"{name}.3", 256)
+
+
+def sam_prompts(prefix: str) -> Lines:
+    yield f"{prefix}pe_layer.positional_encoding_gaussian_matrix", [2, 128]
+    for i in range(4):
+        yield f"{prefix}point_embeddings.{i}.weight", [1, 256]
+    yield f"{prefix}not_a_point_embed.weight", [1, 256]
+    for place, out, into, side in ((0, 4, 1, 2), (3, 16, 4, 2), (6, 256, 16, 1)):
+        yield from conv(f"{prefix}mask_downscaling.{place}", out, into, side)
+        if place < 6:
+            yield from norm(f"{prefix}mask_downscaling.{place + 1}", out)
+    yield f"{prefix}no_mask_embed.weight", [1, 256]
+
+
+def two_way(prefix: str) -> Lines:
+    def attention(name: str, inner: int) -> Lines:
+        for letter in "qkv":
+            yield from linear(f"{name}.{letter}_proj", inner, 256)
+        yield from linear(f"{name}.out_proj", 256, inner)
+
+    for i in range(2):
+        layer = f"{prefix}layers.{i}"
+        yield from attention(f"{layer}.self_attn", 256)
+        yield from attention(f"{layer}.cross_attn_token_to_image", 128)
+        yield from attention(f"{layer}.cross_attn_image_to_token", 128)
+        yield from linear(f"{layer}.mlp.lin1", 2048, 256)
+        yield from linear(f"{layer}.mlp.lin2", 256, 2048)
+        for k in range(1, 5):
+            yield from norm(f"{layer}.norm{k}", 256)
+    yield from attention(f"{prefix}final_attn_token_to_image", 128)
+    yield from norm(f"{prefix}norm_final_attn", 256)
+
+
+def sam_decoder(prefix: str, scales: int = 1) -> Lines:
+    """SAM's, or with scales PixelLM's."""
+
+    def up(name: str, into: int, out: int) -> Lines:
+        yield f"{name}.weight", [into, out, 2, 2]
+        yield f"{name}.bias", [out]
+
+    for i in range(scales):
+        yield from two_way(f"{prefix}transformer." + (f"{i}." if scales > 1 else ""))
+    yield f"{prefix}iou_token.weight", [1, 256]
+    yield f"{prefix}mask_tokens.weight", [4, 256]
+    first = 64 if scales == 1 else 32
+    yield from up(f"{prefix}output_upscaling.0", 256, first)
+    yield from norm(f"{prefix}output_upscaling.1", first)
+    if scales == 1:
+        yield from up(f"{prefix}output_upscaling.3", 64, 32)
+    else:
+        yield from up(f"{prefix}upsample_2x.0", 256, 256)
+        yield from norm(f"{prefix}upsample_2x.1", 256)
+        yield f"{prefix}pe1.positional_encoding_gaussian_matrix", [2, 128]
+        yield f"{prefix}level_embed.weight", [scales, 256]
+    for i in range(4):
+        for k, out in enumerate((256, 256, 32)):
+            yield from linear(f"{prefix}output_hypernetworks_mlps.{i}.layers.{k}", out, 256)
+    for k, out in enumerate((256, 256, 4)):
+        yield from linear(f"{prefix}iou_prediction_head.layers.{k}", out, 256)
+
+
+def sam(size: str, prefix: str = "") -> Lines:
+    """One of SAM's own files."""
+    yield from sam_encoder(f"{prefix}image_encoder.", size)
+    yield from sam_prompts(f"{prefix}prompt_encoder.")
+    yield from sam_decoder(f"{prefix}mask_decoder.")
+
+
+def text_fcs(prefix: str) -> Lines:
+    yield from linear(f"{prefix}0", 4096, 4096)
+    yield from linear(f"{prefix}2", 256, 4096)
+
+
+def lisa() -> Lines:
+    """dvlab-research/LISA 3cb2d43, a merged 7B folder: [SEG] and two marks behind 32,000 words."""
+    yield from llama("model", "lm_head", 32003)
+    yield from linear("model.mm_projector", 4096, 1024)
+    yield from sam("sam_vit_h", "model.visual_model.")
+    yield from text_fcs("model.text_hidden_fcs.0.")
+
+
+def pixellm() -> Lines:
+    """MaverickRen/PixelLM ebf0792, a merged 7B folder: eight words behind 32,000."""
+    yield from llama("model", "lm_head", 32008)
+    for name in ("mm_projector", "out_mm_projector"):
+        yield from linear(f"model.{name}.0", 8192, 1024)
+        yield from linear(f"model.{name}.2", 4096, 8192)
+    yield from sam_prompts("model.prompt_encoder.")
+    yield from sam_decoder("model.mask_decoder.", 2)
+    yield from sam_neck("model.image_feature_neck", 4096)
+    yield from text_fcs("model.text_hidden_fcs.0.")
+
+
+def geopix_memory(prefix: str) -> Lines:
+    for i, (into, out) in enumerate(((1, 16), (16, 32), (32, 64)), 1):
+        layer = f"{prefix}memory_encoder.mask_downsampler.layer{i}"
+        for name, a, side in (("conv1", into, 3), ("conv2", out, 3), ("downsample.0", into, 1)):
+            yield f"{layer}.{name}.weight", [out, a, side, side]
+        for name in ("bn1", "bn2", "downsample.1"):
+            yield from batch_norm(f"{layer}.{name}", out)
+    yield from conv(f"{prefix}memory_encoder.pix_feat_proj", 64, 256)
+    fuser = f"{prefix}memory_encoder.fuser"
+    yield f"{fuser}.gate", [64]
+    yield f"{fuser}.dwconv.weight", [64, 1, 7, 7]
+    yield f"{fuser}.dwconv.bias", [64]
+    yield from norm(f"{fuser}.norm", 64)
+    yield from linear(f"{fuser}.pwconv1", 256, 64)
+    yield from linear(f"{fuser}.pwconv2", 64, 256)
+    yield f"{prefix}learnable_memory.memory", [75, 2, 64, 64, 32, 32]
+    for place, into, out in ((0, 64, 32), (3, 32, 16), (6, 16, 1)):
+        yield f"{prefix}memory_fuser.model.{place}.weight", [out, into, 1, 1, 1]
+        yield f"{prefix}memory_fuser.model.{place}.bias", [out]
+        yield from batch_norm(f"{prefix}memory_fuser.model.{place + 1}", out)
+    layer = f"{prefix}memory_attention.layers.0"
+    yield f"{layer}.scale", [256]
+    yield from multihead(f"{layer}.self_attn", 256)
+    yield f"{layer}.self_attn_pos.pe", [1, 5000, 256]
+    for letter, width in (("q", 256), ("k", 64), ("v", 64)):
+        yield f"{layer}.cross_attn_image.{letter}_proj_weight", [256, width]
+    yield f"{layer}.cross_attn_image.in_proj_bias", [768]
+    yield from linear(f"{layer}.cross_attn_image.out_proj", 256, 256)
+    yield f"{layer}.cross_attn_image_pos.pe", [1, 5000, 64]
+    yield from linear(f"{layer}.linear1", 512, 256)
+    yield from linear(f"{layer}.linear2", 256, 512)
+    for k in (1, 2, 3):
+        yield from norm(f"{layer}.norm{k}", 256)
+    yield from norm(f"{prefix}memory_attention.norm", 256)
+
+
+def geopix() -> Lines:
+    """Norman-Ou/GeoPix 4ae9a35: a folder of parts, folder or file in front of each name."""
+    for name, shape in llava_hf():
+        yield f"vlm.{name}", shape
+    yield from sam_decoder("seg.mask_decoder.", 2)
+    yield from sam_prompts("pec.prompt_encoder.")
+    yield from geopix_memory("clm.")
+    for name in ("rough", "detail"):
+        for k, into, out in ((1, 1024, 512), (2, 512, 256)):
+            yield from conv(f"image_neck_{name}.conv{k}.0", out, into, 3)
+            yield from batch_norm(f"image_neck_{name}.conv{k}.1", out)
+    yield from text_fcs("text_hidden_fcs.")
+    for i in range(3):
+        yield f"multiseg_scalar.{i}", []
+    for i in range(2):
+        yield f"multiscale_scalar.{i}", []
+
+
 def write(folder: Path, name: str, lines: Lines, prefix: str = "") -> None:
     text = "".join(f"{prefix}{key} {json.dumps(shape)}\n" for key, shape in lines)
     (folder / f"{name}.txt").write_text(text, encoding="utf-8")
@@ -531,6 +710,11 @@ def main(folder: Path) -> None:
     write(folder, "deltavlm", deltavlm())
     write(folder, "skyeyegpt", skyeyegpt())
     write(folder, "llava", llava())
+    write(folder, "geopix", geopix())
+    write(folder, "lisa_7b", lisa())
+    write(folder, "pixellm_7b", pixellm())
+    for size in SAMS:
+        write(folder, size, sam(size))
     write(folder, "llava.hf", llava_hf())
     write(folder, "fromage", fromage())
     write(folder, "instructblip_7b", instructblip(4096))

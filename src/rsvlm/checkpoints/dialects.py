@@ -297,6 +297,7 @@ def revert(state: Mapping[str, Tensor], dialect: Dialect) -> dict[str, Tensor]:
         UserError: the dialect has no name for a tensor.
     """
     done: dict[str, Tensor] = {}
+    whole: dict[str, Tensor] = {}
     lost = [name for name in state if published(name, dialect) is None]
     if lost:
         raise UserError(
@@ -309,7 +310,7 @@ def revert(state: Mapping[str, Tensor], dialect: Dialect) -> dict[str, Tensor]:
             continue
         if isinstance(target, Sections):
             if ours[0] in state:
-                done[line] = _joined(target, state)
+                done[line] = whole[line] = _joined(target, state)
             continue
         for name in state:
             if _match(ours[0], name):
@@ -323,7 +324,7 @@ def revert(state: Mapping[str, Tensor], dialect: Dialect) -> dict[str, Tensor]:
                 if published(name, dialect) != theirs:  # an earlier, more special line has it
                     continue
                 done[theirs] = value.t() if isinstance(target, Transposed) else value
-    return done
+    return done | whole
 
 
 def _joined(target: Sections, state: Mapping[str, Tensor]) -> Tensor:

@@ -18,7 +18,7 @@ from rsvlm.data.text.prompt_formats import SEG
 from rsvlm.data.text.segment_templates import SegmentTemplates
 from rsvlm.encoders.generation import Generated, generate
 from rsvlm.errors import UserError
-from rsvlm.models.chat_vlm import ChatModel
+from rsvlm.models.chat_vlm import ChatVLM
 from rsvlm.models.extra_token import ExtraToken
 from rsvlm.models.pixel.classes import ClassNames
 from rsvlm.models.pixel.placing import as_seen, as_stored
@@ -32,15 +32,15 @@ from rsvlm.nn.packing import keys_of, pack
 COARSE = 32
 
 
-class PixelModel(ChatModel):
+class PixelModel(ChatVLM):
     """What GeoPix, LISA and PixelLM share; a family gives the features that masks are drawn from.
 
     The hidden states behind a mask are those that its tokens were predicted from, in training and
     in generation alike.
 
     Args:
-        vision: see `ChatModel`.
-        bridge: see `ChatModel`.
+        vision: see `ChatVLM`.
+        bridge: see `ChatVLM`.
         lm: a `LanguageModel`.
         masks: a `MaskPredictor`.
         seg: what an object is written as: a word of `data.collate.pixel.SEG_TOKENS`.
@@ -48,7 +48,7 @@ class PixelModel(ChatModel):
         first_id: id of the first new word; None for the first that the tokenizer leaves free.
         classes: names of the memory's classes, in its order; none for a model without a memory.
         fallback: the class of an object of which nothing says another; None takes the last.
-        **options: of `ChatModel`.
+        **options: of `ChatVLM`.
 
     Raises:
         UserError: a memory of another number of classes.
@@ -130,7 +130,7 @@ class PixelModel(ChatModel):
         kinds: Kinds = None,
         instructions: Mapping[str, Any] | None = None,
     ) -> PixelCollate:
-        """See `ChatModel.collate`; with the masks of the objects that answers point at."""
+        """See `ChatVLM.collate`; with the masks of the objects that answers point at."""
         options = self._collate_options(training, instructions)
         return PixelCollate(
             self.tokenizer, seg=self.seg, **{**options, **self._chat, **asked(kinds)}
@@ -169,10 +169,10 @@ class PixelModel(ChatModel):
 
         Args:
             batch: a `PixelBatch`, padded on the right.
-            features: see `VisionLanguage.encode_images`.
+            features: see `VisionLanguageModel.encode_images`.
 
         Returns:
-            `logits` and `targets` (see `VisionLanguage.forward`), and `mask_logits`: for each
+            `logits` and `targets` (see `VisionLanguageModel.forward`), and `mask_logits`: for each
             dialogue [n, H, W] at the size of its masks.
 
         Raises:
@@ -195,7 +195,7 @@ class PixelModel(ChatModel):
         told = row.labels[:, 1:] != -100
         states, targets = hidden[:, :-1][told], row.labels[:, 1:][told]
         head = partial(self.new.logits, self.lm, word=self.first_id)
-        outputs: dict[str, Any] = self.lm.say(head, states, targets) | more
+        outputs: dict[str, Any] = self.lm.head_outputs(head, states, targets) | more
         places = self._objects(targets.tolist(), owners[:, 1:][told].tolist(), batch)
         outputs["mask_logits"] = self._learned(batch, tokens, states, places)
         return outputs
@@ -275,10 +275,10 @@ class PixelModel(ChatModel):
 
         Args:
             batch: a `PixelBatch`, padded on the left.
-            features: see `VisionLanguage.encode_images`.
+            features: see `VisionLanguageModel.encode_images`.
             classes: of the objects of each answer, one for all or one for each, for the memory;
                 none takes them from the question.
-            **options: see `VisionLanguage.generate`.
+            **options: see `VisionLanguageModel.generate`.
 
         Returns:
             Text, score, boxes, and of each object `masks` at the size of the image as stored,
@@ -286,7 +286,7 @@ class PixelModel(ChatModel):
 
         Raises:
             UserError: several images in one dialogue, a class that the memory does not know; see
-                `VisionLanguage.generate`.
+                `VisionLanguageModel.generate`.
         """
         self._one_image(batch)
         if classes and self.classes is not None:
@@ -297,7 +297,7 @@ class PixelModel(ChatModel):
     def _texts(self, embedded: Any, options: Mapping[str, Any]) -> list[list[Generated]]:
         own = self.tokenizer
         end, pad = own.eos_token_id, own.pad_token_id
-        self.lm.settle()
+        self.lm.fill_constants()
         return generate(
             self.new.view(self.lm, self.first_id),
             embedded.inputs_embeds.to(self.lm.dtype),
