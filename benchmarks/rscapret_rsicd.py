@@ -19,7 +19,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from rsvlm.data.datasets.rsicd import RSICD
+from rsvlm.data.datasets.cards import RSICD
 from rsvlm.metrics.captions.metric import Captions
 from rsvlm.report.answers import spread_of
 

@@ -23,7 +23,7 @@ from rows import memory, record
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from rsvlm.data.collate.pairs import PairCollate
-from rsvlm.data.datasets.rsicd import RSICD
+from rsvlm.data.datasets.cards import RSICD
 from rsvlm.data.loading.sampler import Batches
 from rsvlm.data.loading.transformed import TransformedDataset
 from rsvlm.data.transforms import Augment

@@ -215,6 +215,7 @@ def test_real_captions(real_data):
 
 GENERIC = {
     "change_pairs",
+    "change_table",
     "coco",
     "conversations",
     "karpathy",

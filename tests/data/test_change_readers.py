@@ -9,9 +9,9 @@ from PIL import Image
 
 from rsvlm.cli.shards import write
 from rsvlm.data.datasets import DATASETS
+from rsvlm.data.datasets.cards import LevirCC
 from rsvlm.data.datasets.change_pairs import ChangePairs
 from rsvlm.data.datasets.dubai_ccd import DubaiCCD
-from rsvlm.data.datasets.levir_cc import LevirCC
 from rsvlm.data.datasets.levir_mci import LevirMCI
 from rsvlm.data.datasets.second import SECONDPairs
 from rsvlm.data.datasets.second_cc import SecondCC

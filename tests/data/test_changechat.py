@@ -5,8 +5,8 @@ import json
 import pytest
 from PIL import Image
 
+from rsvlm.data.datasets.cards import LevirCC
 from rsvlm.data.datasets.changechat import FILES, PROMPTS, ChangeChat
-from rsvlm.data.datasets.levir_cc import LevirCC
 from rsvlm.data.datasets.second_cc import SecondCC
 from rsvlm.data.inspection.describe import describe
 from rsvlm.data.text.no_change import NO_CHANGE

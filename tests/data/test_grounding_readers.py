@@ -12,7 +12,8 @@ from PIL import Image
 
 from rsvlm.data import rle
 from rsvlm.data.datasets import DATASETS
-from rsvlm.data.datasets.coco import SSDD, VHR10, Coco
+from rsvlm.data.datasets.cards import VHR10
+from rsvlm.data.datasets.coco import SSDD, Coco
 from rsvlm.data.datasets.dior_rsvg import DIORRSVG
 from rsvlm.data.datasets.dota import DOTA, rectangle
 from rsvlm.data.datasets.geopixinstruct import GeoPixInstruct

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,10 +10,12 @@ from PIL import Image
 
 from rsvlm.data.datasets import GeoRSCLIPEval, PairsTable, RemoteCLIPPairs
 from rsvlm.data.datasets.base import metric_word
+from rsvlm.data.datasets.cards import SkyScriptRetrieval
 from rsvlm.data.datasets.change_table import ChangeTable
-from rsvlm.data.datasets.skyscript import SkyScript, SkyScriptRetrieval, name_meta
+from rsvlm.data.datasets.skyscript import SkyScript, name_meta
 from rsvlm.data.inspection.describe import describe
 from rsvlm.errors import UserError
+from rsvlm.lit.datamodule import DataModule
 
 
 def picture(path, value=0):
@@ -328,3 +331,19 @@ def test_pairs_of_two_dates_from_a_table(tmp_path):
     (tmp_path / "pairs.csv").write_text("before,after,caption,changeflag\n0a.png,0b.png,x,maybe\n")
     with pytest.raises(UserError, match=r"line 2: changeflag 'maybe' is not 0 or 1"):
         ChangeTable(tmp_path, "all", table="pairs.csv")
+
+
+def test_one_sample_in_two_stages_is_an_error(tmp_path):
+    Image.new("RGB", (8, 6)).save(tmp_path / "0.png")
+    Image.new("RGB", (8, 6)).save(tmp_path / "1.png")
+    (tmp_path / "train.csv").write_text("image,caption\n0.png,a\n1.png,b\n")
+    (tmp_path / "val.csv").write_text("image,caption\n1.png,b\n")
+    make = partial(PairsTable, tmp_path)
+    data = DataModule(make)
+    data.dataset("train")
+    with pytest.raises(UserError, match=r"1 of 1 samples of val .*1\.png.*data\.shared=allow"):
+        data.dataset("val")
+    allowed = DataModule(make, shared="allow")
+    assert len(allowed.dataset("train")) == 2 and len(allowed.dataset("val")) == 1
+    meant = DataModule(make, splits={"test": "train"})  # the same word says that it is meant
+    assert len(meant.dataset("train")) == len(meant.dataset("test"))

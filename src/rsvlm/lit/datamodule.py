@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
 from rsvlm.data.loading.sampler import Batches
+from rsvlm.data.loading.stages import check_apart
 from rsvlm.data.loading.transformed import TransformedDataset
 from rsvlm.data.protocols import attributes_of
 from rsvlm.errors import UserError
@@ -66,6 +67,8 @@ class DataModule(L.LightningDataModule):
             `grouped`, which gives each batch one source of a mixture.
         block: samples of such a window; a batch should be a small part of it.
         seed: seed of order, augmentation and caption choice.
+        shared: what samples are that both training and validation or test hold, where these name
+            different splits: an `error`, or `allow`.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class DataModule(L.LightningDataModule):
         order: Literal["shuffled", "blocked", "grouped"] = "shuffled",
         block: int = 16384,
         seed: int = 0,
+        shared: Literal["error", "allow"] = "error",
     ) -> None:
         super().__init__()
         self.make_dataset = dataset
@@ -99,6 +103,7 @@ class DataModule(L.LightningDataModule):
         self.test_splits = [test] if test is None or isinstance(test, str) else list(test)
         self.splits["test"] = self.test_splits[0] if self.test_splits else None
         self.suite = suite
+        self.shared = shared
         self.order, self.block = order, block
         self.caption, self.cache, self.cache_size, self.seed = caption, cache, cache_size, seed
         cores = len(os.sched_getaffinity(0))
@@ -130,7 +135,17 @@ class DataModule(L.LightningDataModule):
             dataset = self.datasets[stage] = self.make_dataset(split=split)
             for problem in attributes_of(dataset).problems:
                 rank_zero_only(log.warning)("%s, split %s: %s", dataset.name, split, problem)
+            self._hold_apart(stage)
         return self.datasets[stage]
+
+    def _hold_apart(self, stage: str) -> None:
+        """Refuses samples of training in another stage, unless both name the same split."""
+        if self.shared == "allow" or "train" not in self.datasets:
+            return
+        for other in ("val", "test") if stage == "train" else (stage,):
+            word, trained = self.splits.get(other), self.splits["train"]
+            if other in ("val", "test") and other in self.datasets and word != trained:
+                check_apart(self.datasets["train"], self.datasets[other], other)
 
     def use_test(self, split: str) -> None:
         """Makes one of `test_splits` the test split."""
@@ -188,7 +203,7 @@ class DataModule(L.LightningDataModule):
         collate = self.train_collate if training else self.eval_collate
         # The sampler yields whole batches of keys, so the loader itself does not batch.
         loader = Loader(
-            Fetch(view, collate),
+            BatchDataset(view, collate),
             sampler=sampler,
             batch_size=None,
             num_workers=self.workers,
@@ -259,7 +274,7 @@ class Plain:
         return [self.preprocess(image) for image in images], []
 
 
-class Fetch(torch.utils.data.Dataset):
+class BatchDataset(torch.utils.data.Dataset):
     """Turns a list of keys into a batch inside the worker."""
 
     def __init__(self, view: TransformedDataset, collate: Callable[..., Any]) -> None:

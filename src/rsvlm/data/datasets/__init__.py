@@ -4,12 +4,27 @@ A data set reads files and knows no tokenizer, model or transform.
 """
 
 from rsvlm.data.datasets.airslt import AIRSLT
-from rsvlm.data.datasets.base import Entry, FileDataset
+from rsvlm.data.datasets.base import FileDataset
 from rsvlm.data.datasets.capera import CapERA
+from rsvlm.data.datasets.cards import (
+    RSGPT4V,
+    RSICD,
+    RSITMD,
+    RSVQAHR,
+    RSVQALR,
+    VHR10,
+    GeoChatInstruct,
+    GeoRSCLIPEval,
+    LevirCC,
+    RemoteCLIPPairs,
+    SkyScriptRetrieval,
+    SydneyCaptions,
+    UCMCaptions,
+)
 from rsvlm.data.datasets.change_pairs import ChangePairs
 from rsvlm.data.datasets.change_table import ChangeTable
 from rsvlm.data.datasets.changechat import ChangeChat
-from rsvlm.data.datasets.coco import SSDD, VHR10, Coco
+from rsvlm.data.datasets.coco import SSDD, Coco
 from rsvlm.data.datasets.conversations import Conversations
 from rsvlm.data.datasets.dior_rsvg import DIORRSVG
 from rsvlm.data.datasets.dota import DOTA
@@ -17,43 +32,34 @@ from rsvlm.data.datasets.dubai_ccd import DubaiCCD
 from rsvlm.data.datasets.era_vqa import ERAVQA
 from rsvlm.data.datasets.floodnet import FloodNet
 from rsvlm.data.datasets.gaia import GAIA, GAIAShards
-from rsvlm.data.datasets.geochat_instruct import GeoChatInstruct
 from rsvlm.data.datasets.geopixinstruct import GeoPixInstruct
-from rsvlm.data.datasets.georsclip_eval import GeoRSCLIPEval
 from rsvlm.data.datasets.georsclip_scenes import GeoRSCLIPScenes
 from rsvlm.data.datasets.isaid import ISAID
 from rsvlm.data.datasets.karpathy import Karpathy
-from rsvlm.data.datasets.levir_cc import LevirCC
 from rsvlm.data.datasets.levir_mci import LevirMCI
 from rsvlm.data.datasets.nwpu_captions import NWPUCaptions
 from rsvlm.data.datasets.pairs import PairsTable
 from rsvlm.data.datasets.precomp import Precomp
 from rsvlm.data.datasets.refsegrs import RefSegRS
-from rsvlm.data.datasets.remoteclip import RemoteCLIPPairs
 from rsvlm.data.datasets.rrsis_d import RRSISD
 from rsvlm.data.datasets.rs5m import RS5M
-from rsvlm.data.datasets.rsgpt4v import RSGPT4V
 from rsvlm.data.datasets.rsicap import RSICap, RSIEval
-from rsvlm.data.datasets.rsicd import RSICD
-from rsvlm.data.datasets.rsitmd import RSITMD
 from rsvlm.data.datasets.rsivqa import RSIVQA
 from rsvlm.data.datasets.rspg import RSPG
 from rsvlm.data.datasets.rsvg import RSVG
-from rsvlm.data.datasets.rsvqa import RSVQAHR, RSVQALR
 from rsvlm.data.datasets.rswk import RSWK
 from rsvlm.data.datasets.scene_folder import SceneFolder
 from rsvlm.data.datasets.second import SECONDPairs
 from rsvlm.data.datasets.second_cc import SecondCC
 from rsvlm.data.datasets.shards import Shards
 from rsvlm.data.datasets.skyeye968k import SkyEye968k
-from rsvlm.data.datasets.skyscript import SkyScript, SkyScriptRetrieval
+from rsvlm.data.datasets.skyscript import SkyScript
 from rsvlm.data.datasets.skyscript_bench import SkyScriptBench
-from rsvlm.data.datasets.sydney_captions import SydneyCaptions
-from rsvlm.data.datasets.ucm_captions import UCMCaptions
 from rsvlm.data.datasets.vrsbench_captions import VRSBenchCaptions
 from rsvlm.data.datasets.whurs19 import WHURS19
 
-#: Every reader by its word; the options of conf/data are named after these.
+#: Every reader by its word, the one place where it is registered; conf/data has options of these
+#: names.
 DATASETS: dict[str, type[FileDataset]] = {
     "airslt": AIRSLT,
     "capera": CapERA,
@@ -110,52 +116,3 @@ DATASETS: dict[str, type[FileDataset]] = {
     "vrsbench_captions": VRSBenchCaptions,
     "whurs19": WHURS19,
 }
-
-__all__ = [
-    "AIRSLT",
-    "DATASETS",
-    "DIORRSVG",
-    "DOTA",
-    "GAIA",
-    "ISAID",
-    "RRSISD",
-    "RS5M",
-    "RSGPT4V",
-    "RSICD",
-    "RSITMD",
-    "RSIVQA",
-    "RSPG",
-    "RSVG",
-    "RSVQAHR",
-    "RSVQALR",
-    "RSWK",
-    "SSDD",
-    "VHR10",
-    "WHURS19",
-    "Coco",
-    "Conversations",
-    "Entry",
-    "FileDataset",
-    "FloodNet",
-    "GAIAShards",
-    "GeoChatInstruct",
-    "GeoPixInstruct",
-    "GeoRSCLIPEval",
-    "GeoRSCLIPScenes",
-    "Karpathy",
-    "NWPUCaptions",
-    "PairsTable",
-    "Precomp",
-    "RSICap",
-    "RSIEval",
-    "RefSegRS",
-    "RemoteCLIPPairs",
-    "SceneFolder",
-    "Shards",
-    "SkyEye968k",
-    "SkyScript",
-    "SkyScriptBench",
-    "SkyScriptRetrieval",
-    "SydneyCaptions",
-    "UCMCaptions",
-]

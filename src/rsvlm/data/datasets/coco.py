@@ -1,4 +1,4 @@
-"""Data sets of objects in COCO's JSON, and two that are published in it: VHR-10 and SSDD."""
+"""Data sets of objects in COCO's JSON, and one that is published in it: SSDD."""
 
 from __future__ import annotations
 
@@ -183,6 +183,9 @@ class Coco(Regions):
         "    images/                              or JPEGImages/, <split>/"
     )
     image_folders: ClassVar[tuple[str, ...]] = ("images", "JPEGImages", "{split}", ".")
+    #: Names of the JSON, and the splits, where a data set has its own.
+    file_names: ClassVar[tuple[str, ...]] = ()
+    splits: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
@@ -197,6 +200,11 @@ class Coco(Regions):
         convert: bool = False,
     ) -> None:
         super().__init__(root, split, convert=convert)
+        if self.splits and split not in self.splits:
+            known = " and ".join(
+                [", ".join(self.splits[:-1])] * (len(self.splits) > 1) + [self.splits[-1]]
+            )
+            raise UserError(f"{self.title} has no split {split!r}; it has {known}.")
         self.file = self._json(annotations)
         self.name = name or self.name or metric_word(self.root.name)
         found = read_coco(self, self.file, masks=masks)
@@ -234,62 +242,10 @@ class Coco(Regions):
 
     def candidates(self) -> list[str]:
         """Names that the JSON may have, the first one that is there is read."""
+        if self.file_names:
+            return list(self.file_names)
         names = ["annotations/instances_{split}.json", "annotations/{split}.json", "{split}.json"]
         return [*names, "annotations.json"] if self.split == "all" else names
-
-
-class VHR10(Coco):
-    """NWPU VHR-10 with instance polygons: 650 images, 3,921 objects of ten classes; no splits.
-
-    The 150 images without an object (`negative image set`) are not in the JSON.
-
-    Args:
-        root: folder of annotations.json and `positive image set`.
-        split: `all`, the only one.
-        images: the images' folder, relative to `root`.
-        masks: serve masks.
-        missing: what becomes of images that are not there (`datasets/missing.py`).
-        convert: turn images that are not 8-bit RGB into it, instead of refusing them.
-
-    Raises:
-        UserError: see `Coco`.
-    """
-
-    name = "vhr10"
-    title: ClassVar[str] = "NWPU VHR-10 (COCO)"
-    layout: ClassVar[str] = (
-        "  {root}/\n    annotations.json\n    positive image set/   001.jpg ... 650.jpg"
-    )
-    licence = "no licence text; for research"
-    paper = (
-        "H. Su, S. Wei, M. Yan, C. Wang, J. Shi, X. Zhang. Object detection and instance "
-        "segmentation in remote sensing imagery based on precise Mask R-CNN. IGARSS 2019"
-    )
-    homepage = "https://github.com/chaozhong2010/VHR-10_dataset_coco"
-    published_counts: ClassVar[dict[str, int]] = {"all": 650}
-    image_folders: ClassVar[tuple[str, ...]] = ("positive image set", "images", ".")
-
-    def __init__(
-        self,
-        root: str | Path,
-        split: str = "all",
-        *,
-        images: str | None = None,
-        masks: bool = True,
-        missing: Missing = "error",
-        convert: bool = False,
-    ) -> None:
-        if split != "all":
-            raise UserError(f"{self.title} has no split {split!r}; it has all.")
-        super().__init__(
-            root,
-            split,
-            annotations="annotations.json",
-            images=images,
-            masks=masks,
-            missing=missing,
-            convert=convert,
-        )
 
 
 class SSDD(Coco):
@@ -322,6 +278,8 @@ class SSDD(Coco):
     homepage = "https://github.com/TianwenZhang0825/Official-SSDD"
     published_counts: ClassVar[dict[str, int]] = {"train": 928, "test": 232}
     image_folders: ClassVar[tuple[str, ...]] = ("JPEGImages", "images", ".")
+    file_names: ClassVar[tuple[str, ...]] = ("SSDD.json", "annotations.json")
+    splits: ClassVar[tuple[str, ...]] = ("train", "test", "all")
 
     def __init__(
         self,
@@ -333,13 +291,7 @@ class SSDD(Coco):
         missing: Missing = "error",
         convert: bool = False,
     ) -> None:
-        if split not in ("train", "test", "all"):
-            raise UserError(f"{self.title} has no split {split!r}; it has train, test and all.")
         super().__init__(root, split, images=images, masks=masks, missing=missing, convert=convert)
-
-    def candidates(self) -> list[str]:
-        """Names that the JSON may have."""
-        return ["SSDD.json", "annotations.json"]
 
     def serves(self, file: str) -> bool:
         """Whether the number in a file's name is of the split."""

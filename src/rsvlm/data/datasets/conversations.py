@@ -65,6 +65,8 @@ class Conversations(DialogueDataset):
         "    images/        others with images="
     )
     image_folders: ClassVar[tuple[str, ...]] = ("images", ".")
+    #: The JSON of a data set that has no other, and that is all for training.
+    required_file: ClassVar[str | None] = None
 
     def __init__(
         self,
@@ -83,7 +85,9 @@ class Conversations(DialogueDataset):
         check_identifiers(identifiers)
         self.name: str = name or self.name or "conversations"
         self.identifiers = identifiers
-        files = self._files(annotations)
+        if self.required_file and split not in ("train", "all"):
+            raise UserError(f"{self.title} has no split {split!r}; it has train.")
+        files = self._files(annotations or self.required_file)
         for file in files:
             self.add_file(file, prefix=f"{file.stem}/" if len(files) > 1 else "")
         folders = [images] if isinstance(images, str) else list(images or self.image_folders)

@@ -6,14 +6,14 @@ import json
 from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 from rsvlm.data.datasets.base import Entry, FileDataset, listed
 from rsvlm.data.datasets.locate import locate
 from rsvlm.data.datasets.missing import Missing, check_word, told
 from rsvlm.data.datasets.packed import Strings
 from rsvlm.data.sample import Layout, Sample, Turn
-from rsvlm.errors import UserError
+from rsvlm.errors import UserError, near
 
 
 class Faults:
@@ -34,11 +34,27 @@ class Faults:
         return [f"{len(who)} {what}: {listed(who, 3)}." for what, who in self._found.items()]
 
 
+#: `question`: a sample is a question and its answer, which is what an evaluation needs. `image`: a
+#: sample is an image with its questions side by side, in the source's order; each shows the image,
+#: so that none sees the answers of the others. An epoch then reads each image once.
+Group = Literal["question", "image"]
+
+
 class DialogueDataset(FileDataset):
-    """Images and what is said about them. Subclasses call `add` for each sample, then `close`.
+    """Images and what is said about them.
+
+    Subclasses call `add` for each sample, or `ask` for each question about an image, then `close`.
+    Of questions, `Turn.kind` is the published type, and `meta["image"]` the image's name, by which
+    an evaluation can encode it once for all its questions.
 
     Turns are kept packed, since a list of a million Python objects costs gigabytes in each worker.
     A sample of one image has the layout `single`, one of several `interleaved`.
+
+    Args:
+        root: the data set's folder.
+        split: the part to read.
+        group: see `Group`.
+        convert: turn images that are not 8-bit RGB into it, instead of refusing them.
 
     Attributes:
         faults: what `close` tells in `problems`.
@@ -46,8 +62,17 @@ class DialogueDataset(FileDataset):
 
     sample_layout: ClassVar[Layout] = "interleaved"
 
-    def __init__(self, root: str | Path, split: str, *, convert: bool = False) -> None:
+    def __init__(
+        self, root: str | Path, split: str, *, group: Group = "question", convert: bool = False
+    ) -> None:
         super().__init__(root, split, convert=convert)
+        if group not in get_args(Group):
+            raise UserError(f"group={group!r} is not known. {near(group, get_args(Group))}")
+        self.group = group
+        self._grouped: dict[tuple[str, str], list[tuple[str, str | None, str | None]]] = {}
+        if group == "image":
+            # Published are counts of questions.
+            self.published_counts = {}  # type: ignore[misc]
         self.faults = Faults()
         self._rows = _Rows()
 
@@ -76,6 +101,34 @@ class DialogueDataset(FileDataset):
         if not self._rows.append(id, images, turns, place, texts, label, dict(meta or {})):
             self.faults.add("id(s) repeat and got their position added", id)
 
+    def ask(
+        self,
+        id: str,
+        image: str,
+        question: str,
+        answer: str | None,
+        kind: str | None,
+        *,
+        place: str = "",
+        meta: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Notes a question.
+
+        Args:
+            id: its name within the data set.
+            image: its image as the source names it.
+            question: its words.
+            answer: None where the source withholds it.
+            kind: its type, as published.
+            place: which of the places of `close` holds the image.
+            meta: what else the source says; kept where a sample is a question.
+        """
+        if self.group == "question":
+            turns = asked(question, answer, kind)
+            self.add(id, [image], turns, place=place, meta={"image": image, **(meta or {})})
+        else:
+            self._grouped.setdefault((place, image), []).append((question, answer, kind))
+
     def close(self, places: Mapping[str, Sequence[Path]], missing: Missing) -> None:
         """Finds the images and fills `entries` and `problems`.
 
@@ -87,6 +140,11 @@ class DialogueDataset(FileDataset):
             UserError: images are missing and `missing` is `error`; no sample is left.
         """
         check_word(missing)
+        for (place, image), questions in self._grouped.items():
+            turns = [turn for question in questions for turn in asked(*question)]
+            id = f"{place}/{image}" if place else image
+            self.add(id, [image], turns, place=place, meta={"image": image})
+        self._grouped.clear()
         rows = self._rows
         if not len(rows):
             detail = " ".join(self.faults.told())
@@ -123,6 +181,14 @@ class DialogueDataset(FileDataset):
         sample.turns = self.turns(index)
         if len(sample.images) == 1:
             sample.layout = "single"
+
+
+def asked(question: str, answer: str | None, kind: str | None) -> list[Turn]:
+    """A question about the image and its answer, as two turns; as one where there is no answer."""
+    turns = [Turn("user", question, (0,), kind=kind)]
+    if answer is not None:
+        turns.append(Turn("assistant", answer, kind=kind))
+    return turns
 
 
 class _Rows:

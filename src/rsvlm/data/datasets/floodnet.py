@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
+from rsvlm.data.datasets.dialogues import DialogueDataset, Group
 from rsvlm.data.datasets.missing import Missing, check_word
-from rsvlm.data.datasets.questions import Group, Questions
 from rsvlm.data.text_files import read_json
 from rsvlm.errors import UserError
 
@@ -18,7 +18,7 @@ _FILES: dict[str, tuple[tuple[str, ...], str]] = {
 }
 
 
-class FloodNet(Questions):
+class FloodNet(DialogueDataset):
     """FloodNet's questions (track 2 of the EarthVision 2021 challenge).
 
     The types are Condition_Recognition, Yes_No, Simple_Counting and Complex_Counting. Where a file
@@ -28,7 +28,7 @@ class FloodNet(Questions):
     Args:
         root: folder of Questions/ and Images/.
         split: `train`, `val` or `test`.
-        group: `question` or `image` (see `questions.Group`).
+        group: `question` or `image` (see `dialogues.Group`).
         missing: what becomes of images that are not there (`datasets/missing.py`).
         convert: turn images that are not 8-bit RGB into it, instead of refusing them.
 

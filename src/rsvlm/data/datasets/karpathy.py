@@ -50,6 +50,8 @@ class Karpathy(FileDataset):
         "  {root}/\n    dataset.json   or dataset_<name>.json\n    images/        or imgs/"
     )
     image_folders: ClassVar[tuple[str, ...]] = ("images", "imgs")
+    #: The JSON of a data set that has no other.
+    required_file: ClassVar[str | None] = None
 
     def __init__(
         self,
@@ -62,7 +64,7 @@ class Karpathy(FileDataset):
         convert: bool = False,
     ) -> None:
         super().__init__(root, split, convert=convert)
-        records, title = self._records(annotations)
+        records, title = self._records(annotations or self.required_file)
         self.name: str = name or self.name or metric_word(title)
         self.empty_captions = 0
         self._captionless: list[str] = []

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import ClassVar
 
 from rsvlm.data.datasets.base import Entry
-from rsvlm.data.datasets.levir_cc import LevirCC
+from rsvlm.data.datasets.change_captions import ChangeCaptions
 from rsvlm.data.palette import check_size, read_greys
 from rsvlm.data.sample import Sample
+from rsvlm.data.text.no_change import NO_CHANGE
 
 #: Grey value → class of change.
 GREYS = {0: 0, 128: 1, 255: 2}
 
 
-class LevirMCI(LevirCC):
+class LevirMCI(ChangeCaptions):
     """LEVIR-MCI as published: LEVIR-CC's layout with label/ beside A/ and B/.
 
     `meta["change_mask"]` is a [H, W] uint8 map of `change_classes`; what is not 0 has changed.
@@ -33,6 +34,10 @@ class LevirMCI(LevirCC):
         "    images/train/A/train_000001.png ...  images/train/B/  images/train/label/\n"
         "    and val/, test/"
     )
+    file_names: ClassVar[tuple[str, ...]] = ("LevirCCcaptions.json", "LevirCCcaptions_v1.json")
+    image_folders: ClassVar[tuple[str, ...]] = ("images",)
+    no_change: ClassVar[frozenset[str]] = frozenset(NO_CHANGE["levir_cc"])
+    published_counts: ClassVar[dict[str, int]] = {"train": 6815, "val": 1333, "test": 1929}
     change_classes: ClassVar[tuple[str, ...]] = ("no change", "road", "building")
     licence = "no licence text; Google Earth's images for academic use only"
     paper = (

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from rsvlm.data.datasets.dialogues import DialogueDataset
+from rsvlm.data.datasets.dialogues import DialogueDataset, asked
 from rsvlm.data.datasets.missing import Missing, check_word
-from rsvlm.data.datasets.questions import asked
 from rsvlm.data.text_files import read_records
 from rsvlm.errors import UserError
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+from rsvlm.data.datasets.dialogues import DialogueDataset, Group
 from rsvlm.data.datasets.missing import Missing, check_word
-from rsvlm.data.datasets.questions import Group, Questions
 from rsvlm.data.text_files import read_lines
 from rsvlm.errors import UserError, near
 
@@ -25,7 +25,7 @@ _LINE = re.compile(r"([^:]+):\s*(.*?)\s*\?\s*(.*)")
 _PARTS = {"train": range(80), "val": range(80, 90), "test": range(90, 100)}
 
 
-class RSIVQA(Questions):
+class RSIVQA(DialogueDataset):
     """RSIVQA as published: a line a question, `image:question?answer`; no pixels.
 
     The types are the paper's three: `yes/no` (64,610), `number` ("how many", 32,331) and `other`
@@ -41,7 +41,7 @@ class RSIVQA(Questions):
         split: see above.
         images: source → folder of its images, relative to `root` or absolute; by default
             <source>/images/, <source>/ and images/<source>/.
-        group: `question` or `image` (see `questions.Group`).
+        group: `question` or `image` (see `dialogues.Group`).
         missing: what becomes of images that are not there (`datasets/missing.py`); the default
             leaves their questions out and tells, since images and text are published apart.
         convert: turn images that are not 8-bit RGB into it, instead of refusing them.

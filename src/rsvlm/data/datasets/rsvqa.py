@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from rsvlm.data.datasets.dialogues import DialogueDataset, Group
 from rsvlm.data.datasets.missing import Missing, check_word
-from rsvlm.data.datasets.questions import Group, Questions
 from rsvlm.data.text_files import read_json
 from rsvlm.errors import UserError, near
 
 
-class RSVQA(Questions):
+class RSVQA(DialogueDataset):
     """RSVQA in its published JSON: three files a split, of questions, answers and images.
 
     Each file lists the entries of the whole release; those of other splits are placeholders
@@ -24,7 +24,7 @@ class RSVQA(Questions):
         split: one of `published_counts`.
         types: kinds of questions to keep, as ["presence", "comp"]; all by default.
         images: the images' folder, relative to `root`; by default the first of `image_folders`.
-        group: `question` or `image` (see `questions.Group`).
+        group: `question` or `image` (see `dialogues.Group`).
         missing: what becomes of images that are not there (`datasets/missing.py`).
         convert: turn images that are not 8-bit RGB into it, instead of refusing them.
 
@@ -124,53 +124,3 @@ class RSVQA(Questions):
         if count:
             self.inactive = len(records) - len(active)
         return active
-
-
-class RSVQALR(RSVQA):
-    """RSVQA-LR: 772 Sentinel-2 images of the Netherlands, 256 px at 10 m; 77,232 questions."""
-
-    name = "rsvqa_lr"
-    title: ClassVar[str] = "RSVQA-LR"
-    layout: ClassVar[str] = (
-        "  {root}/\n"
-        "    LR_split_train_questions.json  LR_split_train_answers.json  "
-        "LR_split_train_images.json\n"
-        "    ... the same for val and test\n"
-        "    Images_LR/   0.tif ... 771.tif"
-    )
-    prefix: ClassVar[str] = "LR"
-    image_folders: ClassVar[tuple[str, ...]] = ("Images_LR", "Images_LR/Images_LR", "images")
-    kinds: ClassVar[tuple[str, ...]] = ("rural_urban", "presence", "count", "comp")
-    licence = "CC BY 4.0 (annotations); Copernicus Sentinel data"
-    published_counts: ClassVar[dict[str, int]] = {"train": 57223, "val": 10005, "test": 10004}
-
-
-class RSVQAHR(RSVQA):
-    """RSVQA-HR: 10,659 aerial images (USGS), 512 px at 15 cm; a million questions.
-
-    `test` shows the region of the training images, `test_phili` (also `test_2`) Philadelphia, which
-    training has never seen. `types=[presence,comp]` leaves 62,554 questions of `test_phili`, the
-    part that chat models are compared on.
-    """
-
-    name = "rsvqa_hr"
-    title: ClassVar[str] = "RSVQA-HR"
-    layout: ClassVar[str] = (
-        "  {root}/\n"
-        "    USGS_split_train_questions.json  USGS_split_train_answers.json  "
-        "USGS_split_train_images.json\n"
-        "    ... the same for val, test and test_phili\n"
-        "    Data/   0.tif ... (or .png)"
-    )
-    prefix: ClassVar[str] = "USGS"
-    image_folders: ClassVar[tuple[str, ...]] = ("Data", "images")
-    kinds: ClassVar[tuple[str, ...]] = ("area", "presence", "count", "comp")
-    aliases: ClassVar[dict[str, str]] = {"test_2": "test_phili", "test2": "test_phili"}
-    names: ClassVar[dict[str, str]] = {"test_phili": "rsvqa_hr_phili"}
-    licence = "CC BY 4.0 (annotations); images public domain (USGS)"
-    published_counts: ClassVar[dict[str, int]] = {
-        "train": 625340,
-        "val": 102843,
-        "test": 222684,
-        "test_phili": 105647,
-    }

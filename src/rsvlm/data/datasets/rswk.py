@@ -12,9 +12,8 @@ from typing import Any, ClassVar, NamedTuple
 
 from rsvlm.data.datasets.base import listed
 from rsvlm.data.datasets.conversations import to_turns
-from rsvlm.data.datasets.dialogues import DialogueDataset
+from rsvlm.data.datasets.dialogues import DialogueDataset, asked
 from rsvlm.data.datasets.missing import Missing, check_word
-from rsvlm.data.datasets.questions import asked
 from rsvlm.data.sample import Role
 from rsvlm.data.text_files import read_records
 from rsvlm.errors import UserError, near

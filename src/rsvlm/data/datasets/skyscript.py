@@ -11,7 +11,6 @@ from rsvlm.data.datasets.base import missing_files
 from rsvlm.data.datasets.missing import Missing, told
 from rsvlm.data.datasets.pairs import PairsTable, known_part
 from rsvlm.data.datasets.pickles import read_pickle
-from rsvlm.data.datasets.table_parts import Part, TableParts
 from rsvlm.data.folders import check_names
 from rsvlm.errors import UserError
 
@@ -193,47 +192,3 @@ def tag_meta(content: Any, path: Path) -> dict[str, Any]:
             f"{content.get('box')!r} and {content.get('time')!r}."
         ) from error
     return meta
-
-
-def _benchmark(folder: str, name: str, count: int) -> Part:
-    # The tables' paths start at the benchmarks' folder or at the data set's own.
-    return Part(f"{folder}/{folder}_img_txt_pairs_test.csv", (".", folder), name, count)
-
-
-class SkyScriptRetrieval(TableParts):
-    """The retrieval benchmarks as SkyScript packs them: comma-separated, `filepath`, `title`.
-
-    Args:
-        root: folder of RSICD/, RSITMD/ and ucmcaptions/.
-        split: `rsicd`, `rsitmd` or `ucm_captions`; metrics are named after it.
-        missing: see `TableParts`.
-        convert: see `TableParts`.
-    """
-
-    name = "skyscript_retrieval"
-    title: ClassVar[str] = "SkyScript's retrieval benchmarks"
-    layout: ClassVar[str] = (
-        "  {root}/\n"
-        "    RSICD/RSICD_img_txt_pairs_test.csv              and its images\n"
-        "    RSITMD/RSITMD_img_txt_pairs_test.csv            and its images\n"
-        "    ucmcaptions/ucmcaptions_img_txt_pairs_test.csv  and its images"
-    )
-    licence = "no licence text; for research (RSICD, RSITMD, UCM-Captions)"
-    paper = _PAPER
-    homepage = _HOMEPAGE
-    published_counts: ClassVar[dict[str, int]] = {"rsicd": 1093, "rsitmd": 452, "ucm_captions": 210}
-    parts: ClassVar[dict[str, Part]] = {
-        "rsicd": _benchmark("RSICD", "rsicd", 1093),
-        "rsitmd": _benchmark("RSITMD", "rsitmd", 452),
-        "ucm_captions": _benchmark("ucmcaptions", "ucm_captions", 210),
-    }
-
-    def __init__(
-        self,
-        root: str | Path,
-        split: str = "rsicd",
-        *,
-        missing: Missing = "error",
-        convert: bool = False,
-    ) -> None:
-        super().__init__(root, split, missing=missing, convert=convert)

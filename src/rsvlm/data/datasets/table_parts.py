@@ -34,7 +34,7 @@ class TableParts(PairsTable):
 
     Args:
         root: folder of the release.
-        split: see above.
+        split: see above; by default the first.
         missing: what becomes of images that are not there (`datasets/missing.py`).
         convert: turn images that are not 8-bit RGB into it, instead of refusing them.
 
@@ -49,11 +49,12 @@ class TableParts(PairsTable):
     def __init__(
         self,
         root: str | Path,
-        split: str = "train",
+        split: str | None = None,
         *,
         missing: Missing = "error",
         convert: bool = False,
     ) -> None:
+        split = split or next(iter({**self.aliases, **self.parts}))
         chosen: list[Part] = []
         for word in split.split("+"):
             for name in self.aliases.get(word, (word,)):

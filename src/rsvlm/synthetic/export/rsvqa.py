@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rsvlm.data.datasets.rsvqa import RSVQA, RSVQAHR, RSVQALR
+from rsvlm.data.datasets.cards import RSVQAHR, RSVQALR
+from rsvlm.data.datasets.rsvqa import RSVQA
 from rsvlm.data.sample import Sample
 from rsvlm.synthetic.dataset import Scenes
 from rsvlm.synthetic.export.chat import Asked, asked, turns, write_json

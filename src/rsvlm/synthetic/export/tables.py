@@ -86,7 +86,7 @@ def _part(
 
 def write_remoteclip(out: Path, splits: Splits) -> Expected:
     """Writes `csv_file/` and `data/`: the training scenes dealt to RET-3, DET-10 and SEG-4."""
-    from rsvlm.data.datasets.remoteclip import RemoteCLIPPairs
+    from rsvlm.data.datasets.cards import RemoteCLIPPairs
 
     parts, header = RemoteCLIPPairs.parts, ("filename", "title")
     expected: dict[str, list[Sample]] = {}
@@ -107,7 +107,7 @@ def write_remoteclip(out: Path, splits: Splits) -> Expected:
 
 def write_georsclip(out: Path, splits: Splits) -> Expected:
     """Writes the test scenes as RSICD's table in GB 18030 and RSITMD's in UTF-8."""
-    from rsvlm.data.datasets.georsclip_eval import GeoRSCLIPEval
+    from rsvlm.data.datasets.cards import GeoRSCLIPEval
 
     rsicd, rsitmd = _dealt(list(splits["test"]), 2)
     # Two letters that differ between the encodings.
