@@ -1,14 +1,17 @@
 """Files that are damaged, too large inside, or say of themselves what cannot be."""
 
+import argparse
 import json
 import struct
 import zipfile
 
+import numpy as np
 import pytest
 import torch
 from model_options import build
 
 from rsvlm import checkpoints
+from rsvlm.checkpoints import harmless
 from rsvlm.checkpoints.read import read
 from rsvlm.checkpoints.verify import verify
 from rsvlm.errors import UserError
@@ -20,6 +23,20 @@ def saved(tmp_path):
     path = tmp_path / "a.pt"
     torch.save({"state_dict": {"a": torch.arange(4096.0)}}, path)
     return path
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_namespace_and_numbers_of_numpy_beside_weights_are_read(tmp_path, zipped):
+    extra = {"args": argparse.Namespace(lr=1), "best": np.float64(0.5), "n": np.int64(3)}
+    path = tmp_path / "a.pth"
+    state = {"model": {"a": torch.ones(2)}, **extra}
+    torch.save(state, path, _use_new_zipfile_serialization=zipped)
+    assert list(read(path).tensors) == ["a"]
+    held = harmless.load(path)
+    assert (held["best"], held["n"]) == (0.5, 3)
+    torch.save({"a": torch.ones(2), "evil": np.array([object()], dtype=object)[:1]}, path)
+    with pytest.raises(UserError, match="nothing of it was run"):
+        read(path)
 
 
 def flip(path, marker, count=8):

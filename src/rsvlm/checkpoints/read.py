@@ -22,6 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rsvlm.checkpoints.harmless import STAND_INS
+from rsvlm.checkpoints.harmless import load as load_harmless
 from rsvlm.checkpoints.hub import CONFIGS, choose, is_weights
 from rsvlm.checkpoints.parts import files_within, is_parts, read_parts
 from rsvlm.checkpoints.pickled import read_pickled
@@ -237,6 +239,8 @@ def _torch(path: Path, *, mmap: bool, pickled: bool) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         unsafe = _unsafe(path, str(error))
+        if unsafe and set(unsafe) <= STAND_INS.keys():
+            return _plain(path, mmap)
         if not unsafe:
             raise UserError(f"{path} is damaged or cut short. {instead(path)}") from error
         if pickled:
@@ -249,6 +253,21 @@ def _torch(path: Path, *, mmap: bool, pickled: bool) -> dict[str, Any]:
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"{path} is damaged or cut short ({reason}). {instead(path)}") from error
+    return _named(path, content)
+
+
+def _plain(path: Path, mmap: bool) -> dict[str, Any]:
+    """A file with a Namespace or numbers of numpy beside its tensors."""
+    try:
+        return _named(path, load_harmless(path, map_location="cpu", mmap=mmap))
+    except UserError:
+        raise
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{path} is damaged or cut short ({reason}). {instead(path)}") from error
+
+
+def _named(path: Path, content: Any) -> dict[str, Any]:
     if isinstance(content, Tensor):
         raise UserError(f"{path} holds one tensor without a name, not a model.")
     if not isinstance(content, Mapping):
