@@ -172,6 +172,7 @@ def test_classification_and_binary_from_their_scores():
     assert again == pytest.approx({w: float(v) for w, v in binary.compute().items()})
 
 
+@pytest.mark.slow  # its program takes seconds to start
 def test_meteors_corpus_score_comes_from_sums(tmp_path):
     from rsvlm.metrics.captions import meteor
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rsvlm.data.text_files import parse_json, read_text
 from rsvlm.data.prediction_records import is_note
+from rsvlm.data.text_files import parse_json, read_text
 from rsvlm.errors import UserError
 from rsvlm.metrics.gather import Id, digest
 
