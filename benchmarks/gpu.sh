@@ -52,11 +52,11 @@ part() {
 b=benchmarks
 if [ "$SIZE" = tiny ]; then
     cpu="--device cpu --threads 1"
-    part "contrastive tiny" 200 $b/contrastive.py --arch tiny --batch 4 --rounds 1 --precision fp32 $cpu
-    part "RS-CapRet" 100 $b/rscapret.py --size tiny --batch 4 --rounds 1 --captions 2 $cpu
-    part "LLaVA" 100 $b/captioner.py --size tiny --batch 4 --rounds 1 --only mixture $cpu
-    part "DeltaVLM" 100 $b/deltavlm.py --size tiny --batch 2 --rounds 1 $cpu
-    part "CLIP from scratch" 100 $b/scratch.py --arch tiny --seconds 2 --batch 16 --images 32 \
+    part "contrastive tiny" 600 $b/contrastive.py --arch tiny --batch 4 --rounds 1 --precision fp32 $cpu
+    part "RS-CapRet" 600 $b/rscapret.py --size tiny --batch 4 --rounds 1 --captions 2 $cpu
+    part "LLaVA" 600 $b/captioner.py --size tiny --batch 4 --rounds 1 --only mixture $cpu
+    part "DeltaVLM" 600 $b/deltavlm.py --size tiny --batch 2 --rounds 1 $cpu
+    part "CLIP from scratch" 600 $b/scratch.py --arch tiny --seconds 2 --batch 16 --images 32 \
         --workers 0 --device cpu
 else
     gpu="--device cuda"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -59,6 +60,13 @@ def test_asking_imports_no_trainer_and_no_drawing():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_a_loaded_model_answers_within_a_second(model, picture):
+    rsvlm.predict(model, picture, "an airport; a beach")  # the tokenizer's table, once
+    begun = time.process_time()
+    rsvlm.predict(model, picture, "a lake; two lakes")
+    assert time.process_time() - begun < 1  # 0.01 s here
 
 
 def test_the_zoo_loads_without_the_libraries_that_only_some_need():

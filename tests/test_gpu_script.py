@@ -30,7 +30,7 @@ def test_all_of_it_runs_without_hydra_and_leaves_one_table(root, real_data, tmp_
     env = os.environ | {
         "SIZE": "tiny",
         "OUT": str(tmp_path / "out"),
-        "BUDGET": "1200",
+        "BUDGET": "3000",
         "PYTHON": sys.executable,
         "PYTHONPATH": str(tmp_path),
         "SEEN": str(tmp_path / "seen.txt"),
@@ -62,7 +62,7 @@ def test_a_part_that_fails_or_has_no_time_left_stops_no_other(root, tmp_path):
         "RSVLM_DATA": str(tmp_path / "nothing"),
     }
     script = root / "benchmarks" / "gpu.sh"
-    for budget, told in (("1200", "failed (1)"), ("0", "no time left")):
+    for budget, told in (("3000", "failed (1)"), ("0", "no time left")):
         done = subprocess.run(
             ["bash", script],
             env=env | {"BUDGET": budget},
