@@ -10,6 +10,7 @@ from typing import Any
 from rsvlm.data.folders import printable
 from rsvlm.data.sample import Answer, Turn
 from rsvlm.errors import UserError
+from rsvlm.inference.mask_files import write_masks
 
 #: How many times larger than the model's images a picture is before that is told.
 LARGE = 8
@@ -86,6 +87,7 @@ def show(
     for part in answer.parts:
         print(f"  {part.expert} ({part.weight:.2f}) was asked {part.prompt!r}: {part.text!r}")
     draw_boxes(answer, pictures[0], target)
+    write_masks(answer, pictures[0], target)
     return answer
 
 
@@ -155,6 +157,7 @@ def dialogue(model: Any, pictures: Sequence[Any], target: Path | None = None) ->
         print(answer.text)
         if target is not None:
             draw_boxes(answer, pictures[0], target)
+            write_masks(answer, pictures[0], target)
         shown = () if history else tuple(range(len(pictures)))
         history += [Turn("user", question, shown), Turn("assistant", answer.text)]
 
