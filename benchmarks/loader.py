@@ -35,7 +35,7 @@ from rsvlm.data.collate.pairs import PairCollate
 from rsvlm.data.datasets import RSICD, Shards
 from rsvlm.data.images import read_image
 from rsvlm.data.item import TransformedSample
-from rsvlm.data.loading.sampler import Batches, rng
+from rsvlm.data.loading.sampler import BatchSampler, rng
 from rsvlm.data.loading.transformed import TransformedDataset
 from rsvlm.data.sample import Sample
 from rsvlm.data.transforms import Augment
@@ -58,7 +58,7 @@ class Fetch(torch.utils.data.Dataset):
 def batches(dataset: Any, augment: Augment, workers: int, order: str) -> Iterator[Any]:
     """One epoch of training batches, as lit/datamodule.py makes them."""
     sizes = getattr(dataset, "shard_sizes", None)
-    sampler = Batches(len(dataset), BATCH, order=order, block=2048, sizes=sizes)
+    sampler = BatchSampler(len(dataset), BATCH, order=order, block=2048, sizes=sizes)
     view = TransformedDataset(dataset, augment, training=True)
     return iter(
         DataLoader(
@@ -111,7 +111,7 @@ def split(dataset: Any, augment: Augment, limit: int) -> dict[str, float]:
     collate = PairCollate(tokenizer("ViT-B-32"))
     spent = dict.fromkeys(STEPS, 0.0)
     count = 0
-    for number, keys in enumerate(Batches(len(dataset), BATCH)):
+    for number, keys in enumerate(BatchSampler(len(dataset), BATCH)):
         items = []
         for epoch, index in keys:
             generator = rng(0, epoch, index)

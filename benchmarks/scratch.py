@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from rsvlm.data.collate.pairs import PairCollate
 from rsvlm.data.datasets.cards import RSICD
-from rsvlm.data.loading.sampler import Batches
+from rsvlm.data.loading.sampler import BatchSampler
 from rsvlm.data.loading.transformed import TransformedDataset
 from rsvlm.data.transforms import Augment
 from rsvlm.encoders.clip.model import CLIP, clip, tokenizer
@@ -44,10 +44,10 @@ class Fetch(Dataset[Any]):
 
 
 class Keys(IterableDataset[Any]):
-    """Batches of keys, epoch after epoch, so that workers live as long as the training."""
+    """BatchSampler of keys, epoch after epoch, so that workers live as long as the training."""
 
     def __init__(self, count: int, batch: int) -> None:
-        self.sampler = Batches(count, batch)
+        self.sampler = BatchSampler(count, batch)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for epoch in range(10**6):

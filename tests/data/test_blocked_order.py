@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rsvlm.data.loading.sampler import Batches, blocked
+from rsvlm.data.loading.sampler import BatchSampler, blocked
 
 SIZES = [30, 7, 0, 40, 23, 1, 50]
 
@@ -30,7 +30,7 @@ def test_a_window_reaches_over_few_shards_and_mixes_them():
 
 def batches(**options):
     options = {"n": sum(SIZES), "batch_size": 12, "seed": 5} | options
-    return list(Batches(order="blocked", block=40, sizes=SIZES, **options))
+    return list(BatchSampler(order="blocked", block=40, sizes=SIZES, **options))
 
 
 def test_ranks_and_a_later_start_give_parts_of_one_order():
@@ -39,19 +39,19 @@ def test_ranks_and_a_later_start_give_parts_of_one_order():
     parts = [batches(rank=r, world=3) for r in range(3)]
     for batch, *shares in zip(one, *parts, strict=True):
         assert batch == [key for share in shares for key in share]
-    sampler = Batches(sum(SIZES), 12, seed=5, order="blocked", block=40, sizes=SIZES)
+    sampler = BatchSampler(sum(SIZES), 12, seed=5, order="blocked", block=40, sizes=SIZES)
     sampler.start = 4
     assert list(sampler) == one[4:]
     assert list(sampler) == one
 
 
 def test_the_default_order_is_what_it_was():
-    first = next(iter(Batches(50, 8, seed=1)))
+    first = next(iter(BatchSampler(50, 8, seed=1)))
     # Drawn with the code from before there was another order.
     assert [i for _, i in first] == [13, 8, 38, 44, 16, 40, 24, 34]
-    assert first == next(iter(Batches(50, 8, seed=1, order="shuffled", sizes=[20, 30])))
-    evaluation = list(Batches(50, 8, training=False, order="blocked"))
-    assert evaluation == list(Batches(50, 8, training=False))
+    assert first == next(iter(BatchSampler(50, 8, seed=1, order="shuffled", sizes=[20, 30])))
+    evaluation = list(BatchSampler(50, 8, training=False, order="blocked"))
+    assert evaluation == list(BatchSampler(50, 8, training=False))
 
 
 @pytest.mark.parametrize(
@@ -65,4 +65,4 @@ def test_the_default_order_is_what_it_was():
 )
 def test_impossible_orders_say_what_to_do(options, words):
     with pytest.raises(ValueError, match=words):
-        Batches(50, 8, **options)
+        BatchSampler(50, 8, **options)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from rsvlm.__main__ import main
 from rsvlm.data.datasets import RSICD, SceneFolder
 from rsvlm.data.inspection.describe import describe
 from rsvlm.data.sample import Sample
@@ -73,3 +74,28 @@ def test_scene_sets_and_plain_sequences(tmp_path):
     facts = describe(plain, read=True)
     assert facts["captions"]["count"] == 4 and facts["sizes"] == {"6 x 4": 2}
     assert facts["problems"] == ["1 image(s) are listed more than once, the first: x."]
+
+
+def test_a_reader_of_ones_own_is_inspected_and_listed(tmp_path, monkeypatch, capsys):
+    (tmp_path / "conf/data").mkdir(parents=True)
+    (tmp_path / "conf/data/mine_towns.yaml").write_text(
+        "# My own towns.\ndefaults:\n  - _files\n  - _self_\nroot: null\n"
+        "dataset:\n  _target_: own_towns.Towns\n  suffix: .png\nsplits: {val: null, test: null}\n"
+    )
+    (tmp_path / "own_towns.py").write_text(
+        "from pathlib import Path\n"
+        "from rsvlm.data.datasets.base import Entry, FileDataset\n"
+        "class Towns(FileDataset):\n"
+        "    name = 'towns'\n"
+        "    def __init__(self, root, split, *, suffix='.jpg', convert=False):\n"
+        "        super().__init__(root, split, convert=convert)\n"
+        "        found = sorted(Path(root).glob(f'*{suffix}'))\n"
+        "        self.entries = [Entry(p.name, str(p), (p.stem,)) for p in found]\n"
+    )
+    Image.new("RGB", (8, 6)).save(tmp_path / "oldtown.png")
+    monkeypatch.chdir(tmp_path)
+    words = ["--data", "mine_towns", "--config-dir", "conf", "--root", str(tmp_path)]
+    assert main(["inspect", *words, "--read"]) == 0
+    assert "towns, split train: 1 images" in capsys.readouterr().out
+    assert main(["list", "data", "mine*", "--config-dir", "conf"]) == 0
+    assert "My own towns." in capsys.readouterr().out

@@ -12,7 +12,7 @@ from rsvlm.cli.shards import write
 from rsvlm.data.datasets.base import listed
 from rsvlm.data.datasets.conversations import Conversations
 from rsvlm.data.datasets.karpathy import Karpathy
-from rsvlm.data.datasets.missing import find
+from rsvlm.data.datasets.missing import find_folders
 from rsvlm.data.datasets.pairs import PairsTable
 from rsvlm.data.datasets.scene_folder import SceneFolder
 from rsvlm.data.folders import check_names, printable, walk
@@ -50,7 +50,7 @@ def test_names_that_leave_the_folder_are_refused_by_every_reader(tmp_path, name)
     with pytest.raises(UserError, match="leads out of"):
         Conversations(root, "train")
     with pytest.raises(UserError, match="leads out of"):
-        find([root / "images"], [name])
+        find_folders([root / "images"], [name])
 
 
 def test_whole_paths_are_taken_below_a_folder_that_the_user_names(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rsvlm.data.loading.mixture import Mixture
-from rsvlm.data.loading.sampler import Batches
+from rsvlm.data.loading.sampler import BatchSampler
 from rsvlm.data.loading.transformed import TransformedDataset
 from rsvlm.data.sample import Sample
 from rsvlm.data.transforms import Squash
@@ -127,7 +127,7 @@ def test_a_restart_in_the_middle_of_an_epoch_goes_on_alike(order):
 
     def run(start_epoch, start, epochs):
         view = TransformedDataset(data, Squash(2), seed=4, training=True)
-        sampler = Batches(
+        sampler = BatchSampler(
             len(data), 8, seed=4, order=order, sizes=data.source_sizes, rank=1, world=2
         )
         sampler.start = start
@@ -144,7 +144,7 @@ def test_a_restart_in_the_middle_of_an_epoch_goes_on_alike(order):
 
 def test_grouped_batches_have_one_source():
     data = mixture(weights={"a": 2, "b": 1, "c": 1}, length=70)
-    sampler = Batches(70, 8, order="grouped", sizes=data.source_sizes, seed=2)
+    sampler = BatchSampler(70, 8, order="grouped", sizes=data.source_sizes, seed=2)
     sampler.set_epoch(1)
     batches = list(sampler)
     assert len(batches) == len(sampler) == 35 // 8 + 17 // 8 + 18 // 8
@@ -156,14 +156,14 @@ def test_grouped_batches_have_one_source():
     assert sources != sorted(sources)  # the batches are shuffled
     assert len({key for keys in batches for key in keys}) == 8 * len(batches)
     with pytest.raises(ValueError, match="source_sizes"):
-        Batches(70, 8, order="grouped")
+        BatchSampler(70, 8, order="grouped")
     with pytest.raises(ValueError, match="no source has the 64"):
-        Batches(70, 64, order="grouped", sizes=data.source_sizes)
+        BatchSampler(70, 64, order="grouped", sizes=data.source_sizes)
 
 
 def test_counts_are_those_of_the_places():
     data = mixture(weights={"a": 2, "b": 1, "c": 1}, length=64)
-    sampler = Batches(64, 8, seed=3)
+    sampler = BatchSampler(64, 8, seed=3)
     shown = sampler.ordered(2)[:24]
     counts = data.counts(2, shown)
     assert sum(counts.values()) == 24

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from rsvlm.data.loading.sampler import Batches, permutation, rng
+from rsvlm.data.loading.sampler import BatchSampler, permutation, rng
 
 
 def keys(**options):
-    sampler = Batches(**options)
+    sampler = BatchSampler(**options)
     sampler.set_epoch(options.pop("epoch", 0))
     return list(sampler)
 
@@ -28,7 +28,7 @@ def test_ranks_together_give_the_single_process_batch():
 
 
 def test_an_epoch_shows_no_sample_twice_and_epochs_differ():
-    sampler = Batches(50, 8, seed=1)
+    sampler = BatchSampler(50, 8, seed=1)
     epochs = []
     for epoch in range(3):
         sampler.set_epoch(epoch)
@@ -42,7 +42,9 @@ def test_an_epoch_shows_no_sample_twice_and_epochs_differ():
 
 @pytest.mark.parametrize(("n", "batch", "world"), [(10, 4, 1), (10, 4, 2), (7, 7, 3), (5, 64, 4)])
 def test_evaluation_shows_each_sample_once_with_equally_many_batches(n, batch, world):
-    parts = [list(Batches(n, batch, training=False, rank=r, world=world)) for r in range(world)]
+    parts = [
+        list(BatchSampler(n, batch, training=False, rank=r, world=world)) for r in range(world)
+    ]
     assert len({len(part) for part in parts}) == 1
     assert all(len(share) > 0 for part in parts for share in part)
     assert sorted(i for part in parts for share in part for _, i in share) == list(range(n))
@@ -50,7 +52,7 @@ def test_evaluation_shows_each_sample_once_with_equally_many_batches(n, batch, w
 
 def test_start_skips_batches_once():
     whole = keys(n=40, batch_size=8)
-    sampler = Batches(40, 8)
+    sampler = BatchSampler(40, 8)
     sampler.start = 3
     assert list(sampler) == whole[3:]
     assert list(sampler) == whole
@@ -66,4 +68,4 @@ def test_start_skips_batches_once():
 )
 def test_impossible_batches_say_what_to_do(options, words):
     with pytest.raises(ValueError, match=words):
-        Batches(**options)
+        BatchSampler(**options)

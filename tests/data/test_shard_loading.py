@@ -11,7 +11,7 @@ from PIL import Image
 from rsvlm.cli.shards import write
 from rsvlm.data.collate.pairs import PairCollate
 from rsvlm.data.datasets import RSICD, Shards
-from rsvlm.data.loading.sampler import Batches
+from rsvlm.data.loading.sampler import BatchSampler
 from rsvlm.data.transforms import Augment, Preprocess
 from rsvlm.lit.datamodule import DataModule
 
@@ -123,8 +123,8 @@ def test_a_resumed_epoch_goes_on_where_it_stood(folders, workers):
 def test_ranks_share_the_batch_of_a_single_process(folders):
     data = Shards(folders[1], "train")
     options = {"seed": 3, "order": "blocked", "block": 12, "sizes": data.shard_sizes}
-    one = list(Batches(len(data), 8, **options))
-    halves = [list(Batches(len(data), 8, rank=r, world=2, **options)) for r in range(2)]
+    one = list(BatchSampler(len(data), 8, **options))
+    halves = [list(BatchSampler(len(data), 8, rank=r, world=2, **options)) for r in range(2)]
     assert one == [a + b for a, b in zip(*halves, strict=True)]
 
 

@@ -31,14 +31,19 @@ def recipes(own: Path | None) -> Iterator[tuple[str, str]]:
 
 
 def data(own: Path | None) -> Iterator[tuple[str, str]]:
-    """Data options with their data set's title, sizes and terms."""
-    from rsvlm.config.compose import options
+    """Data options with their data set's title and sizes, or the first line of their file."""
+    from rsvlm.config.compose import options, search_path
     from rsvlm.data.datasets import DATASETS
 
     for option in options("data", own):
         kind = DATASETS.get(option)
-        counts = [] if kind is None else [f"{s} {n}" for s, n in kind.published_counts.items()]
-        title = "" if kind is None else str(kind.title)
+        if kind is None:  # a mixture, or one of the user's own: what its file says of itself
+            paths = [folder / "data" / f"{option}.yaml" for folder in search_path(own)]
+            first = next(p for p in paths if p.is_file()).read_text(encoding="utf-8").split("\n")[0]
+            yield option, first.lstrip("# ") if first.startswith("#") else ""
+            continue
+        counts = [f"{s} {n}" for s, n in kind.published_counts.items()]
+        title = str(kind.title)
         sizes = f" ({', '.join(counts)})" if counts else ""
         yield option, title + sizes
 

@@ -79,14 +79,14 @@ def write(
         UserError: the folder holds shards of something else, or samples have several images,
             objects, dialogues or maps.
     """
-    from rsvlm.data.datasets.base import adds
+    from rsvlm.data.datasets.base import overrides
     from rsvlm.data.datasets.shards import MANIFEST
     from rsvlm.data.protocols import attributes_of
 
     said = attributes_of(dataset)
     if said.sample_layout not in (None, "single"):
         raise UserError(_SEVERAL.format(name=dataset.name))
-    if adds(dataset, "annotate") or adds(dataset, "read_maps"):
+    if overrides(dataset, "annotate") or overrides(dataset, "read_maps"):
         raise UserError(_LOST.format(name=dataset.name))
     if per_shard < 1 or (size is not None and size < 1):
         raise UserError("--per-shard and --size are at least 1.")
@@ -191,7 +191,7 @@ def _shard(
 
 def _sample(dataset: Any, index: int, size: int | None) -> tuple[bytes, str, bytes, str]:
     """Picture, its ending, the JSON, and the name of a sample."""
-    from rsvlm.data.datasets.base import adds
+    from rsvlm.data.datasets.base import overrides
     from rsvlm.data.images import BrokenImage
 
     entry = dataset.entries[index] if hasattr(dataset, "entries") else None
@@ -206,7 +206,7 @@ def _sample(dataset: Any, index: int, size: int | None) -> tuple[bytes, str, byt
         id = str(meta.pop("id", index))
     else:
         id, texts, label, meta = entry.id, list(entry.texts), entry.label, entry.meta
-        if adds(dataset, "facts"):
+        if overrides(dataset, "facts"):
             meta = dataset.facts(index)
         data, ext = _stored(dataset, index, entry)
         if size is not None and data:

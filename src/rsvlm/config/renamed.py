@@ -17,6 +17,7 @@ TARGETS: dict[str, str] = {
     "rsvlm.data.datasets.coco.VHR10": "rsvlm.data.datasets.cards.VHR10",
     "rsvlm.data.datasets.geochat_instruct.GeoChatInstruct": "rsvlm.data.datasets.cards.GeoChatInstruct",
     "rsvlm.data.datasets.georsclip_eval.GeoRSCLIPEval": "rsvlm.data.datasets.cards.GeoRSCLIPEval",
+    "rsvlm.data.datasets.joined.Joined": "rsvlm.data.datasets.concat.ConcatDataset",
     "rsvlm.data.datasets.levir_cc.LevirCC": "rsvlm.data.datasets.cards.LevirCC",
     "rsvlm.data.datasets.remoteclip.RemoteCLIPPairs": "rsvlm.data.datasets.cards.RemoteCLIPPairs",
     "rsvlm.data.datasets.rsgpt4v.RSGPT4V": "rsvlm.data.datasets.cards.RSGPT4V",

@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
-from rsvlm.data.loading.sampler import Batches
+from rsvlm.data.loading.sampler import BatchSampler
 from rsvlm.data.loading.stages import check_apart
 from rsvlm.data.loading.transformed import TransformedDataset
 from rsvlm.data.protocols import attributes_of
@@ -28,7 +28,7 @@ class Loader(DataLoader):
     trainer has finished, which the loader cannot know, since its workers read ahead.
     """
 
-    sampler: Batches
+    sampler: BatchSampler
     position: Callable[[], tuple[int, int, float]] | None = None
 
     def state_dict(self) -> dict[str, int]:
@@ -186,7 +186,7 @@ class DataModule(L.LightningDataModule):
         )
         trainer = self.trainer
         left = [n for n in range(len(dataset)) if n not in self.done] if stage == "test" else None
-        sampler = Batches(
+        sampler = BatchSampler(
             len(dataset),
             self.batch_size if training else self.eval_batch_size,
             seed=self.seed,

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from PIL import Image
 
 from rsvlm.data.datasets.base import Entry, FileDataset
-from rsvlm.data.datasets.missing import Missing, check_word, told
+from rsvlm.data.datasets.missing import Missing, check_missing, report_missing
 from rsvlm.data.folders import EXTENSIONS, check_names
 from rsvlm.data.sample import Instance, Sample
 from rsvlm.data.text_files import read_json
@@ -65,7 +65,7 @@ class AIRSLT(FileDataset):
         convert: bool = False,
     ) -> None:
         super().__init__(root, split, convert=convert)
-        check_word(missing)
+        check_missing(missing)
         if split not in ("test", "all"):
             raise UserError(f"{self.title} has no split {split!r}; it has test.")
         places = [self.root / "annotations" / "anno.json", self.root / "anno.json"]
@@ -81,7 +81,7 @@ class AIRSLT(FileDataset):
         entries = [self._entry(record, i, folder, held) for i, record in enumerate(records)]
         names = list(dict.fromkeys(entry.meta["image"] for entry in entries))
         lost = [name for name in names if _stem(name) not in held]
-        problem = told(lost, len(names), str(folder), missing)
+        problem = report_missing(lost, len(names), str(folder), missing)
         if problem:
             self.problems.append(problem)
         gone = set(lost) if missing == "skip" else set()

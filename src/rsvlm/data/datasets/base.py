@@ -128,7 +128,7 @@ class FileDataset(Dataset[Sample]):
     def annotate(self, sample: Sample, index: int) -> None:
         """Adds dialogues or instances to the sample of entry `index`; here nothing.
 
-        `rsvlm.data.inspection.describe` counts what it adds, with images that are opened when they are used.
+        `rsvlm.data.inspection.describe` counts what it overrides, with images that are opened when they are used.
         """
 
     def read_maps(self, sample: Sample, index: int) -> None:
@@ -147,7 +147,7 @@ class FileDataset(Dataset[Sample]):
         )
 
 
-def adds(dataset: Any, method: str) -> bool:
+def overrides(dataset: Any, method: str) -> bool:
     """Whether a data set's class has its own form of a method of `FileDataset`.
 
     Args:

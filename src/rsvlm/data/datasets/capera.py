@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from rsvlm.data.datasets.base import Entry, FileDataset, listed
 from rsvlm.data.datasets.frames import COMMAND, check_count, chosen
-from rsvlm.data.datasets.missing import Missing, check_word, told
+from rsvlm.data.datasets.missing import Missing, check_missing, report_missing
 from rsvlm.data.folders import check_names
 from rsvlm.data.sample import Layout
 from rsvlm.data.text_files import read_json
@@ -67,7 +67,7 @@ class CapERA(FileDataset):
         convert: bool = False,
     ) -> None:
         super().__init__(root, split, convert=convert)
-        check_word(missing)
+        check_missing(missing)
         check_count(frames)
         if split not in _FILES:
             raise UserError(f"CapERA has no split {split!r}; it has {', '.join(_FILES)}.")
@@ -101,7 +101,7 @@ class CapERA(FileDataset):
                 )
             )
         where = str(self.root / images)
-        problem = told(lost, len(records[split]), where, missing, what="videos")
+        problem = report_missing(lost, len(records[split]), where, missing, what="videos")
         if problem:
             self.problems.append(problem)
         if not self.entries:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from rsvlm.data.datasets.base import Entry, listed, missing_files
 from rsvlm.data.datasets.karpathy import Karpathy
-from rsvlm.data.datasets.missing import Missing, check_word, told
+from rsvlm.data.datasets.missing import Missing, check_missing, report_missing
 from rsvlm.data.folders import check_names
 
 
@@ -41,7 +41,7 @@ class CaptionJSON(Karpathy):
         missing: Missing = "error",
         convert: bool = False,
     ) -> None:
-        check_word(missing)
+        check_missing(missing)
         self.missing = missing
         self._lost: set[str] = set()
         self._bare: list[str] = []
@@ -70,7 +70,7 @@ class CaptionJSON(Karpathy):
         check_names(names, candidates, str(self.file))
         lacking = {folder: missing_files(folder, names) for folder in candidates}
         folder = min(candidates, key=lambda f: len(lacking[f]))
-        problem = told(lacking[folder], len(names), str(folder), self.missing)
+        problem = report_missing(lacking[folder], len(names), str(folder), self.missing)
         if problem:
             self.problems.append(problem)
         if self.missing == "skip":

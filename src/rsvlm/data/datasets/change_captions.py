@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from rsvlm.data.datasets.base import Entry, missing_files
 from rsvlm.data.datasets.karpathy import Karpathy
-from rsvlm.data.datasets.missing import Missing, check_word, told
+from rsvlm.data.datasets.missing import Missing, check_missing, report_missing
 from rsvlm.data.folders import check_names
 from rsvlm.data.sample import Layout
 from rsvlm.data.text_files import read_json
@@ -51,7 +51,7 @@ class ChangeCaptions(Karpathy):
         missing: Missing = "error",
         convert: bool = False,
     ) -> None:
-        check_word(missing)
+        check_missing(missing)
         self.missing = missing
         super().__init__(root, split, annotations=annotations, images=images, convert=convert)
         self._without_missing()
@@ -129,7 +129,7 @@ class ChangeCaptions(Karpathy):
         if not lost:
             return
         shown = [name for name in names if name in lost]
-        self.problems.append(told(shown, len(names), str(self.root), self.missing))
+        self.problems.append(report_missing(shown, len(names), str(self.root), self.missing))
         if self.missing == "skip":
             self.entries = [
                 entry

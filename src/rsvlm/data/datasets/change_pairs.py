@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from rsvlm.data.datasets import change_rules
 from rsvlm.data.datasets.base import Entry, FileDataset, metric_word, split_error
-from rsvlm.data.datasets.missing import Missing, check_word, told
+from rsvlm.data.datasets.missing import Missing, check_missing, report_missing
 from rsvlm.data.folders import EXTENSIONS, check_names
 from rsvlm.data.palette import check_size, read_greys
 from rsvlm.data.sample import Layout, Sample
@@ -57,7 +57,7 @@ class ChangePairs(FileDataset):
         instructions: str | None = None,
     ) -> None:
         super().__init__(root, split, convert=convert)
-        check_word(missing)
+        check_missing(missing)
         if instructions is not None:
             change_rules.known_thing(instructions)
         self.instructions = instructions
@@ -98,7 +98,7 @@ class ChangePairs(FileDataset):
                 f"data.dataset.instructions={instructions} reads masks, and {self.root} "
                 "has no label/ in every split: leave the option out."
             )
-        problem = told(lost, total, str(self.root), missing)
+        problem = report_missing(lost, total, str(self.root), missing)
         if problem:
             self.problems.append(problem)
         if not self.entries:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from rsvlm.data.datasets.base import Entry, FileDataset, listed, metric_word
-from rsvlm.data.datasets.missing import Missing, check_word, find, told
+from rsvlm.data.datasets.missing import Missing, check_missing, find_folders, report_missing
 from rsvlm.data.datasets.tables import (
     Column,
     Table,
@@ -81,7 +81,7 @@ class ChangeTable(FileDataset):
         convert: bool = False,
     ) -> None:
         super().__init__(root, split, convert=convert)
-        check_word(missing)
+        check_missing(missing)
         if not self.root.is_dir():
             raise self.not_found("there is no such folder.")
         self.name: str = name or metric_word(self.root.resolve().name)
@@ -150,9 +150,11 @@ class ChangeTable(FileDataset):
         self, keys: Sequence[tuple[str, str]], pairs: Any, folders: list[Path], missing: Missing
     ) -> None:
         names = list(dict.fromkeys(name for key in keys for name in key))
-        place = dict(zip(names, find(folders, names).astype(np.int64).tolist(), strict=True))
+        place = dict(
+            zip(names, find_folders(folders, names).astype(np.int64).tolist(), strict=True)
+        )
         lost = [name for name in names if place[name] < 0]
-        problem = told(lost, len(names), " or ".join(map(str, folders)), missing)
+        problem = report_missing(lost, len(names), " or ".join(map(str, folders)), missing)
         self.problems += [problem] if problem else []
         for key in keys:
             if missing == "skip" and min(place[name] for name in key) < 0:

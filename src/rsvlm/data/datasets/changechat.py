@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from rsvlm.data.datasets.conversations import read_conversation
 from rsvlm.data.datasets.dialogues import DialogueDataset
-from rsvlm.data.datasets.missing import Missing, check_word
+from rsvlm.data.datasets.missing import Missing, check_missing
 from rsvlm.data.sample import Layout, Turn
 from rsvlm.data.text_files import read_records
 from rsvlm.errors import UserError, near
@@ -113,7 +113,7 @@ class ChangeChat(DialogueDataset):
         convert: bool = False,
     ) -> None:
         super().__init__(root, split, convert=convert)
-        check_word(missing)
+        check_missing(missing)
         if not 0 <= holdout < 1:
             raise UserError(f"holdout={holdout} is a share of the training pairs: 0 to below 1.")
         if not self.root.is_dir():

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 from rsvlm.data.datasets.dialogues import DialogueDataset, Faults
-from rsvlm.data.datasets.missing import Missing, check_word
+from rsvlm.data.datasets.missing import Missing, check_missing
 from rsvlm.data.sample import Role, Turn
 from rsvlm.data.text_files import read_records
 from rsvlm.errors import UserError, near
@@ -81,7 +81,7 @@ class Conversations(DialogueDataset):
         convert: bool = False,
     ) -> None:
         super().__init__(root, split, convert=convert)
-        check_word(missing)
+        check_missing(missing)
         check_identifiers(identifiers)
         self.name: str = name or self.name or "conversations"
         self.identifiers = identifiers

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 from rsvlm.data.datasets.base import Entry, FileDataset, listed
 from rsvlm.data.datasets.locate import locate
-from rsvlm.data.datasets.missing import Missing, check_word, told
+from rsvlm.data.datasets.missing import Missing, check_missing, report_missing
 from rsvlm.data.datasets.packed import Strings
 from rsvlm.data.sample import Layout, Sample, Turn
 from rsvlm.errors import UserError, near
@@ -29,7 +29,7 @@ class Faults:
     def __bool__(self) -> bool:
         return bool(self._found)
 
-    def told(self) -> list[str]:
+    def sentences(self) -> list[str]:
         """One sentence a fault: how many, what, and the first three."""
         return [f"{len(who)} {what}: {listed(who, 3)}." for what, who in self._found.items()]
 
@@ -139,7 +139,7 @@ class DialogueDataset(FileDataset):
         Raises:
             UserError: images are missing and `missing` is `error`; no sample is left.
         """
-        check_word(missing)
+        check_missing(missing)
         for (place, image), questions in self._grouped.items():
             turns = [turn for question in questions for turn in asked(*question)]
             id = f"{place}/{image}" if place else image
@@ -147,7 +147,7 @@ class DialogueDataset(FileDataset):
         self._grouped.clear()
         rows = self._rows
         if not len(rows):
-            detail = " ".join(self.faults.told())
+            detail = " ".join(self.faults.sentences())
             raise UserError(f"{self.title}, split {self.split!r}: no sample is left. {detail}")
         paths = [""] * len(rows.names)
         lost: list[str] = []
@@ -162,12 +162,12 @@ class DialogueDataset(FileDataset):
                     path = str(folders[0] / rows.names[number])
                     rows.lost.add(number)
                 paths[number] = path
-        problem = told(lost, len(rows.names), listed(looked, 4), missing)
+        problem = report_missing(lost, len(rows.names), listed(looked, 4), missing)
         entries = rows.entries(paths, without_lost=missing == "skip")
         if not len(entries):
             raise self.not_found(f"no image of split {self.split!r} is there.")
         self.entries = entries  # type: ignore[assignment]
-        self.problems += self.faults.told()
+        self.problems += self.faults.sentences()
         if problem:
             self.problems.append(problem.replace("captions were kept", "dialogues were kept"))
         self._rows = _Rows()

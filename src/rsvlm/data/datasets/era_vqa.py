@@ -10,7 +10,7 @@ from typing import ClassVar
 from rsvlm.data.datasets.conversations import read_conversation
 from rsvlm.data.datasets.dialogues import DialogueDataset
 from rsvlm.data.datasets.frames import COMMAND, check_count, chosen
-from rsvlm.data.datasets.missing import Missing, check_word, told
+from rsvlm.data.datasets.missing import Missing, check_missing, report_missing
 from rsvlm.data.folders import check_names
 from rsvlm.data.sample import Layout
 from rsvlm.data.text_files import read_records
@@ -65,7 +65,7 @@ class ERAVQA(DialogueDataset):
         convert: bool = False,
     ) -> None:
         super().__init__(root, split, convert=convert)
-        check_word(missing)
+        check_missing(missing)
         check_count(frames)
         if split not in ("train", "all"):
             raise UserError(f"ERA-VQA has no split {split!r}; it has train.")
@@ -102,7 +102,7 @@ class ERAVQA(DialogueDataset):
             name = who if id is None else str(id)
             names = [os.path.relpath(path, folder) for path in paths]
             self.add(name, names, turns, meta={"video": video})
-        problem = told(
+        problem = report_missing(
             lost,
             len(records),
             str(folder),

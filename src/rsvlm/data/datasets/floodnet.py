@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from rsvlm.data.datasets.dialogues import DialogueDataset, Group
-from rsvlm.data.datasets.missing import Missing, check_word
+from rsvlm.data.datasets.missing import Missing, check_missing
 from rsvlm.data.text_files import read_json
 from rsvlm.errors import UserError
 
@@ -65,7 +65,7 @@ class FloodNet(DialogueDataset):
         convert: bool = False,
     ) -> None:
         super().__init__(root, split, group=group, convert=convert)
-        check_word(missing)
+        check_missing(missing)
         if split not in _FILES:
             raise UserError(f"{self.title} has no split {split!r}; it has {', '.join(_FILES)}.")
         names, folder = _FILES[split]

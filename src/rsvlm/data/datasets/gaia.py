@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from rsvlm.data.datasets.base import Entry, FileDataset
-from rsvlm.data.datasets.missing import Missing, check_word, told
+from rsvlm.data.datasets.missing import Missing, check_missing, report_missing
 from rsvlm.data.datasets.shards import Shards, caption_list
 from rsvlm.data.folders import EXTENSIONS, check_names, walk
 from rsvlm.data.sample import SampleError
@@ -69,7 +69,7 @@ class GAIA(FileDataset):
         convert: bool = False,
     ) -> None:
         super().__init__(root, split, convert=convert)
-        check_word(missing)
+        check_missing(missing)
         places = [self.root / name for name in (f"{split}_data.json", f"GAIA_{split}_data.json")]
         found = [path for path in places if path.is_file()]
         if not found:
@@ -93,7 +93,7 @@ class GAIA(FileDataset):
                 Entry(id, path or str(self.root / folders[0] / id), texts, meta=record_meta(record))
             )
         where = " or ".join(str(self.root / folder) for folder in folders)
-        problem = told(lost, len(records), where, missing)
+        problem = report_missing(lost, len(records), where, missing)
         if problem:
             self.problems.append(problem)
         if not self.entries:

@@ -11,7 +11,7 @@ import numpy as np
 
 from rsvlm.data.datasets.base import Entry, listed
 from rsvlm.data.datasets.coco import CocoFile, read_coco, size
-from rsvlm.data.datasets.missing import Missing, check_word
+from rsvlm.data.datasets.missing import Missing, check_missing
 from rsvlm.data.datasets.regions import Regions
 from rsvlm.data.images import BrokenImage, read_image
 from rsvlm.data.palette import RGB, read_palette
@@ -97,7 +97,7 @@ class ISAID(Regions):
         convert: bool = False,
     ) -> None:
         super().__init__(root, split, convert=convert)
-        check_word(missing)
+        check_missing(missing)
         if split not in self.published_counts:
             raise UserError(f"{self.title} has no split {split!r}; it has train, val and test.")
         if source not in ("auto", "masks", "json"):

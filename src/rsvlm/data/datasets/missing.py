@@ -17,7 +17,7 @@ from rsvlm.errors import UserError, near
 Missing = Literal["error", "skip", "keep"]
 
 
-def check_word(missing: str) -> None:
+def check_missing(missing: str) -> None:
     """Holds `missing` against the known words.
 
     Raises:
@@ -27,7 +27,7 @@ def check_word(missing: str) -> None:
         raise UserError(f"missing={missing!r} is not known. {near(missing, get_args(Missing))}")
 
 
-def find(folders: Sequence[Path], names: Sequence[str]) -> np.ndarray:
+def find_folders(folders: Sequence[Path], names: Sequence[str]) -> np.ndarray:
     """[names] position of the first folder that holds a file, -1 where none does.
 
     Raises:
@@ -45,7 +45,7 @@ def find(folders: Sequence[Path], names: Sequence[str]) -> np.ndarray:
     return place
 
 
-def told(
+def report_missing(
     names: Sequence[str],
     total: int,
     where: str,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from rsvlm.data.datasets.base import Entry, FileDataset, listed, missing_files, split_error
-from rsvlm.data.datasets.missing import Missing, check_word, told
+from rsvlm.data.datasets.missing import Missing, check_missing, report_missing
 from rsvlm.data.folders import check_names
 from rsvlm.data.text_files import read_json
 from rsvlm.errors import UserError
@@ -64,7 +64,7 @@ class NWPUCaptions(FileDataset):
         convert: bool = False,
     ) -> None:
         super().__init__(root, split, convert=convert)
-        check_word(missing)
+        check_missing(missing)
         self.file = self.root / "dataset_nwpu.json"
         if not self.root.is_dir():
             raise self.not_found("there is no such folder.")
@@ -154,7 +154,7 @@ class NWPUCaptions(FileDataset):
             others = [name for name in lost if name not in bad]
         if bad:
             self.problems.append(f"{KNOWN_BAD} was left out: its image is not in {folder}.")
-        problem = told(others, len(names), str(folder), missing)
+        problem = report_missing(others, len(names), str(folder), missing)
         if problem:
             self.problems.append(problem)
         return folder, set() if missing == "keep" else set(lost)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from rsvlm.data.datasets.base import FileDataset, listed, metric_word
-from rsvlm.data.datasets.missing import Missing, check_word, find, told
+from rsvlm.data.datasets.missing import Missing, check_missing, find_folders, report_missing
 from rsvlm.data.datasets.packed import PackedEntries, Strings
 from rsvlm.data.datasets.tables import Column, Table, absent, divide, of_split, only_table, texts_of
 from rsvlm.errors import UserError, near
@@ -95,7 +95,7 @@ class PairsTable(FileDataset):
         convert: bool = False,
     ) -> None:
         super().__init__(root, split, convert=convert)
-        check_word(missing)
+        check_missing(missing)
         self.image_column, self.separator, self.encoding = image_column, separator, encoding
         self.text_column = [text_column] if isinstance(text_column, str) else text_column
         self.shares = dict(shares) if shares else None
@@ -111,9 +111,9 @@ class PairsTable(FileDataset):
                 raise self.not_found(f"there is no folder {' or '.join(folders)}.")
             paths = [self.root / folders[0]]
         wanted = list(names)
-        place = find(paths, wanted)
+        place = find_folders(paths, wanted)
         lost = [wanted[i] for i in np.flatnonzero(place < 0)]
-        problem = told(lost, len(wanted), " or ".join(map(str, paths)), missing)
+        problem = report_missing(lost, len(wanted), " or ".join(map(str, paths)), missing)
         bare = len(wanted) - len(np.unique(owner))
         chosen = np.arange(len(wanted))
         if divided and self.shares:

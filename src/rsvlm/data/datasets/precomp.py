@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from rsvlm.data.datasets.base import Entry, FileDataset, listed, metric_word, split_error
-from rsvlm.data.datasets.missing import Missing, check_word, find, told
+from rsvlm.data.datasets.missing import Missing, check_missing, find_folders, report_missing
 from rsvlm.data.text_files import read_lines
 from rsvlm.errors import UserError
 
@@ -56,7 +56,7 @@ class Precomp(FileDataset):
         convert: bool = False,
     ) -> None:
         super().__init__(root, split, convert=convert)
-        check_word(missing)
+        check_missing(missing)
         if not self.root.is_dir():
             raise self.not_found("there is no such folder.")
         self.name: str = name or metric_word(self.root.resolve().name).removesuffix("_precomp")
@@ -75,9 +75,9 @@ class Precomp(FileDataset):
         texts = self._group(captions, names, file, names_file)
         folders = [images] if isinstance(images, str) else list(images)
         paths = [self.root / folder for folder in folders]
-        place = find(paths, list(texts))
+        place = find_folders(paths, list(texts))
         lost = [name for name, at in zip(texts, place, strict=True) if at < 0]
-        problem = told(lost, len(texts), " or ".join(map(str, paths)), missing)
+        problem = report_missing(lost, len(texts), " or ".join(map(str, paths)), missing)
         self.entries = [
             Entry(id=name, path=str(paths[max(at, 0)] / name), texts=tuple(texts[name]))
             for name, at in zip(texts, place.astype(np.int64).tolist(), strict=True)

@@ -17,7 +17,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from rsvlm.data import rle
 from rsvlm.data.datasets.base import Entry, FileDataset, listed
-from rsvlm.data.datasets.missing import Missing, check_word, find, told
+from rsvlm.data.datasets.missing import Missing, check_missing, find_folders, report_missing
 from rsvlm.data.geometry import identity
 from rsvlm.data.images import BrokenImage
 from rsvlm.data.sample import Instance, Sample, Turn
@@ -248,11 +248,11 @@ class Regions(FileDataset):
         Raises:
             UserError: pictures are missing, and that is an error, or none is left.
         """
-        check_word(missing)
+        check_missing(missing)
         unique = list(dict.fromkeys(names))
-        place = find(folders, unique).tolist()
+        place = find_folders(folders, unique).tolist()
         lost = [name for name, at in zip(unique, place, strict=True) if at < 0]
-        problem = told(lost, len(unique), " or ".join(map(str, folders)), missing)
+        problem = report_missing(lost, len(unique), " or ".join(map(str, folders)), missing)
         if problem:
             self.problems.append(problem.replace("captions were kept", "objects were kept"))
         paths = {

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from rsvlm.data.datasets.dialogues import DialogueDataset, asked
-from rsvlm.data.datasets.missing import Missing, check_word
+from rsvlm.data.datasets.missing import Missing, check_missing
 from rsvlm.data.text_files import read_records
 from rsvlm.errors import UserError
 
@@ -53,7 +53,7 @@ class RSICap(DialogueDataset):
         convert: bool = False,
     ) -> None:
         super().__init__(root, split, convert=convert)
-        check_word(missing)
+        check_missing(missing)
         if split not in ("train", "all"):
             raise UserError(f"{self.title} has no split {split!r}; it has train.")
         file = self.root / "captions.json"
@@ -105,7 +105,7 @@ class RSIEval(DialogueDataset):
         convert: bool = False,
     ) -> None:
         super().__init__(root, split, convert=convert)
-        check_word(missing)
+        check_missing(missing)
         if split not in self.published_counts:
             known = ", ".join(self.published_counts)
             raise UserError(f"{self.title} has no split {split!r}; it has {known}.")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from rsvlm.data.datasets.dialogues import DialogueDataset, Group
-from rsvlm.data.datasets.missing import Missing, check_word
+from rsvlm.data.datasets.missing import Missing, check_missing
 from rsvlm.data.text_files import read_lines
 from rsvlm.errors import UserError, near
 
@@ -84,7 +84,7 @@ class RSIVQA(DialogueDataset):
         convert: bool = False,
     ) -> None:
         super().__init__(root, split, group=group, convert=convert)
-        check_word(missing)
+        check_missing(missing)
         self._part = _PARTS.get(split)
         sources = list(SOURCES) if self._part or split == "all" else split.split("+")
         for word in sources:

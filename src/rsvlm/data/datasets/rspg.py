@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from rsvlm.data.datasets.conversations import Conversations, Identifiers, check_identifiers
 from rsvlm.data.datasets.dialogues import DialogueDataset
-from rsvlm.data.datasets.missing import Missing, check_word
+from rsvlm.data.datasets.missing import Missing, check_missing
 from rsvlm.data.geometry import identity
 from rsvlm.data.images import BrokenImage
 from rsvlm.data.sample import Instance, Sample
@@ -62,7 +62,7 @@ class RSPG(Conversations):
         convert: bool = False,
     ) -> None:
         DialogueDataset.__init__(self, root, split, convert=convert)
-        check_word(missing)
+        check_missing(missing)
         check_identifiers(identifiers)
         self.identifiers = identifiers
         if split != "train":
@@ -90,7 +90,7 @@ class RSPG(Conversations):
                     self.faults.add("answer(s) hold a box beyond its picture, cut there", entry.id)
                 if not found.boxes and not found.unparsable:
                     self.faults.add("answer(s) hold no box", entry.id)
-        self.problems += self.faults.told()
+        self.problems += self.faults.sentences()
 
     def annotate(self, sample: Sample, index: int) -> None:
         """Adds the dialogue, and the objects of its answers."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from rsvlm.data.datasets.dialogues import DialogueDataset, Group
-from rsvlm.data.datasets.missing import Missing, check_word
+from rsvlm.data.datasets.missing import Missing, check_missing
 from rsvlm.data.text_files import read_json
 from rsvlm.errors import UserError, near
 
@@ -59,7 +59,7 @@ class RSVQA(DialogueDataset):
         convert: bool = False,
     ) -> None:
         super().__init__(root, split, group=group, convert=convert)
-        check_word(missing)
+        check_missing(missing)
         self._part = self.aliases.get(split, split)
         if self._part not in type(self).published_counts:
             known = ", ".join(type(self).published_counts)

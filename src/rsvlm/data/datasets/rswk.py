@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 from rsvlm.data.datasets.base import listed
 from rsvlm.data.datasets.conversations import to_turns
 from rsvlm.data.datasets.dialogues import DialogueDataset, asked
-from rsvlm.data.datasets.missing import Missing, check_word
+from rsvlm.data.datasets.missing import Missing, check_missing
 from rsvlm.data.sample import Role
 from rsvlm.data.text_files import read_records
 from rsvlm.errors import UserError, near
@@ -150,7 +150,7 @@ class RSWK(DialogueDataset):
         convert: bool = False,
     ) -> None:
         super().__init__(root, split, convert=convert)
-        check_word(missing)
+        check_missing(missing)
         top = self.root / "DATASET" if (self.root / "DATASET").is_dir() else self.root
         words = split.split("+")
         for word in words:

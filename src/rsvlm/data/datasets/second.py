@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from rsvlm.data.datasets.base import Entry, FileDataset, split_error
-from rsvlm.data.datasets.missing import Missing, check_word, told
+from rsvlm.data.datasets.missing import Missing, check_missing, report_missing
 from rsvlm.data.folders import EXTENSIONS
 from rsvlm.data.palette import NO_CHANGE, SECOND, check_size, read_palette
 from rsvlm.data.sample import Layout, Sample
@@ -58,7 +58,7 @@ class SECONDPairs(FileDataset):
         convert: bool = False,
     ) -> None:
         super().__init__(root, split, convert=convert)
-        check_word(missing)
+        check_missing(missing)
         if not self.root.is_dir():
             raise self.not_found("there is no such folder.")
         found = {part.name: part for part in sorted(self.root.iterdir()) if (part / "im1").is_dir()}
@@ -89,7 +89,7 @@ class SECONDPairs(FileDataset):
                         meta={"split": part},
                     )
                 )
-        problem = told(lost, total, str(self.root), missing)
+        problem = report_missing(lost, total, str(self.root), missing)
         if problem:
             self.problems.append(problem)
         if not self.entries:

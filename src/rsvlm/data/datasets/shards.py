@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from rsvlm.data.datasets.base import Entry, FileDataset, listed, metric_word, split_error
-from rsvlm.data.datasets.missing import Missing, check_word
+from rsvlm.data.datasets.missing import Missing, check_missing
 from rsvlm.data.folders import EXTENSIONS
 from rsvlm.data.images import BrokenImage, read_image
 from rsvlm.data.loading.tar_index import Reader, expand, indices
@@ -48,7 +48,7 @@ class Shards(FileDataset):
         convert: turn images that are not 8-bit RGB into it, instead of refusing them.
 
     Attributes:
-        shard_sizes: usable samples of each tar, for `Batches(order="blocked")`.
+        shard_sizes: usable samples of each tar, for `BatchSampler(order="blocked")`.
 
     Raises:
         UserError: no such tar, a file that is none, or no usable sample.
@@ -79,7 +79,7 @@ class Shards(FileDataset):
         convert: bool = False,
     ) -> None:
         super().__init__(root, split, convert=convert)
-        check_word(missing)
+        check_missing(missing)
         if not self.root.is_dir():
             raise self.not_found("there is no such folder.")
         self.name: str = name or self.name or metric_word(self.root.resolve().name)

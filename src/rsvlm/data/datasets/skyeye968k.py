@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 
 from rsvlm.data.datasets.conversations import Conversations, Identifiers, check_identifiers
 from rsvlm.data.datasets.dialogues import DialogueDataset
-from rsvlm.data.datasets.missing import Missing, check_word
+from rsvlm.data.datasets.missing import Missing, check_missing
 from rsvlm.errors import UserError, near
 
 
@@ -96,7 +96,7 @@ class SkyEye968k(Conversations):
         convert: bool = False,
     ) -> None:
         DialogueDataset.__init__(self, root, split, convert=convert)
-        check_word(missing)
+        check_missing(missing)
         check_identifiers(identifiers)
         self.identifiers = identifiers
         words = list(PARTS) if split in ("train", "all") else split.split("+")

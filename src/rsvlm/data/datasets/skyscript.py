@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from rsvlm.data.datasets.base import missing_files
-from rsvlm.data.datasets.missing import Missing, told
+from rsvlm.data.datasets.missing import Missing, report_missing
 from rsvlm.data.datasets.pairs import PairsTable, known_part
 from rsvlm.data.datasets.pickles import read_pickle
 from rsvlm.data.folders import check_names
@@ -134,7 +134,7 @@ class SkyScript(PairsTable):
             check_names(names, [self.root])
             lost = missing_files(self.root, names)
             still = "Their images were kept."
-            problem = told(
+            problem = report_missing(
                 lost,
                 len(names),
                 str(self.root),

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from rsvlm.data.datasets.base import Entry, FileDataset, listed
-from rsvlm.data.datasets.missing import Missing, check_word, find, told
+from rsvlm.data.datasets.missing import Missing, check_missing, find_folders, report_missing
 from rsvlm.data.datasets.pairs import known_part
 from rsvlm.data.datasets.tables import records
 from rsvlm.data.text_files import detect_encoding, read_lines
@@ -138,7 +138,7 @@ class SkyScriptBench(FileDataset):
         convert: bool = False,
     ) -> None:
         super().__init__(root, split, convert=convert)
-        check_word(missing)
+        check_missing(missing)
         known_part(version, ("v1", "v2"), "version")
         word = _ALIASES.get(name, name)
         bench = BENCHES.get(word)
@@ -168,9 +168,9 @@ class SkyScriptBench(FileDataset):
             labels += self._actual(rows, file, list_file)
         names = [row[1] for row in rows]
         places = list(dict.fromkeys((self.root, folder)))
-        place = find(places, names)
+        place = find_folders(places, names)
         lost = [names[i] for i in np.flatnonzero(place < 0)]
-        problem = told(lost, len(names), " or ".join(map(str, places)), missing)
+        problem = report_missing(lost, len(names), " or ".join(map(str, places)), missing)
         self.entries = [
             Entry(id=name, path=str(places[max(at, 0)] / name), label=label)
             for name, label, at in zip(names, labels, place.tolist(), strict=True)

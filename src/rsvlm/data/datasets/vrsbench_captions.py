@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from rsvlm.data.datasets.base import Entry, FileDataset, listed
 from rsvlm.data.datasets.dialogues import Faults
 from rsvlm.data.datasets.locate import locate
-from rsvlm.data.datasets.missing import Missing, check_word, told
+from rsvlm.data.datasets.missing import Missing, check_missing, report_missing
 from rsvlm.data.text_files import read_records
 from rsvlm.errors import UserError
 
@@ -60,7 +60,7 @@ class VRSBenchCaptions(FileDataset):
         convert: bool = False,
     ) -> None:
         super().__init__(root, split, convert=convert)
-        check_word(missing)
+        check_missing(missing)
         if split not in _FILES:
             raise UserError(f"VRSBench has no split {split!r}; it has {', '.join(_FILES)}.")
         name, images = _FILES[split]
@@ -75,18 +75,18 @@ class VRSBenchCaptions(FileDataset):
             if said is not None:
                 found.setdefault(said[0], []).append(said[1])
         if not found:
-            raise UserError(f"{file} holds no caption. {' '.join(faults.told())}")
+            raise UserError(f"{file} holds no caption. {' '.join(faults.sentences())}")
         # The archive unpacks to a folder of its name, or into the one it is unpacked in.
         folders = [self.root / images / images, self.root / images]
         paths = locate(folders, found)
         lost = [image for image, path in zip(found, paths, strict=True) if not path]
-        self.problems += faults.told()
+        self.problems += faults.sentences()
         twice = [image for image, texts in found.items() if len(texts) > 1]
         if twice:
             self.problems.append(
                 f"{len(twice)} image(s) have more than one caption: {listed(twice)}."
             )
-        problem = told(lost, len(found), str(folders[1]), missing)
+        problem = report_missing(lost, len(found), str(folders[1]), missing)
         if problem:
             self.problems.append(problem)
         self.entries = [

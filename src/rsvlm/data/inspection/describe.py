@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import ExifTags
 
-from rsvlm.data.datasets.base import adds
+from rsvlm.data.datasets.base import overrides
 from rsvlm.data.images import BrokenImage
 from rsvlm.data.inspection import statistics
 from rsvlm.data.protocols import attributes_of
@@ -77,7 +77,7 @@ def describe(dataset: Any, *, read: bool = False, tokenizer: Any = None) -> Desc
     """
     said = attributes_of(dataset)
     entries: Any = said.entries
-    found = statistics.Census(said.semantic_classes, said.change_classes)
+    found = statistics.DatasetStatistics(said.semantic_classes, said.change_classes)
     unread = ""
     if entries is None:
         entries = []
@@ -178,7 +178,7 @@ def _unit(dataset: Any, entries: Any) -> tuple[str, int | None]:
     layout = attributes_of(dataset).sample_layout
     if layout is None or not len(entries) or not hasattr(entries[0], "paths"):
         return "images", None
-    if layout == "single" and not adds(dataset, "annotate"):
+    if layout == "single" and not overrides(dataset, "annotate"):
         return "images", None
     files = {path for entry in entries for path in entry.paths}
     if layout == "before_after" and len(files) == 2 * len(entries):
@@ -188,15 +188,15 @@ def _unit(dataset: Any, entries: Any) -> tuple[str, int | None]:
     return "samples", len(files)
 
 
-def _annotations(dataset: Any, found: statistics.Census) -> str:
+def _annotations(dataset: Any, found: statistics.DatasetStatistics) -> str:
     """Counts the annotations without decoding images; tells of those that need one."""
     flagged = len(dataset) and "changeflag" in dataset.entries[0].meta
-    if not flagged and not adds(dataset, "annotate"):
+    if not flagged and not overrides(dataset, "annotate"):
         return ""
     unread = []
     for index in range(len(dataset)):
         try:
-            found.add(statistics.hollow(dataset, index))
+            found.add(statistics.annotations_only(dataset, index))
         except BrokenImage as error:
             unread.append(error)
     if not unread:
@@ -204,9 +204,9 @@ def _annotations(dataset: Any, found: statistics.Census) -> str:
     return f"the annotations of {len(unread)} sample(s) could not be read, the first: {unread[0]}"
 
 
-def _read(dataset: Any, facts: Description, found: statistics.Census) -> None:
+def _read(dataset: Any, facts: Description, found: statistics.DatasetStatistics) -> None:
     said = attributes_of(dataset)
-    whole = adds(dataset, "read_maps") or said.sample_layout not in (None, "single")
+    whole = overrides(dataset, "read_maps") or said.sample_layout not in (None, "single")
 
     def one(index: int) -> Any:
         try:

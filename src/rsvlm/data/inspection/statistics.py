@@ -21,7 +21,7 @@ _SHOWN = 30
 _EDGE = 1.0
 
 
-class Census:
+class DatasetStatistics:
     """Adds up what samples carry beside captions and a class.
 
     Args:
@@ -178,7 +178,7 @@ def lines(facts: dict[str, Any]) -> list[str]:
     return out
 
 
-def hollow(dataset: Any, index: int) -> Sample:
+def annotations_only(dataset: Any, index: int) -> Sample:
     """A sample's annotations, with images that are opened only when they are looked at.
 
     Args:

@@ -70,7 +70,7 @@ def grouped(seed: int, epoch: int, sizes: Sequence[int], batch_size: int) -> np.
     return rows[draw.permutation(len(rows))].reshape(-1)
 
 
-class Batches(Sampler[list[Key]]):
+class BatchSampler(Sampler[list[Key]]):
     """Lists of (epoch, index) keys, one list a batch, for one rank.
 
     In training the order is shuffled and an incomplete last batch is left out (its samples come in

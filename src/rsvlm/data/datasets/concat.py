@@ -16,7 +16,7 @@ from rsvlm.data.text_files import read_lines
 from rsvlm.errors import UserError
 
 
-class Joined(Dataset[Sample]):
+class ConcatDataset(Dataset[Sample]):
     """One data set behind the other, less the samples that a list leaves out.
 
     Unions of remote-sensing sets leak: RSICD's training images are in RSITMD's test split and the
