@@ -233,13 +233,13 @@ def convert(tensors: Mapping[str, Tensor], dialect: Dialect, where: str) -> Conv
             done.dropped.append(name)
             continue
         if isinstance(target, Sections):
-            for each, first, last in target.parts:
+            for own, first, last in target.parts:
                 if len(tensor) < last:
                     raise UserError(
-                        f"{where}: {name} has {len(tensor)} rows and {each} is in those up to "
+                        f"{where}: {name} has {len(tensor)} rows and {own} is in those up to "
                         f"{last}: the new words have other ids there than in this model."
                     )
-                done.state[each], done.origin[each] = tensor[first:last], name
+                done.state[own], done.origin[own] = tensor[first:last], name
             continue
         parts = slices(target) if isinstance(target, str | tuple) else targets(target)
         groups = _groups(line, name)

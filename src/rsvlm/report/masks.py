@@ -43,7 +43,8 @@ def edges(mask: np.ndarray) -> np.ndarray:
     """The pixels of a mask [H, W] that have one beside them which is not of it."""
     padded = np.pad(mask, 1)
     inside = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return mask & ~inside
+    found: np.ndarray = mask & ~inside
+    return found
 
 
 def plot_masks(
@@ -91,5 +92,5 @@ def plot_masks(
 
 def _large(image: Image.Image, side: int = 320) -> Image.Image:
     scale = side / max(image.size)
-    size = tuple(max(1, round(s * scale)) for s in image.size)
-    return image.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BICUBIC)
+    wide, high = (max(1, round(s * scale)) for s in image.size)
+    return image.resize((wide, high), Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BICUBIC)
