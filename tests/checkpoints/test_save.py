@@ -169,3 +169,21 @@ def test_bare_state_dict_in_our_own_names(ours, tmp_path):
     torch.save(model.state_dict(), tmp_path / "a.pt")
     assert checkpoints.load(other, tmp_path / "a.pt").dialect == "native"
     assert all(torch.equal(v, other.state_dict()[n]) for n, v in model.state_dict().items())
+
+
+def test_a_head_that_is_the_embedding_table_may_be_written_once(tmp_path):
+    class Tied(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = torch.nn.Embedding(5, 3)
+            self.head = torch.nn.Linear(3, 5, bias=False)
+            self.head.weight = self.table.weight
+
+    torch.save({"table.weight": torch.arange(15.0).view(5, 3)}, tmp_path / "a.pt")
+    for device in ("cpu", "meta"):
+        with torch.device(device):
+            model = Tied()
+        report = checkpoints.load(model, tmp_path / "a.pt")
+        assert report.loaded == report.total == 2
+        assert model.head.weight is model.table.weight
+        assert model.head.weight[1, 0] == 3

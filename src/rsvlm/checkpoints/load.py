@@ -175,6 +175,8 @@ def load_contents(
             raise UserError(f"{where} has no part {part!r}.")
         state = {name.removeprefix(f"{part}."): value for name, value in state.items()}
 
+    _fill_tied(model, state)
+
     def theirs(name: str) -> str | None:
         return published(f"{part}.{name}" if part else name, dialect) if dialect else None
 
@@ -222,6 +224,25 @@ def load_contents(
         dropped=tuple(done.dropped),
         notes=tuple(plan.notes),
     )
+
+
+def _fill_tied(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Gives a tensor that is another's under a second name that one's values.
+
+    A language model's head that is its embedding table is written once by transformers.
+
+    Args:
+        model: the same tensor under several names is one.
+        state: in the model's names; filled in place.
+    """
+    names: dict[int, list[str]] = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        names.setdefault(id(tensor), []).append(name)
+    for tied in names.values():
+        held = next((name for name in tied if name in state), None)
+        if held is not None:
+            for name in tied:
+                state.setdefault(name, state[held])
 
 
 def _explain(model: nn.Module, state: Mapping[str, Tensor]) -> str:
