@@ -72,11 +72,29 @@ class StackedLoRA(nn.Module):
             x: see above.
             weights: [R, experts], how much of each expert's update a row gets.
         """
-        x = self.dropout(x.to(self.down.dtype))
-        low = F.linear(x, self.down.flatten(0, 1)).unflatten(-1, (-1, self.r))
-        gates = (weights * (self.alpha / self.r)).to(low.dtype)[..., None]
-        low = low * (gates if low.ndim == 3 else gates[:, None])
-        return F.linear(low.flatten(-2), self.up.transpose(0, 1).flatten(1))
+        return self.apply_to(x, self.stacked(weights))
+
+    def stacked(self, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """All experts' two factors as those of one LoRA, and what scales its ranks by row.
+
+        Args:
+            weights: [R, experts].
+
+        Returns:
+            [experts * r, dim_in], [dim_out, experts * r] and [R, experts * r].
+        """
+        gates = (weights * (self.alpha / self.r)).to(self.down.dtype)
+        up = self.up.transpose(0, 1).flatten(1)
+        return self.down.flatten(0, 1), up, gates.repeat_interleave(self.r, 1)
+
+    def apply_to(self, x: Tensor, stacked: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """The update of rows, by what `stacked` gave for these rows or for fewer, in order."""
+        down, up, gates = stacked
+        # Beams stand side by side, and OPT reads all tokens as rows.
+        if len(x) != len(gates):
+            gates = gates.repeat_interleave(len(x) // len(gates), 0)
+        low = F.linear(self.dropout(x.to(down.dtype)), down)
+        return F.linear(low * (gates if low.ndim == 2 else gates[:, None]), up)
 
 
 class ExpertAdapters(nn.Module):
@@ -142,8 +160,10 @@ class ExpertAdapters(nn.Module):
         """
         self.silence()
         for name in self.names:
-            layer, update = model.get_submodule(name), self.layers[name.replace(".", "/")]
-            hook = _Hook(update, weights)
+            layer: Any = model.get_submodule(name)
+            update = self.layers[name.replace(".", "/")]
+            assert isinstance(update, StackedLoRA)
+            hook = _Hook(update, weights, layer.weight.dtype)
             self._handles.append(layer.register_forward_hook(hook))
         try:
             yield
@@ -169,19 +189,56 @@ class ExpertAdapters(nn.Module):
 
 
 class _Hook:
-    """Adds an update to the output of a linear layer."""
+    """Adds updates to the output of a linear layer; without gradients, in few products.
 
-    def __init__(self, update: nn.Module, weights: Tensor) -> None:
+    Where rows lie expert by expert, as a template's do, these are two: words that are generated one
+    by one wait for the number of products, not for their size.
+    """
+
+    def __init__(self, update: StackedLoRA, weights: Tensor, dtype: torch.dtype) -> None:
         self.update, self.weights = update, weights
+        self.stacked: tuple[Tensor, Tensor, Tensor] | None = None
+        self.blocks: tuple[Tensor, Tensor] | None = None
+        if torch.is_grad_enabled():
+            return
+        experts = blocks_of(weights)
+        if experts is None:
+            self.stacked = update.stacked(weights)
+            return
+        scale = update.alpha / update.r
+        down = (scale * update.down[experts]).transpose(1, 2).to(dtype)
+        self.blocks = down.contiguous(), update.up[experts].transpose(1, 2).to(dtype).contiguous()
 
     def __call__(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         del layer
         (x,) = inputs
-        weights = self.weights
-        # Beams stand side by side, and OPT reads all tokens as rows.
-        if len(x) != len(weights):
-            weights = weights.repeat_interleave(len(x) // len(weights), 0)
-        return output + self.update(x, weights).to(output.dtype)
+        if self.blocks is not None and x.dtype == self.blocks[0].dtype == output.dtype:
+            down, up = self.blocks
+            rows = x.reshape(len(down), -1, x.shape[-1])
+            base = output.reshape(len(down), -1, output.shape[-1])
+            return torch.baddbmm(base, torch.bmm(rows, down), up).view_as(output)
+        if self.stacked is not None:
+            update = self.update.apply_to(x, self.stacked)
+        else:
+            # The module itself runs, as whatever shards or records it expects.
+            update = self.update(x, self.weights)
+        return output + update.to(output.dtype)
+
+
+def blocks_of(weights: Tensor) -> list[int] | None:
+    """The expert of each of several equal blocks of rows that each have one expert; else None.
+
+    Args:
+        weights: [R, experts].
+    """
+    if not bool(((weights == 0) | (weights == 1)).all() and (weights.sum(1) == 1).all()):
+        return None
+    each = weights.argmax(1).tolist()
+    firsts = [i for i, expert in enumerate(each) if not i or expert != each[i - 1]]
+    size = len(each) // len(firsts) if firsts else 0
+    if not size or firsts != list(range(0, len(each), size)):
+        return None
+    return [each[i] for i in firsts]
 
 
 def targets_of(model: nn.Module, words: Collection[str], where: str) -> tuple[list[str], list[str]]:
