@@ -93,4 +93,6 @@ def plot_masks(
 def _large(image: Image.Image, side: int = 320) -> Image.Image:
     scale = side / max(image.size)
     wide, high = (max(1, round(s * scale)) for s in image.size)
-    return image.resize((wide, high), Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BICUBIC)
+    return image.resize(
+        (wide, high), Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BICUBIC
+    )
