@@ -2,11 +2,11 @@
 
     OMP_NUM_THREADS=1 python benchmarks/learn_pixel.py --rows none released paper --out learn.json
 
-A row trains `experiment=geopix_tiny_scenes`'s model for some steps in a plain loop and measures mIoU
-on scenes of seeds that training never saw: teacher-forced (the true answer's words) on all of them,
-and with the model's own words on some. Beside it, on the same questions: the mean box of the class
-in training, the whole image, the same model asked for "it" in place of each phrase, and the same
-model shown another question's image.
+A row trains `experiment=geopix_tiny_scenes`'s model for some steps in a plain loop and measures
+mIoU on scenes of seeds that training never saw: teacher-forced (the true answer's words) on all of
+them, and with the model's own words on some. Beside it, on the same questions: the mean box of the
+class in training, the whole image, the same model asked for "it" in place of each phrase, and the
+same model shown another question's image.
 """
 
 from __future__ import annotations
@@ -38,17 +38,20 @@ ROWS = {
 
 
 def iou(told: np.ndarray, true: np.ndarray) -> float:
+    """Of two masks."""
     union = int((told | true).sum())
     return int((told & true).sum()) / union if union else 1.0
 
 
 def built(words: list[str], seed: int):
+    """Configuration and model of a row."""
     cfg = compose("train", ["experiment=geopix_tiny_scenes", f"seed={seed}", *words])
     torch.manual_seed(seed)
     return cfg, instantiate(cfg.model)
 
 
 def items_of(cfg, model, split: str, count: int, seed: int, **changes):
+    """Samples as the model sees them."""
     options = {k: v for k, v in cfg.data.dataset.items() if not k.startswith("_")}
     dataset = Scenes(split, **{**options, "n": count, "seed": seed, **changes})
     view = TransformedDataset(dataset, model.preprocess, training=False, caption="all")
@@ -87,13 +90,15 @@ def mean_boxes(items) -> dict[str, np.ndarray]:
     for name, boxes in held.items():
         x0, y0, x1, y1 = np.mean(boxes, axis=0)
         mask = np.zeros(size, bool)
-        mask[round(y0) : max(round(y1), round(y0) + 1), round(x0) : max(round(x1), round(x0) + 1)] = True
+        mask[
+            round(y0) : max(round(y1), round(y0) + 1), round(x0) : max(round(x1), round(x0) + 1)
+        ] = True
         out[name] = mask
     return out
 
 
 def measure(model, items, boxes, generated: int) -> dict[str, float]:
-    """mIoU in per cent of all questions about single objects."""
+    """Mean IoU in per cent of all questions about single objects."""
     collate = model.collate(training=False)
     found = defaultdict(list)
     for start in range(0, len(items), 24):
@@ -137,6 +142,7 @@ def without_text(items, collate):
 
 
 def main() -> None:
+    """Trains and measures the rows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=["paper"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
@@ -153,9 +159,7 @@ def main() -> None:
             if items is None:
                 items = items_of(cfg, model, "train", cfg.data.dataset.n, seed)
                 test = items_of(cfg, model, "test", given.test, seed)
-            seconds = train(
-                model, items, given.steps, cfg.data.batch_size, cfg.optimizer.lr, seed
-            )
+            seconds = train(model, items, given.steps, cfg.data.batch_size, cfg.optimizer.lr, seed)
             found = {"row": row, "seed": seed, "steps": given.steps, "train_s": round(seconds)}
             memory = model.masks.memory
             found["memory"] = sum(p.numel() for p in memory.parameters())

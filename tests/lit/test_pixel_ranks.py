@@ -22,7 +22,6 @@ SHARED = [
     "data.eval_batch_size=4",
     "data.cache=none",
     "model.instructions.absent=0.9",
-    "model.chat.which=one",
     "trainer.max_epochs=2",
     "trainer.limit_val_batches=0",
     "trainer.log_every_n_steps=1",

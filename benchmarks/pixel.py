@@ -1,0 +1,152 @@
+"""Masks per second of a batch beside the published order of work: same masks.
+
+    python benchmarks/pixel.py --rounds 3 --threads 1
+    python benchmarks/pixel.py --size full --device cuda
+
+GeoPix with random weights is made to write an answer of three objects about each of 32 images, a
+token a step, and draws their masks at the size of the image. The published inference takes one
+image at a time from the tower to the mask, with a cache; so does the other side here, by the same
+modules. Masks must agree to 1e-4 of their scores and in all but one pixel in a thousand, or the
+script fails.
+
+`--count` counts on `meta` what the class memory costs a training step of GeoPix-7B: parameters,
+gradients and the two moments of Adam, float32, at the published size and at ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+
+import numpy as np
+import torch
+
+import rsvlm.models.pixel.model as pixel
+from rsvlm.config.compose import compose
+from rsvlm.config.instantiate import instantiate
+from rsvlm.data.loading.transformed import TransformedDataset
+from rsvlm.data.sample import Instance, Sample, Turn
+
+IMAGES, OBJECTS = 32, 3
+
+
+class Script:
+    """Makes the model write given ids."""
+
+    def __init__(self, rows: list[list[int]]) -> None:
+        self.rows = rows
+
+    def __call__(self, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Scores [B, V] behind generated ids [B, T]."""
+        scores = torch.full_like(scores, -50.0)
+        for i, row in enumerate(self.rows):
+            scores[i, row[min(ids.shape[1], len(row) - 1)]] = 0.0
+        return scores
+
+
+def samples(side: int) -> list[Sample]:
+    """Pictures of noise with three objects each."""
+    rng = np.random.default_rng(0)
+    out = []
+    for number in range(IMAGES):
+        image = torch.from_numpy(rng.integers(0, 256, (3, side, side), dtype=np.uint8))
+        things = [
+            Instance(i, "ship", mask=np.eye(side, dtype=bool), box=(0, 0, side, side))
+            for i in range(OBJECTS)
+        ]
+        turns = [
+            Turn("user", "where are the ships ?", (0,)),
+            Turn("assistant", "[SEG] , [SEG] and [SEG]", (), (0, 1, 2)),
+        ]
+        out.append(Sample([image], turns=turns, instances=things, meta={"id": number}))
+    return out
+
+
+def answers(model, batch):
+    """The model's own generation, made to write the true answer."""
+    ends = [[*ids, model.tokenizer.eos_token_id] for ids in batch.answer_ids]
+    own = pixel.generate
+
+    def scripted(*given, **options):
+        return own(*given, **{**options, "processors": [Script(ends)]})
+
+    pixel.generate = scripted
+    try:
+        longest = max(map(len, ends))
+        return model.generate(batch, max_new_tokens=longest)
+    finally:
+        pixel.generate = own
+
+
+def counted() -> None:
+    """Prints what the memory costs at both sizes."""
+    for name, words in (
+        ("published", ["model.memory.length=64", "model.memory.grid=32"]),
+        ("ours", []),
+    ):
+        cfg = compose("train", ["experiment=geopix_stage2", *words])
+        cfg.model.lm.words, cfg.model.lm.tokenizer, cfg.model.first_id = "chat", None, None
+        with torch.device("meta"):
+            model = instantiate(cfg.model)
+        bank = sum(p.numel() for p in model.masks.memory.parameters())
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        print(
+            f"{name}: memory {bank:,} numbers, {16 * bank / 2**30:.2f} GiB of weights, gradients "
+            f"and moments; all that is trained {trained:,}, {16 * trained / 2**30:.2f} GiB"
+        )
+
+
+def main() -> None:
+    """Measures both sides, or counts."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", choices=("tiny", "full"), default="tiny")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--count", action="store_true")
+    given = parser.parse_args()
+    if given.count:
+        counted()
+        return
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    option = "geopix_tiny" if given.size == "tiny" else "geopix"
+    cfg = compose("predict", [f"model={option}"]).model
+    cfg.instructions = None
+    classes = len(cfg.classes)
+    if given.size == "full":
+        cfg.lm.words, cfg.lm.dtype, cfg.first_id, cfg.tuning = "chat", "bfloat16", None, "frozen"
+        cfg.lm.size = "vicuna_7b"
+    torch.manual_seed(0)
+    with torch.device(given.device):
+        model = instantiate(cfg).eval()
+    view = TransformedDataset(samples(64), model.preprocess, training=False, caption="all")
+    items = [view[(0, i)] for i in range(IMAGES)]
+    collate = model.collate(training=False)
+    whole = collate(items).to(given.device)
+    single = [collate([item]).to(given.device) for item in items]
+    sides = {
+        "batched": lambda: answers(model, whole),
+        "one by one": lambda: [answer for batch in single for answer in answers(model, batch)],
+    }
+    found, times = {}, {name: [] for name in sides}
+    for _ in range(given.rounds):
+        for name, run in sides.items():
+            start = time.perf_counter()
+            found[name] = run()
+            if given.device != "cpu":
+                torch.cuda.synchronize()
+            times[name].append(time.perf_counter() - start)
+    for one, other in zip(*found.values(), strict=True):
+        assert len(one.masks) == len(other.masks) == OBJECTS
+        np.testing.assert_allclose(one.mask_scores, other.mask_scores, atol=1e-4)
+        for a, b in zip(one.masks, other.masks, strict=True):
+            assert (a != b).mean() <= 1e-3
+    rates = {name: IMAGES * OBJECTS / statistics.median(rows) for name, rows in times.items()}
+    print({name: f"{rate:.1f} masks/s" for name, rate in rates.items()}, f"{classes} classes")
+    print(f"{rates['batched'] / rates['one by one']:.1f} times")
+
+
+if __name__ == "__main__":
+    main()
