@@ -111,7 +111,8 @@ def _walk(folder: str, above: frozenset[tuple[int, int]]) -> Iterator[tuple[str,
     here = (state.st_dev, state.st_ino)
     if here in above:
         return
-    parts, files = [], []
+    parts: list[str] = []
+    files: list[str] = []
     for entry in sorted(os.scandir(folder), key=lambda e: e.name):
         (parts if entry.is_dir() else files).append(entry.name)
     yield folder, files

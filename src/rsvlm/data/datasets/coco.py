@@ -81,14 +81,14 @@ def read_coco(owner: Regions, path: Path, *, masks: bool = True) -> CocoFile:
         if image not in out.images:
             owner.fault("object(s) belong to an image that is not listed, and are left out", who)
             continue
-        key = plain_id(record.get("id"))
-        if key is None or key in seen:
+        given = plain_id(record.get("id"))
+        if given is None or given in seen:
             owner.fault("object(s) have an id that repeats, and were numbered anew", who)
-            key = None
+            given = None
         else:
-            seen.add(key)
+            seen.add(given)
         # Within rsvlm an object's id is a number; a text says no more than its place in the file.
-        key = key if isinstance(key, int) else -1 - number
+        object_id = given if isinstance(given, int) else -1 - number
         category = plain_id(record.get("category_id"))
         if category is None or category not in names:
             owner.fault("object(s) are of a class that is not listed", who)
@@ -101,10 +101,10 @@ def read_coco(owner: Regions, path: Path, *, masks: bool = True) -> CocoFile:
                 stored = [stored]  # one polygon without its brackets
             mask = owner.mask(stored, who, frame)
         if record.get("iscrowd"):
-            out.crowds.add(key)
+            out.crowds.add(object_id)
         out.regions[image].append(
             Region(
-                key,
+                object_id,
                 names.get(category, "unknown") if category is not None else "unknown",
                 place.get(category) if category is not None else None,
                 box=owner.box(corners(record.get("bbox")), who, frame),

@@ -109,7 +109,7 @@ _PLAIN: dict[str, Any] = {
 }
 
 
-class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]
+class _Unpickler(pickle._Unpickler):
     # Python's own, not C's: that one makes room for any number that a file puts into its memo
     # (nine bytes take 4 GB). Here the memo is a dictionary, which grows with the file.
     def find_class(self, module: str, name: str) -> Any:
