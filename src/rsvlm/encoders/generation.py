@@ -198,7 +198,8 @@ def _states_of(found: Any, kept: Sequence[Tensor], row: int, count: int) -> Tens
 
 def _greatest(kept: list[Tensor]) -> Any:
     """A processor that changes nothing and keeps each step's greatest log-probability, [rows]."""
-    from transformers import LogitsProcessor
+    with extra("language"):
+        from transformers import LogitsProcessor
 
     class Greatest(LogitsProcessor):
         def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
