@@ -26,7 +26,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from options import build
 from torch import Tensor
 
 from rsvlm.data.text.vocabulary import Vocabulary
@@ -194,6 +193,8 @@ def main() -> None:
     given, vocabulary = pairs(args.images, args.side)
     words = ["words=null", f"+vocab_size={len(vocabulary)}", "palette=scenes"]
     words += ["encoder_dropout=0.0", "dropout=0.0", "word_dropout=0.0"]
+    from options import build
+
     model = build("mmodalcc", words).eval()
     model.set_words(vocabulary)
     rows = [given.row(i) for i in range(args.images)]

@@ -34,7 +34,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from options import build
 from rows import memory, record, share_of_peak
 from torch import Tensor
 
@@ -328,6 +327,8 @@ def write_alone(model: LLaVA, batch: Any, count: int) -> list[list[int]]:
 def captions(count: int, rounds: int, device: str, tokens: int = 32) -> None:
     """The table of captions, at tiny size."""
     torch.manual_seed(0)
+    from options import build
+
     model = build("llava_tiny", device=device).eval()
     side, places = model.image_size, model.image_tokens
     ids = torch.tensor([[1] + [IMAGE] * places + list(range(20, 32))]).repeat(count, 1)
@@ -394,6 +395,8 @@ def main() -> None:
     if args.size != "full":
         print("reduced size: it says nothing of the full one's speed")
     if args.only != "captions":
+        from options import build
+
         model = build("llava", ["tuning=frozen", "packing=none", *SIZES[args.size]], args.device)
         lora = {**LORA, "r": model.lm.dim // 32}
         theirs = transformers_model(model, lora, args.device).train()

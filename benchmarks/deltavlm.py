@@ -27,7 +27,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from options import build
 from rows import record, share_of_peak
 from torch import Tensor
 
@@ -156,6 +155,8 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     cuda = args.device.startswith("cuda")
+    from options import build
+
     model = build("deltavlm", SIZES[args.size], args.device).train()
     model.bridge.csrm.eval()  # its dropout would give each side another loss
     batch = make_batch(args.batch, model.image_size, args.device)

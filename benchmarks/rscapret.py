@@ -29,7 +29,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from options import build
 from rows import memory, record, share_of_peak
 from torch import Tensor
 from torch.nn import functional as F
@@ -170,6 +169,8 @@ def main() -> None:
     torch.manual_seed(0)
     cuda = args.device.startswith("cuda")
     options = ["vision.weights=null", "caption_end=none", "concat=0.0", f"ret_id={RET}"]
+    from options import build
+
     model = build("rscapret", [*options, *SIZES[args.size]], args.device).train()
     batch = make_batch(model, args.batch, args.device)
     sides = {"straightforward": straightforward, "ours": ours}

@@ -85,7 +85,7 @@ def test_a_file_gives_its_model_and_its_tokenizer(file):
     path, tensors = file
     lm = LanguageModel(weights=path)
     state = lm.model.state_dict()
-    assert lm.dim == 32 and lm.window == 128
+    assert lm.dim == 32 and lm.context_length == 128
     torch.testing.assert_close(state["model.embed_tokens.weight"][:5], tensors["token_embd"][:5])
     down = state["model.layers.1.mlp.down_proj.weight"]
     torch.testing.assert_close(down, tensors["blk.1.ffn_down"])
@@ -134,7 +134,7 @@ def test_a_gemma_that_was_built_on_meta_has_its_constants():
     lm = LanguageModel(GEMMA)
     on_meta = LanguageModel(GEMMA, device="meta")
     on_meta.model.load_state_dict(lm.model.state_dict(), assign=True)
-    on_meta.settle()
+    on_meta.fill_constants()
     embeds, mask, labels = batch(lm)
     torch.testing.assert_close(batch(on_meta)[0], embeds, rtol=0, atol=0)
     expected = lm(embeds, mask, labels)["logits"]

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from rsvlm.errors import UserError
-from rsvlm.lit.loggers import wandb_log
+from rsvlm.lit.loggers import wandb_logger
 
 
 def test_without_wandb_the_default_says_so_in_a_line_and_asking_for_it_is_an_error(
@@ -14,9 +14,9 @@ def test_without_wandb_the_default_says_so_in_a_line_and_asking_for_it_is_an_err
     monkeypatch.setitem(sys.modules, "wandb", None)
     default = compose("train", []).logger
     assert set(default) == {"csv", "wandb"}
-    assert wandb_log(tmp_path, required=default.wandb.required) is None
+    assert wandb_logger(tmp_path, required=default.wandb.required) is None
     (line,) = capsys.readouterr().out.splitlines()
     assert "metrics.csv alone" in line and "pip install 'rsvlm[wandb]'" in line
     asked = compose("train", ["logger=wandb"]).logger.wandb
     with pytest.raises(UserError, match=r"pip install 'rsvlm\[wandb\]'\. Or choose logger=csv"):
-        wandb_log(tmp_path, required=asked.required)
+        wandb_logger(tmp_path, required=asked.required)

@@ -296,10 +296,10 @@ def test_legacy_mismatch_trains_without_and_generates_with_csrm():
 def test_a_mask_head_learns_beside_the_answers_and_fills_masks():
     from rsvlm.data.geometry import identity
     from rsvlm.losses.change_mask import AnswerAndMaskLoss
-    from rsvlm.models.deltavlm.mask_head import MaskBranch
+    from rsvlm.models.deltavlm.mask_head import MaskHead
 
     model = tiny()
-    model.mask_head = MaskBranch(bases=16, widths=(16, 8), window=3, size=16)
+    model.mask_head = MaskHead(bases=16, widths=(16, 8), window=3, size=16)
     rows = [item(n, "no change") for n in range(3)]
     with pytest.raises(SampleError, match=r"has no change mask.*mask_head=null"):
         model.collate(training=True)(rows)

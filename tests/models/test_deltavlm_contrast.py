@@ -16,7 +16,7 @@ from rsvlm.encoders.tokenizers import words_of
 from rsvlm.errors import UserError
 from rsvlm.losses.answer_contrast import AnswerAndContrastLoss
 from rsvlm.losses.language import AnswerLoss
-from rsvlm.models.deltavlm.contrastive_head import ContrastHead
+from rsvlm.models.deltavlm.contrastive_head import ContrastiveHead
 
 WORDS = words_of(["what has changed no change a road house is built"])
 ANSWERS = ["no change", "a road is built", "a house is built"]
@@ -30,7 +30,7 @@ def tiny(contrast=True, seed=0):
         vision={"image_size": 28, "dim": 32, "depth": 3, "heads": 4},
         bridge={**sizes, "words": WORDS, "csrm_dropout": 0.0},
         lm={"size": "tiny", "words": WORDS, "dtype": "float32"},
-        contrast=partial(ContrastHead, embed_dim=16) if contrast else None,
+        contrast=partial(ContrastiveHead, embed_dim=16) if contrast else None,
     )
 
 

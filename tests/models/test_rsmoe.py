@@ -149,7 +149,7 @@ def test_the_llm_block_is_the_same_weights_without_updates():
     found, plain = model(), model("first")
     plain.load_state_dict({n: v for n, v in found.state_dict().items() if n in plain.state_dict()})
     rows = rows_of(found.lm, torch.randn(1, 4, found.lm.dim), ["how many ?"], ["two"])
-    found(batch(found, True))["word_losses"].sum().backward()  # leaves the updates for this pass
+    found(batch(found, True))["token_losses"].sum().backward()  # leaves the updates for this pass
     found.experts.silence()
     with torch.no_grad():
         assert torch.equal(losses_of(found.lm, rows)[0], losses_of(plain.lm, rows)[0])
@@ -175,7 +175,7 @@ def test_experts_of_other_models_meet_in_texts_alone():
     found = model(expert_lms=[None, other, None])
     assert len(found.experts.groups) == 2 and found.lms[1] is other
     outputs = found(batch(found, True))
-    outputs["word_losses"][:, 0].mean().backward()
+    outputs["token_losses"][:, 0].mean().backward()
     trained = {n for n, p in found.named_parameters() if p.requires_grad}
     assert all(n.startswith("experts.") for n in trained)
     assert all(p.grad is not None for n, p in found.named_parameters() if n in trained)
@@ -187,7 +187,7 @@ def test_experts_of_other_models_meet_in_texts_alone():
 def test_a_batch_that_asks_no_expert_of_a_model_still_has_gradients_for_it():
     found = model(expert_lms=[None, LanguageModel("tiny", words=["a", "b"]), None])
     outputs = found(batch(found, True, samples()[2:]))
-    outputs["word_losses"].sum().backward()
+    outputs["token_losses"].sum().backward()
     assert all(p.grad is not None for p in found.experts.parameters())
 
 
@@ -308,7 +308,7 @@ def test_mixed_probabilities_write_one_text():
             assert sum(part.weight for part in answer.parts) == pytest.approx(1)
     # The loss is that of the mixture: with one expert's weights alone, that expert's.
     given = batch(found, True)
-    assert torch.isfinite(found(given)["word_losses"]).all()
+    assert torch.isfinite(found(given)["token_losses"]).all()
 
 
 def test_the_block_learns_to_summarise_in_the_first_stage():

@@ -14,7 +14,7 @@ from rsvlm.encoders.language import LanguageModel
 from rsvlm.errors import UserError
 from rsvlm.losses.caption_retrieval import CaptionRetrievalLoss
 from rsvlm.losses.language import AnswerLoss, cross_entropy_of
-from rsvlm.nn.chunked_head import word_losses
+from rsvlm.nn.chunked_head import token_losses
 
 
 def gradients(module, loss):
@@ -43,7 +43,7 @@ def test_answers_cost_and_teach_the_same(size, smoothing, chunk):
     found = []
     for lm.head_chunk in (None, chunk):
         outputs = lm(embeds, mask, labels)
-        assert ("word_losses" in outputs) == (lm.head_chunk is not None)
+        assert ("token_losses" in outputs) == (lm.head_chunk is not None)
         assert outputs["targets"].tolist() == [5, 6, 7, 2, 3, 4, 5]
         value = loss(outputs, None)["answer"]
         found.append((value.detach(), gradients(lm, value)))
@@ -62,7 +62,7 @@ def test_rs_capret_costs_and_teaches_the_same():
     found = []
     for model.lm.head_chunk in (None, 3):
         outputs = model(batch)
-        assert ("text_word_losses" in outputs) == (model.lm.head_chunk is not None)
+        assert ("text_token_losses" in outputs) == (model.lm.head_chunk is not None)
         losses = CaptionRetrievalLoss()(outputs, batch)
         found.append((losses, gradients(model, sum(losses.values()))))
     (whole, expected), (parts, given) = found
@@ -79,7 +79,7 @@ def test_no_tensor_holds_all_logits_either_way():
     sizes = {}
     for chunk in (words, 4):
         with Largest() as largest:
-            outputs = {"word_losses": word_losses(head, hidden, targets, chunk)}
+            outputs = {"token_losses": token_losses(head, hidden, targets, chunk)}
             cross_entropy_of(outputs).backward()
         sizes[chunk] = largest.found
     assert sizes[words] == words * vocabulary
@@ -91,7 +91,7 @@ def test_a_word_that_cannot_be_written_has_no_part_in_the_mean():
     gap = torch.zeros(6)
     gap[3] = -torch.inf
     targets = torch.tensor([0, 1, 2, 4, 5])
-    made = word_losses(lambda states: states[:, :6] + gap, hidden, targets, 2)
+    made = token_losses(lambda states: states[:, :6] + gap, hidden, targets, 2)
     made.sum().backward()
     assert made.isfinite().all() and hidden.grad.isfinite().all()
     torch.testing.assert_close(

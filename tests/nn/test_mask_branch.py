@@ -8,17 +8,17 @@ from torch.nn import functional as F
 
 from rsvlm.errors import UserError
 from rsvlm.losses.change_mask import mask_loss
-from rsvlm.models.deltavlm.mask_head import FeatureUnification, MaskBranch, WindowAttention
+from rsvlm.models.deltavlm.mask_head import FeatureUnification, MaskHead, WindowAttention
 
 
 def small(**options):
     torch.manual_seed(0)
-    return MaskBranch(bases=16, widths=(16, 8), window=3, size=16, **options)
+    return MaskHead(bases=16, widths=(16, 8), window=3, size=16, **options)
 
 
 def test_full_size_is_the_published_one():
     with torch.device("meta"):
-        model = MaskBranch()
+        model = MaskHead()
         assert sum(p.numel() for p in model.parameters()) == 809_933
         assert model(torch.empty(2, 2, 257, 1408)).shape == (2, 256, 256)
 

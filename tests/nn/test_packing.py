@@ -12,7 +12,7 @@ from rsvlm.encoders.eva import EvaViT
 from rsvlm.encoders.language import LanguageModel
 from rsvlm.errors import UserError
 from rsvlm.losses.language import AnswerLoss
-from rsvlm.models.vlm import VisionLanguage
+from rsvlm.models.vlm import VisionLanguageModel
 from rsvlm.nn.packing import PACKING, Plan, keys_of, pack, packed_attention
 
 PLACE = 7  # the placeholder's id
@@ -60,7 +60,7 @@ def model(packing, size="tiny", image_token_id=PLACE, **language):
         for parameter in lm.parameters():
             if parameter.requires_grad:  # some of them start as zeros
                 nn.init.normal_(parameter, std=0.1)
-    whole = VisionLanguage(vision, Linear, lm, image_token_id=image_token_id, packing=packing)
+    whole = VisionLanguageModel(vision, Linear, lm, image_token_id=image_token_id, packing=packing)
     return whole.eval()  # OPT's dropout would differ
 
 
@@ -181,7 +181,7 @@ def test_words_and_models_that_do_not_fit_are_told():
     vlm = model("none")
     vlm.bridge.joint = True
     with pytest.raises(UserError, match=r"anew for each question: set model.packing=rows"):
-        VisionLanguage(vlm.vision, vlm.bridge, vlm.lm, packing="shared")
+        VisionLanguageModel(vlm.vision, vlm.bridge, vlm.lm, packing="shared")
     vlm = model("rows")
     vlm.lm.model.set_attn_implementation("eager")
     with pytest.raises(UserError, match=r"LlamaForCausalLM does not attend.*model.packing=none"):

@@ -97,7 +97,7 @@ def test_looks_are_the_attention_weights():
     model = ours(layers=1)
     scatter(model)
     image, ids, mask = inputs()
-    looks = model.looks(image, ids, mask)
+    looks = model.cross_attention_weights(image, ids, mask)
     assert looks.shape == (3, 6, 9)
     torch.testing.assert_close(looks.sum(-1), torch.ones(3, 6))
     # With one layer and values that stand for places, attention gives back its own weights.

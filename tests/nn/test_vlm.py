@@ -11,7 +11,7 @@ from torch import nn
 from rsvlm.encoders.eva import EvaViT
 from rsvlm.encoders.language import LanguageModel
 from rsvlm.errors import UserError
-from rsvlm.models.vlm import VisionLanguage
+from rsvlm.models.vlm import VisionLanguageModel
 
 PLACE = 7  # the placeholder's id
 
@@ -33,7 +33,7 @@ def model(image_token_id=PLACE, lm="tiny"):
     torch.manual_seed(0)
     vision = EvaViT(image_size=28, dim=32, depth=2, heads=4)
     vision.freeze()
-    return VisionLanguage(
+    return VisionLanguageModel(
         vision, Linear, LanguageModel(lm, words=["a", "b"]), image_token_id=image_token_id
     )
 

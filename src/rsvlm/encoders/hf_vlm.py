@@ -1,7 +1,7 @@
 """Image-text models of transformers: any of them, behind one protocol.
 
 The model and its processor do what they were published to do; here they are built (from numbers,
-or from a folder), tuned, and run with the house's losses and generation.
+or from a folder), tuned, and run with the losses and the generation of this package.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ class ImageTextModel(nn.Module):
         return self.processor.tokenizer
 
     @property
-    def ends(self) -> list[int]:
+    def eos_token_ids(self) -> list[int]:
         """Ids that end an answer: the tokenizer's end token first, then the model's others."""
         config = self.model.generation_config
         listed = getattr(config, "eos_token_id", None)
@@ -208,7 +208,7 @@ class ImageTextModel(nn.Module):
         return list(dict.fromkeys(end for end in (first, *more) if end is not None))
 
     @property
-    def window(self) -> int:
+    def context_length(self) -> int:
         """Most positions of a row."""
         return int(self.model.config.get_text_config().max_position_embeddings)
 
@@ -284,7 +284,7 @@ class ImageTextModel(nn.Module):
             UserError: an unknown option, more texts than beams, no room, or padding on the right.
         """
         pad = self.tokenizer.pad_token_id
-        ends = self.ends
+        ends = self.eos_token_ids
         return generate_from(
             self.model, self._given(inputs), ends, ends[0] if pad is None else pad, options
         )

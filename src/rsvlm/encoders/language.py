@@ -25,7 +25,7 @@ from rsvlm.encoders.tokenizers import (
     word_tokenizer,
 )
 from rsvlm.errors import UserError, extra, near
-from rsvlm.nn.chunked_head import word_losses
+from rsvlm.nn.chunked_head import token_losses
 from rsvlm.nn.lora import add_lora, tuned_layers
 from rsvlm.nn.moe_lora import add_experts, balance, collected
 from rsvlm.nn.packing import Plan, packed_hidden
@@ -40,7 +40,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 class LanguageModel(nn.Module):
-    """A causal language model of transformers behind the house's protocol.
+    """A causal language model of transformers with a tokenizer, a way of tuning and generation.
 
     Args:
         size: a name in `SIZES`, a mapping of transformers' config words with `model_type`, or None
@@ -216,7 +216,7 @@ class LanguageModel(nn.Module):
         return tuned_layers(self.model)
 
     @property
-    def window(self) -> int:
+    def context_length(self) -> int:
         """Most positions of a row."""
         return self.model.config.max_position_embeddings
 
@@ -241,12 +241,12 @@ class LanguageModel(nn.Module):
         return self
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LanguageModel:
-        self.settle()
+        self.fill_constants()
         super()._apply(fn, recurse)
         self._settled = False
         return self
 
-    def settle(self) -> None:
+    def fill_constants(self) -> None:
         """Give a model that was built on `meta` and loaded its constants, which no file has.
 
         They are a function of the configuration; nothing is done while weights are on `meta`.
@@ -292,7 +292,7 @@ class LanguageModel(nn.Module):
             attention_mask: [B, C + L], 1 where a token is; padding on either side.
             cache: transformers' cache with C positions, which takes up the L new ones.
         """
-        self.settle()
+        self.fill_constants()
         positions = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
         options: dict[str, Any] = {"use_cache": cache is not None}
         if cache is not None:
@@ -326,19 +326,19 @@ class LanguageModel(nn.Module):
 
         Returns:
             `logits` [N, vocabulary] and `targets` [N] of the N supervised positions, row by row
-            (with `head_chunk`, `word_losses` [N, 2] in their place, see `nn.chunked_head`);
+            (with `head_chunk`, `token_losses` [N, 2] in their place, see `nn.chunked_head`);
             with experts, `balance` (a scalar), see `nn.moe_lora.balance`.
         """
         hidden, more = self.states(inputs_embeds, attention_mask, plan)
         told = labels[:, 1:] != -100
         head = self.model.get_output_embeddings()
-        return self.say(head, hidden[:, :-1][told], labels[:, 1:][told]) | more
+        return self.head_outputs(head, hidden[:, :-1][told], labels[:, 1:][told]) | more
 
     def states(
         self, inputs_embeds: Tensor, attention_mask: Tensor, plan: Plan | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Last hidden states [B, L, dim] in training, and what experts add; see `forward`."""
-        self.settle()
+        self.fill_constants()
         seen = attention_mask if plan is None else plan.counts
         with collected(self.model) as sent:
             if plan is None:
@@ -347,7 +347,7 @@ class LanguageModel(nn.Module):
                 hidden = packed_hidden(self.model, inputs_embeds.to(self.dtype), plan)
         return hidden, ({"balance": balance(sent, seen)} if sent else {})
 
-    def say(
+    def head_outputs(
         self, head: Callable[[Tensor], Tensor], hidden: Tensor, targets: Tensor, prefix: str = ""
     ) -> dict[str, Tensor]:
         """What a loss takes of hidden states [N, dim] and `targets` [N], under prefixed names.
@@ -356,12 +356,12 @@ class LanguageModel(nn.Module):
             head: hidden states to logits.
             hidden: of the positions that predict.
             targets: the words that they are to predict.
-            prefix: of the names `logits` or `word_losses`, and `targets`.
+            prefix: of the names `logits` or `token_losses`, and `targets`.
         """
         if self.head_chunk is None:
             return {f"{prefix}logits": head(hidden), f"{prefix}targets": targets}
-        losses = word_losses(head, hidden, targets, self.head_chunk)
-        return {f"{prefix}word_losses": losses, f"{prefix}targets": targets}
+        losses = token_losses(head, hidden, targets, self.head_chunk)
+        return {f"{prefix}token_losses": losses, f"{prefix}targets": targets}
 
     @torch.no_grad()
     def generate(
@@ -380,7 +380,7 @@ class LanguageModel(nn.Module):
         Raises:
             UserError: an unknown option, more texts than beams, or padding on the right.
         """
-        self.settle()
+        self.fill_constants()
         known = self.model.config if self._source is None else self.tokenizer
         end, pad = known.eos_token_id, known.pad_token_id
         end = end[0] if isinstance(end, list) else end

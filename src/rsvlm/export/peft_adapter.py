@@ -35,11 +35,11 @@ def write_adapter(model: nn.Module, folder: Path) -> list[Path]:
     from rsvlm.checkpoints.save import tensors
     from rsvlm.models.hf_vlm.model import HFVLM
     from rsvlm.models.rsmoe.model import RSMoE
-    from rsvlm.models.vlm import VisionLanguage
+    from rsvlm.models.vlm import VisionLanguageModel
 
     if isinstance(model, RSMoE) and model.experts is not None:
         return _write_experts(model, folder)
-    lm: Any = model.lm if isinstance(model, VisionLanguage | HFVLM) else None
+    lm: Any = model.lm if isinstance(model, VisionLanguageModel | HFVLM) else None
     if lm is None or lm.tuning != "lora":
         raise UserError(
             f"--to peft writes LoRA of a language model, and this {type(model).__name__} has none: "

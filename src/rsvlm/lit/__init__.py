@@ -1,1 +1,1 @@
-"""The Lightning side of the house: it wires, and does no maths."""
+"""The Lightning side: it wires, and does no maths."""

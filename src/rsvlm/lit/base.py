@@ -120,7 +120,7 @@ class LitBase(L.LightningModule, abc.ABC):
     def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
         """One step: model, loss, log."""
         assert self.loss is not None
-        outputs = self.run_model(batch)
+        outputs = self.forward_model(batch)
         losses = self.loss(outputs, batch)
         total = torch.stack(list(losses.values())).sum()
         self.finite.note(total.detach(), self.global_step, batch_idx, self.current_epoch)
@@ -132,15 +132,15 @@ class LitBase(L.LightningModule, abc.ABC):
                 "sync_dist": self.trainer.world_size > 1,
             }
             logged = {f"train/{name}": value.detach() for name, value in losses.items()}
-            self.log_dict(logged | self.step_scalars(outputs), **options)
+            self.log_dict(logged | self.train_metrics(outputs), **options)
             self.log("train/loss", total.detach(), prog_bar=True, **options)
         return total
 
-    def run_model(self, batch: Any) -> dict[str, Any]:
+    def forward_model(self, batch: Any) -> dict[str, Any]:
         """The model's outputs on a training batch."""
         return self.model(batch)
 
-    def step_scalars(self, outputs: dict[str, Any]) -> dict[str, Any]:
+    def train_metrics(self, outputs: dict[str, Any]) -> dict[str, Any]:
         """Further numbers to log at each step."""
         return {}
 

@@ -63,13 +63,13 @@ class Contrastive(LitBase):
         own = self.evaluation.transform() if self.evaluation is not None else None
         return own or self.model.preprocess
 
-    def run_model(self, batch: Any) -> dict[str, Any]:
+    def forward_model(self, batch: Any) -> dict[str, Any]:
         """The model's outputs, in micro-batches where that is asked for."""
         if self.micro_batch is None:
             return self.model(batch)
         return forward_in_parts(self.model, batch, self.micro_batch)
 
-    def step_scalars(self, outputs: dict[str, Any]) -> dict[str, Any]:
+    def train_metrics(self, outputs: dict[str, Any]) -> dict[str, Any]:
         """The temperature's inverse."""
         return {"train/logit_scale": outputs["logit_scale"].detach()}
 

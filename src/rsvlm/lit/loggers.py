@@ -17,7 +17,7 @@ from rsvlm.files import written_whole
 COLUMNS = ("step", "name", "value")
 
 
-class CSVLog(Logger):
+class CSVLogger(Logger):
     """`metrics.csv`: one row a value, (step, name, value), appended and flushed at once.
 
     A resumed run first drops the rows of the steps that it is going to repeat.
@@ -74,7 +74,7 @@ class CSVLog(Logger):
                     writer.writerow((step or 0, name, f"{value:.8g}"))
 
 
-def wandb_log(
+def wandb_logger(
     save_dir: str | Path,
     *,
     project: str = "rsvlm",

@@ -8,7 +8,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 
 
-class Sources(Callback):
+class MixtureLogger(Callback):
     """Prints and logs, at each epoch's end, the samples of each source of a mixture.
 
     The counts are those of the places that the order asked for, so they are right after a restart

@@ -46,7 +46,7 @@ class MoELLM(Generative):
                 "makes another picture in each epoch: set data.augment=null or model.draft=false."
             )
 
-    def step_scalars(self, outputs: dict[str, Any]) -> dict[str, Any]:
+    def train_metrics(self, outputs: dict[str, Any]) -> dict[str, Any]:
         """The share of the expert that a learned router uses most; 1 is a collapse."""
         most = outputs.get("most_used")
         return {} if most is None else {"train/most_used_expert": most.detach()}

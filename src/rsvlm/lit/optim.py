@@ -190,7 +190,7 @@ def constant(
     )
 
 
-def stairs(
+def step_decay(
     optimizer: torch.optim.Optimizer, *, total_steps: int, stairs: int = 10, factor: float = 0.5
 ) -> torch.optim.lr_scheduler.LambdaLR:
     """A learning rate that falls by `factor` after each of equal parts of the run.

@@ -52,8 +52,8 @@ class AnswerAndContrastLoss(AnswerLoss):
         if "contrast_images" not in outputs:
             raise UserError(
                 "loss=answer_and_contrast needs a model with a contrast head: "
-                "'model.contrast={_target_: rsvlm.models.deltavlm.contrastive_head.ContrastHead, "
-                "_partial_: true}' with model=deltavlm."
+                "'model.contrast={_target_: rsvlm.models.deltavlm.contrastive_head."
+                "ContrastiveHead, _partial_: true}' with model=deltavlm."
             )
         images, texts = outputs["contrast_images"].float(), outputs["contrast_texts"].float()
         first, every_image, every_text = 0, images, texts

@@ -39,12 +39,12 @@ def cross_entropy_of(
     """The same of what a language model gives: logits, or the cross entropies made in chunks.
 
     Args:
-        outputs: `logits` [N, V] and `targets` [N], or `word_losses` [N, 2] (see
+        outputs: `logits` [N, V] and `targets` [N], or `token_losses` [N, 2] (see
             `nn.chunked_head`).
         prefix: of these names.
         smoothing: label smoothing.
     """
-    made = outputs.get(f"{prefix}word_losses")
+    made = outputs.get(f"{prefix}token_losses")
     if made is None:
         logits, targets = outputs[f"{prefix}logits"], outputs[f"{prefix}targets"]
         return word_cross_entropy(logits, targets, smoothing=smoothing)
@@ -99,7 +99,7 @@ class CaptionLoss(nn.Module):
 
 
 class AnswerLoss(nn.Module):
-    """Cross entropy of the answers' tokens, as a `VisionLanguage` gives their logits.
+    """Cross entropy of the answers' tokens, as a `VisionLanguageModel` gives their logits.
 
     Args:
         smoothing: label smoothing.

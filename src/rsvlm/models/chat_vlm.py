@@ -14,7 +14,7 @@ from rsvlm.data.text.instructions import InstructionTemplates, merged
 from rsvlm.data.text.instructions import system as system_of
 from rsvlm.errors import UserError
 from rsvlm.models.protocols import Kinds
-from rsvlm.models.vlm import VisionLanguage
+from rsvlm.models.vlm import VisionLanguageModel
 
 #: Stands at an image's place in `input_ids`: LLaVA's own, which no vocabulary has.
 IMAGE = -200
@@ -24,7 +24,7 @@ PLACEHOLDERS = ("<image>", "<ImageHere>", "<Img>", "</Img>")
 DEFAULTS: Mapping[str, Any] = {}
 
 
-class ChatModel(VisionLanguage):
+class ChatVLM(VisionLanguageModel):
     """A vision tower, a bridge that reads each image alone, and a language model.
 
     Args:
@@ -40,7 +40,7 @@ class ChatModel(VisionLanguage):
             they are.
         chat: options of `ChatCollate` where they differ.
         generation: options of `generate`.
-        cache_gib, packing: see `VisionLanguage`.
+        cache_gib, packing: see `VisionLanguageModel`.
 
     Raises:
         UserError: an unknown system, tokens that the bridge cannot group, or another tuning.
@@ -103,7 +103,7 @@ class ChatModel(VisionLanguage):
     def _collate_options(
         self, training: bool, instructions: Mapping[str, Any] | None
     ) -> dict[str, Any]:
-        room = self.lm.window
+        room = self.lm.context_length
         if not training:
             room -= int(self.generation.get("max_new_tokens", 64))
         elif self.max_length is not None:
@@ -130,7 +130,7 @@ class ChatModel(VisionLanguage):
         return self.system.identifiers
 
     def generate(self, batch: Any, features: Tensor | None = None, **options: Any) -> list[Answer]:
-        """See `VisionLanguage.generate`; boxes in the text are put into `Answer.boxes`.
+        """See `VisionLanguageModel.generate`; boxes in the text are put into `Answer.boxes`.
 
         They are in pixels of the first image as stored, where the batch says the geometry.
         """
@@ -144,7 +144,7 @@ class ChatModel(VisionLanguage):
         return answers
 
 
-def check_language(
+def check_language_model(
     lm: Any, names: Collection[str], width: Tensor | None, trained_with: str, where: str
 ) -> None:
     """Hold what a published file says of its language model against ours.

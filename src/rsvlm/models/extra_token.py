@@ -149,7 +149,7 @@ class _Head(nn.Module):
         return self.new._columns(self.head, hidden, self.word)
 
 
-class ScaledWord:
+class ScaleTokenLogits:
     """Makes a word likelier in generation, and not the first; for `encoders.generation.generate`.
 
     Args:

@@ -23,11 +23,11 @@ from rsvlm.encoders.generation import Generated
 from rsvlm.errors import UserError
 from rsvlm.models.base import GenerativeModel
 from rsvlm.nn.feature_cache import FeatureCache
-from rsvlm.nn.length_buckets import in_shards, portion, portions
+from rsvlm.nn.length_buckets import in_shards, length_buckets, select_rows
 from rsvlm.nn.packing import Embedded, check, keys_of, pack
 
 
-class VisionLanguage(GenerativeModel):
+class VisionLanguageModel(GenerativeModel):
     """Images and a dialogue in, an answer out.
 
     Batches are `data.chat.ChatBatch`es, or anything with its `images`, `image_rows`, `input_ids`,
@@ -67,7 +67,7 @@ class VisionLanguage(GenerativeModel):
         self.bridge: Any = bridge if built else bridge(dim_in=vision.dim, dim_out=lm.dim)
         self.lm: Any = lm
         self.image_token_id = image_token_id
-        self.packing = check(packing, joint=self.bridge.joint)
+        self.packing = check(packing, joint=self.bitemporal)
         self.generation = dict(generation or {})
         self.train(self.training)
 
@@ -101,7 +101,7 @@ class VisionLanguage(GenerativeModel):
         """Width of the language model."""
         return self.lm.dim
 
-    def train(self, mode: bool = True) -> VisionLanguage:
+    def train(self, mode: bool = True) -> VisionLanguageModel:
         """A tower without trainable weights stays in eval mode."""
         super().train(mode)
         if not any(parameter.requires_grad for parameter in self.vision.parameters()):
@@ -205,7 +205,7 @@ class VisionLanguage(GenerativeModel):
             embedded = self._prefix(batch, visual)
         else:
             embedded = self._inline(batch, visual)
-        length, window = embedded.inputs_embeds.shape[1], self.lm.window
+        length, window = embedded.inputs_embeds.shape[1], self.lm.context_length
         if length > window:
             raise UserError(
                 f"a dialogue of {length} tokens, images included, is longer than the language "
@@ -293,8 +293,8 @@ class VisionLanguage(GenerativeModel):
         texts: dict[int, Sequence[Generated]] = {}
         try:
             tokens = self.tokens(batch, features)
-            for rows in portions(batch, chosen.pop("rows"), shards=in_shards(self)):
-                part, seen = portion(batch, tokens, rows)
+            for rows in length_buckets(batch, chosen.pop("rows"), shards=in_shards(self)):
+                part, seen = select_rows(batch, tokens, rows)
                 embedded = self.merge_embeddings(part, self.project(part, seen))
                 texts |= zip(rows, self._texts(embedded, chosen), strict=True)
             return self._answers(batch, tokens, [texts[i] for i in range(len(texts))])

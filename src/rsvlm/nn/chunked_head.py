@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 
-def word_losses(
+def token_losses(
     head: Callable[[Tensor], Tensor], hidden: Tensor, targets: Tensor, chunk: int
 ) -> Tensor:
     """Cross entropies of words, `chunk` words at a time.

@@ -1,7 +1,7 @@
-"""A batch of dialogues in portions of about one length, for generation.
+"""A batch of dialogues in buckets of about one length, for generation.
 
 Where parameters lie in shards, each pass through a block is a pass of all processes: they take as
-many portions, and write until the last of them has ended.
+many buckets, and write until the last of them has ended.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ def in_shards(module: nn.Module) -> bool:
     return any(isinstance(parameter, DTensor) for parameter in module.parameters())
 
 
-def portions(batch: Any, most: int, *, shards: bool = False) -> list[list[int]]:
-    """Row numbers, those with most images and text first; as they are where one portion takes all.
+def length_buckets(batch: Any, most: int, *, shards: bool = False) -> list[list[int]]:
+    """Row numbers, those with most images and text first; as they are where one bucket takes all.
 
     Args:
         batch: a `ChatBatch`.
-        most: rows in a portion.
-        shards: see `in_shards`; the last portion is then repeated where others have more.
+        most: rows in a bucket.
+        shards: see `in_shards`; the last bucket is then repeated where others have more.
 
     Raises:
         UserError: less than one row.
@@ -49,7 +49,7 @@ def portions(batch: Any, most: int, *, shards: bool = False) -> list[list[int]]:
     return found
 
 
-def portion(batch: Any, tokens: Tensor, rows: list[int]) -> tuple[Any, Tensor]:
+def select_rows(batch: Any, tokens: Tensor, rows: list[int]) -> tuple[Any, Tensor]:
     """Some dialogues of a batch with the tower's tokens of the images that they show.
 
     Args:
@@ -58,8 +58,8 @@ def portion(batch: Any, tokens: Tensor, rows: list[int]) -> tuple[Any, Tensor]:
         rows: which dialogues.
 
     Returns:
-        What a `VisionLanguage` reads of a batch, without the padding that all of them have; and the
-        tokens [n, T, D], each image once.
+        What a `VisionLanguageModel` reads of a batch, without the padding that all of them have;
+        and the tokens [n, T, D], each image once.
     """
     if rows == list(range(len(batch.input_ids))):
         return batch, tokens
@@ -76,5 +76,5 @@ def portion(batch: Any, tokens: Tensor, rows: list[int]) -> tuple[Any, Tensor]:
         instruction_ids=None if asked is None else asked[rows],
         instruction_mask=None if read is None else read[rows],
     )
-    # The bridge of a portion without images runs for nothing, as it does in a batch of texts.
+    # The bridge of a bucket without images runs for nothing, as it does in a batch of texts.
     return part, tokens[used or [0]]

@@ -107,7 +107,7 @@ def keys_of(
     Args:
         batch: a `ChatBatch`.
         visual: for each dialogue its [P, dim], of a bridge that reads each image alone.
-        image_token_id: see `VisionLanguage`.
+        image_token_id: see `VisionLanguageModel`.
     """
     ids, mask = batch.input_ids.cpu(), batch.attention_mask.cpu().bool()
     rows = []

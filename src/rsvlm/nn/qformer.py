@@ -201,7 +201,7 @@ class QFormer(nn.Module):
             x = layer(x, self.queries.shape[1], mask, image, number == len(self.layers))
         return x
 
-    def read(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """What a text alone says, [B, T, dim]: no queries, no image (BLIP-2's text encoder).
 
         Args:
@@ -216,7 +216,7 @@ class QFormer(nn.Module):
         return x
 
     @torch.no_grad()
-    def looks(
+    def cross_attention_weights(
         self,
         image: Tensor,
         input_ids: Tensor | None = None,

@@ -46,7 +46,7 @@ class LayerNorm(nn.LayerNorm):
 
 
 class Extra(NamedTuple):
-    """What a tower tells the `peft` of one block.
+    """What the `peft` of one block is given by its tower.
 
     Attributes:
         prefix: [2, P, D], keys and values in front of the block's own.

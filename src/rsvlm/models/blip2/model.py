@@ -54,7 +54,7 @@ from rsvlm.encoders.language import LanguageModel
 from rsvlm.errors import UserError, near
 from rsvlm.models.blip2.layouts import blip2_dialects, theirs_of
 from rsvlm.models.protocols import Kinds
-from rsvlm.models.vlm import VisionLanguage
+from rsvlm.models.vlm import VisionLanguageModel
 
 #: LAVIS' generation: its 30 tokens come after the prompt.
 GENERATION = {"num_beams": 5, "max_new_tokens": 30}
@@ -73,7 +73,7 @@ TUNING = {
 }
 
 
-class BLIP2(VisionLanguage):
+class BLIP2(VisionLanguageModel):
     """See the head of this file.
 
     Args:
@@ -90,7 +90,7 @@ class BLIP2(VisionLanguage):
         generation: options of `generate` where they differ from `GENERATION` or `SAMPLING`.
         weights: where the whole model's weights come from, as those under an adapter; positions are
             interpolated where they are of another image size.
-        cache_gib, packing: see `VisionLanguage`.
+        cache_gib, packing: see `VisionLanguageModel`.
 
     Raises:
         UserError: an unknown word, or a language model that is tuned otherwise.
@@ -175,7 +175,7 @@ class BLIP2(VisionLanguage):
         `models.protocols.Generator`; `instructions` are its own, a caption's.
         """
         del instructions
-        room = self.lm.window - self.bridge.count(self.vision.tokens)
+        room = self.lm.context_length - self.bridge.count(self.vision.tokens)
         if not training:
             room -= int(self.generation["max_new_tokens"])
         elif self.max_length is not None:
@@ -192,7 +192,7 @@ class BLIP2(VisionLanguage):
         return Squash(self.image_size)
 
     def generate(self, batch: Any, features: Tensor | None = None, **options: Any) -> list[Answer]:
-        """See `VisionLanguage.generate`.
+        """See `VisionLanguageModel.generate`.
 
         With `candidates`, or `num_return_sequences` as an option, `Answer.candidates` holds all
         texts with their scores, best first: the mean log-probability of a text's tokens.
@@ -233,7 +233,7 @@ class BLIP2(VisionLanguage):
         return "lora" if "vision" in parts else "lm_lora" if parts else None
 
     def before_load(self, contents: Contents, where: str) -> None:
-        """Tells files of another language model, and adapters of other layers.
+        """Refuses files of another language model, and adapters of other layers.
 
         Raises:
             UserError: the file is of one of these; says which.

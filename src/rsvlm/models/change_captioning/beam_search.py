@@ -1,4 +1,4 @@
-"""Beam search for the house's own decoders, many images at a time.
+"""Beam search for decoders of this package, many images at a time.
 
 The rule is the published one of the change captioners (MModalCC, RSICCformer): a sequence's score
 is the sum of its log-probabilities, without length normalisation; the first step expands one beam;

@@ -1,8 +1,9 @@
 """Semantic maps from a model in the place of the data set's: a class for every pixel of an image.
 
 MModalCC reads maps of both dates. Where a user has none, a segmentation model gives them: a tower
-of this house or of timm with a small head, trained with the captioner, or one of transformers with
-its weights. Each takes pairs [B, 2, 3, H, W], normalised with ImageNet's mean and deviation, and
+of this package or of timm with a small head, trained with the captioner, or one of
+transformers with its weights. Each takes pairs [B, 2, 3, H, W], normalised with ImageNet's mean and
+deviation, and
 gives logits [B, 2, classes, H, W].
 """
 

@@ -140,8 +140,8 @@ class DeltaQFormer(nn.Module):
         """
         before, after = self.norm(features).unbind(1)
         changes = self.change_tokens(features)
-        looks = self.qformer.looks(changes, instruction_ids, instruction_mask).mean(1)
-        first, second = looks.chunk(2, dim=1)
+        weights = self.qformer.cross_attention_weights(changes, instruction_ids, instruction_mask)
+        first, second = weights.mean(1).chunk(2, dim=1)
         found = {
             "difference": (after - before).float().norm(dim=-1),
             "attention_before": first,

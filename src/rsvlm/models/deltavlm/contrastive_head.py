@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class ContrastHead(nn.Module):
+class ContrastiveHead(nn.Module):
     """What the queries found and what a text says, in one space.
 
     Args:

@@ -133,11 +133,11 @@ class CSRM(nn.Module):
         some ten thousand steps moves the extremes beyond that bound, and the shape off uniform.
         A matrix passes for new if its largest weight lies within 0.1 % of the bound and its
         standard deviation within 1 % of the uniform one, bound / sqrt(3); only matrices of 10,000
-        weights or more are judged, whose deviation is that sure by chance.
+        weights or more are looked at, whose deviation is that sure by chance.
         """
         layers = [m for m in self.modules() if isinstance(m, nn.Linear)]
-        judged = [layer for layer in layers if layer.weight.numel() >= 10_000]
-        return bool(judged) and all(_is_new(layer.weight) for layer in judged)
+        large = [layer for layer in layers if layer.weight.numel() >= 10_000]
+        return bool(large) and all(_is_new(layer.weight) for layer in large)
 
 
 def _is_new(weight: Tensor) -> bool:

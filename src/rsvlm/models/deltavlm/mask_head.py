@@ -144,7 +144,7 @@ class Upsample(nn.Module):
         return x if self.attention is None else self.attention(x)
 
 
-class MaskBranch(nn.Module):
+class MaskHead(nn.Module):
     """Features of two dates to logits of a change mask.
 
     Args:

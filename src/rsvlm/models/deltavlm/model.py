@@ -22,7 +22,7 @@ of warm-up from 1e-8 and a cosine over 50 epochs, batch 12, float16 autocast, no
 augmentation, early stopping after 10 epochs without a gain in BLEU-4.
 
 The published training leaves CSRM out while the published generation runs it, so a checkpoint of
-that code answers through random weights. Here both run the same `variant`; loading tells such a
+that code answers through random weights. Here both run the same `variant`; loading refuses such a
 checkpoint and advises `bypass`.
 
 Prompts (`prompt_options`): the published training asks "q: <question>" with the history in front,
@@ -57,7 +57,7 @@ from rsvlm.encoders.language import LanguageModel
 from rsvlm.errors import UserError, near
 from rsvlm.models.deltavlm.layouts import deltavlm_dialect
 from rsvlm.models.protocols import Kinds
-from rsvlm.models.vlm import VisionLanguage
+from rsvlm.models.vlm import VisionLanguageModel
 
 #: The published evaluation: five beams, at most 256 tokens with the start token.
 GENERATION = {"num_beams": 5, "repetition_penalty": 1.5, "max_new_tokens": 255}
@@ -73,7 +73,7 @@ LIMITS: dict[str, Any] = {"max_prompt": 128, "max_answer": 256}
 CUTS: dict[str, Any] = {"truncation": "published", "max_words": 50}
 
 
-class DeltaVLM(VisionLanguage):
+class DeltaVLM(VisionLanguageModel):
     """See the head of this file.
 
     Args:
@@ -85,13 +85,13 @@ class DeltaVLM(VisionLanguage):
         eval_style: of generation; as published it is another one.
         published_cuts: cut prompts as published.
         chat: further options of `ChatCollate`.
-        mask_head: a `MaskBranch` that learns change masks beside the answers and fills
+        mask_head: a `MaskHead` that learns change masks beside the answers and fills
             `Answer.masks`; None for none, as in the paper.
-        contrast: what builds a `ContrastHead`, called with `dim`; its loss is
+        contrast: what builds a `ContrastiveHead`, called with `dim`; its loss is
             `loss=answer_and_contrast`. None, as trained by the published code, has none.
         generation: options of `generate` where they differ from `GENERATION`.
-        cache_gib: memory for frozen features, see `VisionLanguage`; ChangeChat's 13,630 training
-            pictures take 18.4 GiB at the published size in float32.
+        cache_gib: memory for frozen features, see `VisionLanguageModel`; ChangeChat's 13,630
+            training pictures take 18.4 GiB at the published size in float32.
     """
 
     def __init__(
@@ -150,8 +150,8 @@ class DeltaVLM(VisionLanguage):
     def forward(self, batch: Any, features: Tensor | None = None) -> dict[str, Tensor]:
         """Logits of the answers' tokens, and what the optional heads give.
 
-        See `VisionLanguage.forward`; `change_logits` [B, S, S] come from a mask head, and see
-        `ContrastHead` for its outputs.
+        See `VisionLanguageModel.forward`; `change_logits` [B, S, S] come from a mask head, and see
+        `ContrastiveHead` for its outputs.
         """
         if self.mask_head is None and self.contrast is None:
             return super().forward(batch, features)
@@ -159,12 +159,12 @@ class DeltaVLM(VisionLanguage):
         read = self.merge_embeddings(batch, self.project(batch, tokens))
         outputs = self.lm(read.inputs_embeds, read.attention_mask, read.labels)
         if self.mask_head is not None:
-            outputs["change_logits"] = self.draw(batch, tokens)
+            outputs["change_logits"] = self.predict_masks(batch, tokens)
         if self.contrast is not None:
-            outputs |= self.compare(batch, tokens)
+            outputs |= self.contrastive_features(batch, tokens)
         return outputs
 
-    def compare(self, batch: Any, tokens: Tensor) -> dict[str, Tensor]:
+    def contrastive_features(self, batch: Any, tokens: Tensor) -> dict[str, Tensor]:
         """The contrast head's features of the pairs and of their answers.
 
         Raises:
@@ -181,16 +181,16 @@ class DeltaVLM(VisionLanguage):
             max_length=self.bridge.qformer.positions.num_embeddings,
             return_tensors="pt",
         ).to(tokens.device)
-        text = self.bridge.qformer.read(read["input_ids"], read["attention_mask"])
+        text = self.bridge.qformer.encode_text(read["input_ids"], read["attention_mask"])
         return cast(nn.Module, self.contrast)(found, text[:, 0])
 
-    def draw(self, batch: Any, tokens: Tensor) -> Tensor:
+    def predict_masks(self, batch: Any, tokens: Tensor) -> Tensor:
         """The mask head's logits [B, S, S] from the tower's tokens [N, T, D]."""
         rows = torch.tensor(batch.image_rows, dtype=torch.long, device=tokens.device)
         return cast(nn.Module, self.mask_head)(self.bridge.norm(tokens)[rows])
 
     def generate(self, batch: Any, features: Tensor | None = None, **options: Any) -> list[Answer]:
-        """See `VisionLanguage.generate`; a mask head adds one mask to each answer.
+        """See `VisionLanguageModel.generate`; a mask head adds one mask to each answer.
 
         It is of the size of the image as stored where the batch says the geometry, else of the
         model's image size.
@@ -199,7 +199,7 @@ class DeltaVLM(VisionLanguage):
         if self.mask_head is None:
             return answers
         with torch.no_grad():
-            logits = self.draw(batch, self.tokens(batch, features)).float()
+            logits = self.predict_masks(batch, self.tokens(batch, features)).float()
         size = (self.image_size, self.image_size)
         masks = F.interpolate(logits[:, None], size, mode="bilinear", align_corners=False)[:, 0] > 0
         for i, answer in enumerate(answers):

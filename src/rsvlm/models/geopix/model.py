@@ -68,7 +68,7 @@ class GeoPix(PixelModel):
         system: whose words, format and boxes.
         seg: what an object is written as.
         first_id: see `PixelModel`; 32002 in the published folder.
-        **options: of `ChatModel`.
+        **options: of `ChatVLM`.
 
     Raises:
         UserError: an unknown word, or parts that do not fit each other.
@@ -135,13 +135,13 @@ class GeoPix(PixelModel):
         return self.vision.positions
 
     def tokens(self, batch: Any, features: Tensor | None = None) -> Tensor:
-        """See `VisionLanguage.tokens`; of all the layers that are read."""
+        """See `VisionLanguageModel.tokens`; of all the layers that are read."""
         if self.variant == "released" and len(batch.images):
             batch = replace(batch, images=batch.images.flip(1))
         return super().tokens(batch, features)
 
     def project(self, batch: Any, tokens: Tensor) -> list[Tensor] | Tensor:
-        """See `VisionLanguage.project`; the language model reads the first layer."""
+        """See `VisionLanguageModel.project`; the language model reads the first layer."""
         return super().project(batch, tokens[..., : self.vision.dim])
 
     def mask_features(self, batch: Any, tokens: Tensor) -> list[Tensor]:

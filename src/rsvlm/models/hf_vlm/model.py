@@ -3,7 +3,7 @@
 What `AutoModelForImageTextToText` gives: Qwen2-VL (Wang et al., arXiv 2409.12191), Qwen2.5-VL (Bai
 et al., arXiv 2502.13923), llava-hf's models, InternVL, SmolVLM and others. Its processor prepares
 the images, its chat template writes the prompt; windows, labels on answers, questions of data sets,
-boxes, generation and scores are the house's, as for every model that writes.
+boxes, generation and scores are this package's, as for every model that writes.
 
 Weights come by `model.lm.weights=<folder or hf://org/repo@rev>`; `ckpt=` takes runs of ours.
 
@@ -60,7 +60,7 @@ OTHERS = "hf_vlm"
 DEFAULTS: Mapping[str, Any] = {}
 
 
-class AsStored:
+class PILToTensor:
     """Leaves pictures as they are: the model's processor resizes them."""
 
     def __call__(self, image: Picture, rng: Any = None) -> torch.Tensor:
@@ -140,9 +140,9 @@ class HFVLM(GenerativeModel):
         return ADDED.get(self.lm.tuning, ())
 
     @property
-    def preprocess(self) -> AsStored:
+    def preprocess(self) -> PILToTensor:
         """Pictures as stored; the collate's processor resizes them."""
-        return AsStored()
+        return PILToTensor()
 
     def collate(
         self,
@@ -155,7 +155,7 @@ class HFVLM(GenerativeModel):
 
         For the arguments see `models.protocols.Generator`.
         """
-        room = self.lm.window
+        room = self.lm.context_length
         if not training:
             room -= int(self.generation["max_new_tokens"])
         elif self.max_length is not None:
@@ -174,7 +174,7 @@ class HFVLM(GenerativeModel):
         processor = self.lm.processor
         return TemplateCollate(
             processor,
-            ends=self.lm.ends,
+            ends=self.lm.eos_token_ids,
             place=placing(processor),
             **{**options, **self._chat, **asked(kinds)},
         )
@@ -226,7 +226,7 @@ class HFVLM(GenerativeModel):
         return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
     def before_load(self, contents: Contents, where: str) -> None:
-        """Tells folders of transformers, which come by another word.
+        """Refuses folders of transformers, which come by another word.
 
         Raises:
             UserError: the file is one.

@@ -57,7 +57,7 @@ class LISA(PixelModel):
         seg: what an object is written as.
         marks: new words behind [SEG].
         first_id: see `PixelModel`; 32000 in the published folders.
-        **options: of `ChatModel`.
+        **options: of `ChatVLM`.
     """
 
     def __init__(
@@ -118,11 +118,11 @@ class LISA(PixelModel):
         return small.round().clamp(0, 255).to(torch.uint8)
 
     def frozen_features(self, images: Tensor) -> Tensor:
-        """See `VisionLanguage.frozen_features`; of the view, or of the canvas."""
+        """See `VisionLanguageModel.frozen_features`; of the view, or of the canvas."""
         return super().frozen_features(self.clip_view(images))
 
     def tokens(self, batch: Any, features: Tensor | None = None) -> Tensor:
-        """See `VisionLanguage.tokens`."""
+        """See `VisionLanguageModel.tokens`."""
         view = SimpleNamespace(images=self.clip_view(batch.images))
         return super().tokens(view, features)
 

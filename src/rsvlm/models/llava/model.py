@@ -44,7 +44,7 @@ from rsvlm.data.transforms import Pad, Preprocess, Squash
 from rsvlm.encoders.clip.patches import ClipPatches
 from rsvlm.encoders.language import LanguageModel
 from rsvlm.errors import UserError, near
-from rsvlm.models.chat_vlm import DEFAULTS, ChatModel, check_language
+from rsvlm.models.chat_vlm import DEFAULTS, ChatVLM, check_language_model
 from rsvlm.models.llava.layouts import llava_dialects
 
 GENERATION = {"num_beams": 1, "max_new_tokens": 512}
@@ -55,7 +55,7 @@ RESIZE: dict[str, Callable[[int], Pad | Preprocess]] = {
 }
 
 
-class LLaVA(ChatModel):
+class LLaVA(ChatVLM):
     """See the head of this file.
 
     Args:
@@ -67,10 +67,10 @@ class LLaVA(ChatModel):
         resize: `pad`, `crop` or `squash`.
         train_vision: train the tower too, for one that starts from nothing.
         max_length: longest row in training, tokens with those of images; None for the window.
-        instructions: see `ChatModel`.
+        instructions: see `ChatVLM`.
         chat: options of `ChatCollate` where they differ.
         generation: options of `generate` where they differ from `GENERATION`.
-        cache_gib, packing: see `VisionLanguage`.
+        cache_gib, packing: see `VisionLanguageModel`.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class LLaVA(ChatModel):
         return {"moe": f"the experts ({alone})"} if self.lm.tuning == "moe_lora" else {}
 
     def before_load(self, contents: Contents, where: str) -> None:
-        """Tells files of another tower, another language model, or LoRA of other layers.
+        """Refuses files of another tower, another language model, or LoRA of other layers.
 
         Raises:
             UserError: the file is of one of these; says which.
@@ -152,7 +152,7 @@ class LLaVA(ChatModel):
                 "(as VHM does)."
             )
         last = others[-1] if others else first
-        check_language(self.lm, contents.tensors, last, "Vicuna-7B in LLaVA-1.5-7B", where)
+        check_language_model(self.lm, contents.tensors, last, "Vicuna-7B in LLaVA-1.5-7B", where)
 
 
 ROWS = (

@@ -56,7 +56,7 @@ class PixelLM(PixelModel):
         seg: what an object is written as.
         marks: new words behind the tokens of an object.
         first_id: see `PixelModel`; 32000 in the published folders.
-        **options: of `ChatModel`.
+        **options: of `ChatVLM`.
 
     Raises:
         UserError: another number of layers than of scales.
@@ -107,7 +107,7 @@ class PixelLM(PixelModel):
         return self.vision.positions
 
     def project(self, batch: Any, tokens: Tensor) -> list[Tensor] | Tensor:
-        """See `VisionLanguage.project`; the language model reads the first layer."""
+        """See `VisionLanguageModel.project`; the language model reads the first layer."""
         return super().project(batch, tokens[..., : self.vision.dim])
 
     def mask_features(self, batch: Any, tokens: Tensor) -> list[Tensor]:

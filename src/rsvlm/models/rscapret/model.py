@@ -65,7 +65,7 @@ class RSCapRet(ImageRetriever):
 
     Args:
         vision: a `ClipPooled`, which is frozen here.
-        bridge: a `CaptionMap`, or what builds it.
+        bridge: a `LinearProjector`, or what builds it.
         lm: a `LanguageModel`.
         shared_dim: numbers of a feature.
         ret_id: the id of [RET]; None for the first that the tokenizer leaves free. FROMAGe's is one
@@ -77,7 +77,7 @@ class RSCapRet(ImageRetriever):
         dropout: on both features.
         logit_scale: initial logarithm of the temperature's inverse.
         groups: see `ImageRetriever`; speed only.
-        cache_gib: see `VisionLanguage`; RSICD's 8,734 training pictures take 36 MB.
+        cache_gib: see `VisionLanguageModel`; RSICD's 8,734 training pictures take 36 MB.
         chat: further options of `ChatCollate`.
         generation: options of `generate` where they differ from the language model's defaults.
 
@@ -227,7 +227,7 @@ class RSCapRet(ImageRetriever):
 
         Args:
             batch: of `collate(training=False)`: any number of images and questions.
-            features: see `VisionLanguage.encode_images`.
+            features: see `VisionLanguageModel.encode_images`.
             gallery: what to look in; None only writes.
             query: what is looked for: `prompt`, a [RET] right behind the dialogue, and nothing is
                 written; `own`, where the model writes a [RET] itself; `answer`, a [RET] behind the

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 
-class CaptionMap(nn.Module):
+class LinearProjector(nn.Module):
     """Image tokens [N, T, dim_in] to embeddings [N, T * tokens, dim_out] of a language model.
 
     Koh et al., 2023, "Grounding Language Models to Images for Multimodal Inputs and Outputs"

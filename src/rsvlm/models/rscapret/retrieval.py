@@ -17,13 +17,13 @@ from torch.nn import functional as F
 from rsvlm.encoders.generation import Generated, generate
 from rsvlm.errors import UserError, extra
 from rsvlm.models.rscapret.packing import by_length, joined, labelled, mask_of
-from rsvlm.models.extra_token import ExtraToken, ScaledWord
-from rsvlm.models.vlm import VisionLanguage
+from rsvlm.models.extra_token import ExtraToken, ScaleTokenLogits
+from rsvlm.models.vlm import VisionLanguageModel
 from rsvlm.nn.length_buckets import in_shards
 from rsvlm.nn.packing import Embedded
 
 
-class ImageRetriever(VisionLanguage):
+class ImageRetriever(VisionLanguageModel):
     """A frozen tower, a linear map into a language model, two maps into a space of features.
 
     Text alone needs no gradient before [RET], whose row is the first thing in it that learns, so
@@ -31,7 +31,7 @@ class ImageRetriever(VisionLanguage):
 
     Args:
         vision: gives [N, 1, dim].
-        bridge: see `VisionLanguage`.
+        bridge: see `VisionLanguageModel`.
         lm: a `LanguageModel`.
         shared_dim: numbers of a feature.
         end: `eos` closes a caption behind its image with the end token and learns it; `none` does
@@ -41,7 +41,7 @@ class ImageRetriever(VisionLanguage):
         logit_scale: initial logarithm of the temperature's inverse.
         groups: most groups by length that a training batch is run in; each is padded to its own
             longest row. The result is the same.
-        **options: see `VisionLanguage`.
+        **options: see `VisionLanguageModel`.
 
     Attributes:
         ret_id: the id of [RET], which a subclass gives.
@@ -120,10 +120,10 @@ class ImageRetriever(VisionLanguage):
         return found.int().argmax(1) + 1
 
     def _fits(self, length: int, what: str) -> None:
-        if length > self.lm.window:
+        if length > self.lm.context_length:
             raise UserError(
                 f"{what} take {length} places, and the language model's window has "
-                f"{self.lm.window}: lower model.max_text, set model.concat=0, or say less."
+                f"{self.lm.context_length}: lower model.max_text, set model.concat=0, or say less."
             )
 
     def _prompt(self, ids: Tensor) -> Tensor:
@@ -162,7 +162,7 @@ class ImageRetriever(VisionLanguage):
         targets = F.pad(labels[:, 1:], (0, 1), value=-100)
         targets = targets[mask_of(lengths, embeds.shape[1]).bool()]
         kept = targets != -100
-        return self.lm.say(self._logits, states[kept], targets[kept])
+        return self.lm.head_outputs(self._logits, states[kept], targets[kept])
 
     def _logits(self, hidden: Tensor) -> Tensor:
         return self.ret.logits(self.lm, hidden, self.ret_id)
@@ -196,7 +196,7 @@ class ImageRetriever(VisionLanguage):
         targets = targets[mask_of(ends + front - 1, targets.shape[1]).bool()]
         kept = targets != -100
         return {
-            **self.lm.say(self._logits, words[kept], targets[kept], "text_"),
+            **self.lm.head_outputs(self._logits, words[kept], targets[kept], "text_"),
             "text_features": F.normalize(self._mapped(last).float(), dim=-1),
         }
 
@@ -300,11 +300,11 @@ class ImageRetriever(VisionLanguage):
             ends: other ids that end a text.
             **options: see `encoders.generation.OPTIONS`.
         """
-        self.lm.settle()
+        self.lm.fill_constants()
         if ends is None:
             ends = (self.tokenizer.eos_token_id, self.ret_id)
         changed = ret_scale != 1 or min_words > 0
-        changes = [ScaledWord(self.ret_id, ret_scale, min_words)] if changed else []
+        changes = [ScaleTokenLogits(self.ret_id, ret_scale, min_words)] if changed else []
         return generate(
             self.ret.view(self.lm, self.ret_id),
             embedded.inputs_embeds.to(self.lm.dtype),

@@ -39,10 +39,10 @@ from rsvlm.data.transforms import Squash
 from rsvlm.encoders.eva import EvaViT
 from rsvlm.encoders.language import LanguageModel
 from rsvlm.errors import UserError
-from rsvlm.models.chat_vlm import check_language
+from rsvlm.models.chat_vlm import check_language_model
 from rsvlm.models.protocols import Kinds
 from rsvlm.models.rsgpt.layouts import instructblip_dialects
-from rsvlm.models.vlm import VisionLanguage
+from rsvlm.models.vlm import VisionLanguageModel
 
 #: The published evaluation.
 GENERATION = {"num_beams": 5, "repetition_penalty": 1.5, "max_new_tokens": 256}
@@ -55,7 +55,7 @@ _PARTS = (
 )
 
 
-class RSGPT(VisionLanguage):
+class RSGPT(VisionLanguageModel):
     """See the head of this file.
 
     Args:
@@ -70,7 +70,7 @@ class RSGPT(VisionLanguage):
         generation: options of `generate` where they differ from `GENERATION`.
         new_projection: take the Q-Former of a published file and not its linear layer, which is of
             another language model's width (`init_new=[bridge.proj]`).
-        cache_gib: see `VisionLanguage`.
+        cache_gib: see `VisionLanguageModel`.
 
     Raises:
         UserError: instructions may be longer than the Q-Former's window.
@@ -168,7 +168,7 @@ class RSGPT(VisionLanguage):
         return []
 
     def before_load(self, contents: Contents, where: str) -> None:
-        """Tells files of another language model.
+        """Refuses files of another language model.
 
         Raises:
             UserError: the file is of one; says which.
@@ -181,7 +181,7 @@ class RSGPT(VisionLanguage):
         if self.new_projection:
             return
         width = names.get("llm_proj.weight", names.get("language_projection.weight"))
-        check_language(self.lm, (), width, "Vicuna-7B 4096, Vicuna-13B 5120", where)
+        check_language_model(self.lm, (), width, "Vicuna-7B 4096, Vicuna-13B 5120", where)
 
 
 _SITE = "https://storage.googleapis.com/sfr-vision-language-research/LAVIS/models/InstructBLIP"

@@ -24,7 +24,7 @@ from rsvlm.errors import UserError
 from rsvlm.models.rsmoe.adapters import ExpertAdapters
 from rsvlm.models.rsmoe.combine import MixExperts
 from rsvlm.models.rsmoe.router import Routing
-from rsvlm.nn.chunked_head import word_losses
+from rsvlm.nn.chunked_head import token_losses
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +82,11 @@ def rows_of(
     ids = padded(all_ids, encoder.marks.pad, left=left).to(device)
     mask = padded([[1] * len(row) for row in all_ids], 0, left=left).to(device)
     front = visual.shape[1]
-    if front + ids.shape[1] > lm.window:
+    if front + ids.shape[1] > lm.context_length:
         raise UserError(
             f"an expert's prompt of {ids.shape[1]} tokens and {front} of images do not fit its "
-            f"language model's window of {lm.window}: shorten the instruction, or model.prompts."
+            f"language model's window of {lm.context_length}: shorten the instruction, or "
+            "model.prompts."
         )
     labels = padded(all_labels, IGNORE, left=left).to(device)
     return Rows(
@@ -99,7 +100,7 @@ def losses_of(lm: Any, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
     """Word losses [N, 2] (see `nn.chunked_head`), targets [N], and the row [N] of each word."""
     hidden, targets, row = _supervised(lm, rows)
     chunk = lm.head_chunk or max(1, len(targets))
-    return word_losses(lm.model.get_output_embeddings(), hidden, targets, chunk), targets, row
+    return token_losses(lm.model.get_output_embeddings(), hidden, targets, chunk), targets, row
 
 
 def mixed_losses_of(lm: Any, rows: Rows, weights: Tensor, tasks: int) -> tuple[Tensor, Tensor]:
@@ -236,7 +237,7 @@ class Experts(nn.Module):
             max_answer: longest part in tokens.
 
         Returns:
-            `word_losses` [N, 2] and `targets` [N], all experts' words.
+            `token_losses` [N, 2] and `targets` [N], all experts' words.
         """
         told, targets = [], []
         idle = []
@@ -267,8 +268,8 @@ class Experts(nn.Module):
             told[0] = told[0] + 0.0 * torch.stack([p.sum() for p in idle]).sum()
         if len(targets) > 1:
             # Ids of different vocabularies, of which only the number counts here.
-            return {"word_losses": torch.cat(told), "targets": torch.cat(targets)}
-        return {"word_losses": told[0], "targets": targets[0]}
+            return {"token_losses": torch.cat(told), "targets": torch.cat(targets)}
+        return {"token_losses": told[0], "targets": targets[0]}
 
     @torch.no_grad()
     def write(

@@ -14,7 +14,7 @@ from rsvlm.encoders.generation import Generated
 from rsvlm.models.rsgpt.model import RSGPT
 from rsvlm.models.rsmoe.combine import summary_prompt
 from rsvlm.models.rsmoe.experts import losses_of, rows_of, write_texts
-from rsvlm.nn.chunked_head import word_losses
+from rsvlm.nn.chunked_head import token_losses
 from rsvlm.nn.moe_lora import Routed, balance
 from rsvlm.nn.packing import IGNORE, Embedded
 
@@ -47,7 +47,7 @@ class LLMBlock(RSGPT):
         return self.bridge.read(tokens[index], batch.instruction_ids, batch.instruction_mask)
 
     def project(self, batch: Any, tokens: Tensor) -> Tensor:
-        """See `VisionLanguage`; images of a batch must be of one number in each dialogue."""
+        """See `VisionLanguageModel`; images of a batch must be of one number in each dialogue."""
         return self.bridge.proj(self.find(batch, tokens))
 
     def answer_losses(
@@ -66,7 +66,7 @@ class LLMBlock(RSGPT):
         return told, [balance([sent], batch.attention_mask)]
 
     def merge_embeddings(self, batch: Any, visual: list[Tensor] | Tensor) -> Embedded:
-        """See `VisionLanguage`; text goes through the mixture of tokens, where there is one."""
+        """See `VisionLanguageModel`; text goes through the mixture of tokens where there is one."""
         return (
             super().merge_embeddings(batch, visual)
             if self.token_mixture is None
@@ -105,7 +105,7 @@ class LLMBlock(RSGPT):
             max_answer=self._chat.get("max_answer"),
         )
         losses, targets, _ = losses_of(self.lm, rows)
-        return [{"word_losses": losses, "targets": targets}]
+        return [{"token_losses": losses, "targets": targets}]
 
     def drafts(self, batch: Any, projected: Tensor, *, keep: bool) -> list[str]:
         """The block's own answers to a training batch's instructions.
@@ -157,11 +157,11 @@ def together_of(outputs: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def _plain(outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    if "word_losses" in outputs:
-        return {name: outputs[name] for name in ("word_losses", "targets")}
+    if "token_losses" in outputs:
+        return {name: outputs[name] for name in ("token_losses", "targets")}
     logits, targets = outputs["logits"], outputs["targets"]
-    losses = word_losses(lambda given: given, logits, targets, max(1, len(targets)))
-    return {"word_losses": losses, "targets": targets}
+    losses = token_losses(lambda given: given, logits, targets, max(1, len(targets)))
+    return {"token_losses": losses, "targets": targets}
 
 
 def text_of(lm: Any, text: Generated) -> str:

@@ -47,7 +47,7 @@ from rsvlm.models.rsmoe.combine import COMBINE, best, concatenated, summary_prom
 from rsvlm.models.rsmoe.experts import Experts
 from rsvlm.models.rsmoe.llm_block import LLMBlock, text_of, together_of
 from rsvlm.models.rsmoe.router import Router, Routing, tasks_of
-from rsvlm.nn.length_buckets import portion, portions
+from rsvlm.nn.length_buckets import length_buckets, select_rows
 
 log = logging.getLogger(__name__)
 
@@ -182,13 +182,13 @@ class RSMoE(LLMBlock):
 
         Args:
             batch: a `ChatBatch`, padded on the right.
-            features: see `VisionLanguage`.
+            features: see `VisionLanguageModel`.
 
         Returns:
-            Of the first stage as `VisionLanguage.forward`; with `combine=summarised`, and of later
-            stages, `word_losses` [N, 2] and `targets` [N] of the N words. A learned router, and a
-            mixture of tokens that balances, add `balance`, a scalar; the former also `most_used`,
-            the largest mean share of an expert.
+            Of the first stage as `VisionLanguageModel.forward`; with `combine=summarised`, and of
+            later stages, `token_losses` [N, 2] and `targets` [N] of the N words. A learned router,
+            and a mixture of tokens that balances, add `balance`, a scalar; the former also
+            `most_used`, the largest mean share of an expert.
         """
         if self.experts is not None:
             self.experts.silence()
@@ -268,8 +268,8 @@ class RSMoE(LLMBlock):
     def generate(self, batch: Any, features: Tensor | None = None, **options: Any) -> list[Answer]:
         """An answer to each dialogue; `Answer.parts` holds what each expert gave to it.
 
-        See `VisionLanguage.generate`; `rows` counts expert's prompts. The score is the mean over
-        parts that say something.
+        See `VisionLanguageModel.generate`; `rows` counts expert's prompts. The score is the mean
+        over parts that say something.
         """
         if self.experts is None:
             return super().generate(batch, features, **options)
@@ -281,8 +281,8 @@ class RSMoE(LLMBlock):
         answers: dict[int, Answer] = {}
         try:
             tokens = self.tokens(batch, features)
-            for rows in portions(batch, most):
-                some, seen = portion(batch, tokens, rows)
+            for rows in length_buckets(batch, most):
+                some, seen = select_rows(batch, tokens, rows)
                 found = self.find(some, seen)
                 texts = [batch.instructions[i] for i in rows]
                 made = self._asked_experts(some, texts, found, chosen)

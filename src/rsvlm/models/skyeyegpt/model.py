@@ -46,14 +46,14 @@ from rsvlm.data.transforms import Squash
 from rsvlm.encoders.eva import EvaViT
 from rsvlm.encoders.language import LanguageModel
 from rsvlm.errors import UserError
-from rsvlm.models.chat_vlm import DEFAULTS, ChatModel, check_language
+from rsvlm.models.chat_vlm import DEFAULTS, ChatVLM, check_language_model
 from rsvlm.models.skyeyegpt.layouts import minigpt_dialects
 
 #: The ancestor's evaluation: greedy.
 GENERATION = {"num_beams": 1, "max_new_tokens": 500}
 
 
-class SkyEyeGPT(ChatModel):
+class SkyEyeGPT(ChatVLM):
     """See the head of this file.
 
     Args:
@@ -61,13 +61,13 @@ class SkyEyeGPT(ChatModel):
         bridge: a `GroupedLinear`, or what builds it.
         lm: a `LanguageModel`.
         system: whose words, format and boxes: `skyeyegpt` or its ancestor `minigptv2`.
-        tuning: see `ChatModel`.
+        tuning: see `ChatVLM`.
         train_vision: train the tower too, for one that starts from nothing.
-        instructions: see `ChatModel`.
+        instructions: see `ChatVLM`.
         chat: options of `ChatCollate` where they differ; by default answers have 1,024 tokens at
             most, as published.
         generation: options of `generate` where they differ from `GENERATION`.
-        cache_gib, packing: see `VisionLanguage`.
+        cache_gib, packing: see `VisionLanguageModel`.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class SkyEyeGPT(ChatModel):
         return []
 
     def before_load(self, contents: Contents, where: str) -> None:
-        """Tells files of MiniGPT's other architectures, image sizes and language models.
+        """Refuses files of MiniGPT's other architectures, image sizes and language models.
 
         Raises:
             UserError: the file is of one of these; says which.
@@ -165,7 +165,7 @@ class SkyEyeGPT(ChatModel):
                 f"{where} was trained on images of {size} px, the model takes {self.image_size}: "
                 f"say model.vision.image_size={size}."
             )
-        check_language(
+        check_language_model(
             self.lm, contents.tensors, proj, "LLaMA-2-7B-chat in the published one", where
         )
 
