@@ -1,8 +1,8 @@
 """Maps of classes as pictures: exact colours to class ids and back.
 
 Inside rsvlm a semantic map holds ids. The first six are SECOND's classes, as in the generated
-world (`synthetic.world.SEMANTIC`), which goes on with its own; a class for what did not change, where
-a format has it, comes after them.
+world (`synthetic.world.SEMANTIC`), which goes on with its own; a class for what did not change,
+where a format has it, comes after them.
 """
 
 from __future__ import annotations

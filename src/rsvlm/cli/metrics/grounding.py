@@ -7,7 +7,7 @@ may also be five numbers, the last one the angle in degrees (counter-clockwise a
 four corners [[x, y], ...]. With --codec NAME a prediction is the model's text, of which the first
 box counts, and a line needs "width" and "height" of the image:
   {"id": 7, "prediction": "{<10><20><50><80>}", "box": [...], "width": 800, "height": 800}
-A codec goes with the preprocessing of its model: padded to a square, its centred square, or squashed
+A codec goes with its model's preprocessing: padded to a square, the centred square, or squashed
 (--preprocess names another one). A codec of pixels also needs "input_width" and "input_height", the
 size that the model saw.
 A run's own predictions.jsonl (docs/predictions.md) is read too; expressions that mean several

@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
         print(f"{facts['resized']} predictions had another size than the true mask.")
     if odd:
         print(
-            f"{len(odd)} pictures of masks have more than two values; all but 0 counts as the mask. "
+            f"{len(odd)} pictures of masks have more than two values; all but 0 is the mask. "
             f"Were they saved as JPEG, or resized with interpolation? The first: {odd[0]}."
         )
     results = rows(values, args.data or args.predictions.stem, args.protocol, metric.facts)

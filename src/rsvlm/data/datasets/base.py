@@ -128,7 +128,8 @@ class FileDataset(Dataset[Sample]):
     def annotate(self, sample: Sample, index: int) -> None:
         """Adds dialogues or instances to the sample of entry `index`; here nothing.
 
-        `rsvlm.data.inspection.describe` counts what it overrides, with images that are opened when they are used.
+        `rsvlm.data.inspection.describe` counts what it adds, with images that are opened when they
+        are used.
         """
 
     def read_maps(self, sample: Sample, index: int) -> None:

@@ -90,7 +90,7 @@ SydneyCaptions = Card(
     CaptionJSON,
     name="sydney_captions",
     title="Sydney-Captions",
-    doc="Sydney-Captions in its published JSON: 613 aerial images of 7 classes, five captions each.",
+    doc="Sydney-Captions in its published JSON: 613 aerial images of 7 classes.",
     layout=("dataset.json", "imgs/   or images/; 613 files, 1.tif ..."),
     licence="no licence text; for research (Google Earth)",
     paper=_SYDNEY_UCM,

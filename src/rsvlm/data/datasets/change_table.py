@@ -99,7 +99,7 @@ class ChangeTable(FileDataset):
             encoding=encoding,
             encodings=self.encodings,
         )
-        self.problems += [found.told] if found.told else []
+        self.problems += [found.notice] if found.notice else []
         pairs = self._pairs(found)
         keys = list(pairs)
         if whole and shares:

@@ -1,4 +1,4 @@
-"""Tables of image and caption pairs: CSV, TSV and JSON Lines, as open_clip and others train from."""
+"""Tables of image and caption pairs: CSV, TSV, JSON Lines, as open_clip and others train from."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class PairsTable(FileDataset):
     title: ClassVar[str] = "A table of image and caption pairs"
     layout: ClassVar[str] = (
         "  {root}/<split>.csv   or .tsv: a header with filepath (or filename, img_name, image)\n"
-        "                       and title (or caption), then a line a pair; or .jsonl with such keys\n"
+        "                       and title (or caption), then a line a pair; or .jsonl\n"
         "  {root}/<image>       as the table names it, or in images/; other folders with images="
     )
     image_columns: ClassVar[tuple[str, ...]] = (
@@ -183,7 +183,7 @@ class PairsTable(FileDataset):
                 encoding=self.encoding,
                 encodings=self.encodings,
             )
-            self.problems += [table.told] if table.told else []
+            self.problems += [table.notice] if table.notice else []
             for line, ((image,), captions) in table.rows():
                 if not isinstance(image, str) or not image:
                     raise UserError(f"{path}, line {line}: the image has no name.")

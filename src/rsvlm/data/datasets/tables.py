@@ -1,4 +1,4 @@
-"""Tables with a header, CSV, TSV and JSON Lines alike: their columns, their rows, their division."""
+"""Tables with a header, CSV, TSV and JSON Lines alike: columns, rows, and division into splits."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Table:
 
     Attributes:
         places: for each of `columns`, its places.
-        told: a sentence on a guess at the encoding, or "".
+        notice: a sentence on a guess at the encoding, or "".
 
     Raises:
         UserError: a column is not there (shows the header), or text in another encoding.
@@ -85,7 +85,7 @@ class Table:
         encoding: str | None = None,
         encodings: Sequence[str] = ("utf-8-sig",),
     ) -> None:
-        self.path, self.columns, self.told, self.separator = path, columns, "", ""
+        self.path, self.columns, self.notice, self.separator = path, columns, "", ""
         self._records: list[Any] | None = None
         if path.suffix.lower() in (".jsonl", ".ndjson"):
             self._records = read_records(path)
@@ -97,7 +97,7 @@ class Table:
             self.places = found
             return
         if encoding is None:
-            encoding, self.told = detect_encoding(path, encodings)
+            encoding, self.notice = detect_encoding(path, encodings)
         self.encoding = encoding
         with open(path, encoding=encoding, newline="") as file:
             line = file.readline().rstrip("\r\n")
@@ -255,9 +255,9 @@ def divide(
         start += count
     mine = set(unique[start : start + counts[split]])
     chosen = np.array([i for i, name in enumerate(names) if name in mine], np.int64)
-    told = ", ".join(f"{word} {count}" for word, count in counts.items())
+    listing = ", ".join(f"{word} {count}" for word, count in counts.items())
     return chosen, (
-        f"{what} is the only table and was divided by image: {told} (data.dataset.shares=, "
+        f"{what} is the only table and was divided by image: {listing} (data.dataset.shares=, "
         "data.dataset.split_seed=; or write a table for each split)."
     )
 

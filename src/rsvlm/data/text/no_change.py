@@ -1,4 +1,4 @@
-"""The sentences by which data sets of changes say that nothing has changed; each stands here alone."""
+"""The sentences by which data sets say that nothing has changed; each stands here alone."""
 
 from __future__ import annotations
 
