@@ -54,7 +54,8 @@ class Regions(FileDataset):
 
     Where a camera's tag turns a picture and its annotations (`frames`) are of the turned one, it is
     turned. Where it is of another size than its annotations, boxes and masks are scaled to it,
-    masks by the nearest pixel, and `meta["annotated_size"]` (height, width) tells. An object with a phrase also is a question and its answer in `turns`.
+    masks by the nearest pixel, and `meta["annotated_size"]` (height, width) tells. An object with
+    a phrase also is a question and its answer in `turns`.
 
     Attributes:
         categories: names of the classes, in the order of `Instance.category_id`.
