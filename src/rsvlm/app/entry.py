@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from rsvlm.config import config_dir
 from rsvlm.config.overrides import command_line, own_folder
 from rsvlm.config.run_folders import forget
 from rsvlm.config.schema import check_top_level, check_words
-from rsvlm.errors import UserError
+from rsvlm.errors import UserError, needs_extra
 from rsvlm.files import WriteError, trouble
 
 COMMAND = "RSVLM_COMMAND"
@@ -71,16 +72,26 @@ def _check_launcher(words: Sequence[str]) -> None:
     """Refuses a launcher whose cluster is not here, before it fails on its own.
 
     Raises:
-        UserError: a multirun by SLURM, and there is no `sbatch`.
+        UserError: a multirun by SLURM, and there is no `sbatch`; or the extra is not installed.
     """
     sweeps = {"-m", "--multirun"} & set(words)
     for word in words:
+        ours = word.startswith(("hydra/launcher=slurm", "hydra/launcher=local_jobs"))
+        if ours and not _has("hydra_plugins.hydra_submitit_launcher"):
+            raise needs_extra("slurm", "hydra-submitit-launcher")
         if sweeps and word.startswith("hydra/launcher=slurm") and shutil.which("sbatch") is None:
             raise UserError(
                 f"{word}: there is no sbatch here, so this machine submits no SLURM jobs. Run the "
                 "sweep on this machine with hydra/launcher=local_jobs, or one job after the other "
                 "without hydra/launcher=."
             )
+
+
+def _has(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def _hydra_says(error: BaseException) -> str:
