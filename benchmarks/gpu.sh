@@ -56,6 +56,7 @@ if [ "$SIZE" = tiny ]; then
     part "RS-CapRet" 600 $b/rscapret.py --size tiny --batch 4 --rounds 1 --captions 2 $cpu
     part "LLaVA" 600 $b/captioner.py --size tiny --batch 4 --rounds 1 --only mixture $cpu
     part "DeltaVLM" 600 $b/deltavlm.py --size tiny --batch 2 --rounds 1 $cpu
+    part "GeoPix" 600 $b/pixel.py --size tiny --rounds 1 $cpu
     part "CLIP from scratch" 600 $b/scratch.py --arch tiny --seconds 2 --batch 16 --images 32 \
         --workers 0 --device cpu
 else
@@ -66,6 +67,7 @@ else
     part "RS-CapRet" 55 $b/rscapret.py --size full --batch 96 --rounds 5 --captions 0 $gpu
     part "LLaVA" 70 $b/captioner.py --size full --batch 4 --rounds 4 --only mixture $gpu
     part "DeltaVLM" 65 $b/deltavlm.py --size full --batch 12 --rounds 4 $gpu
+    part "GeoPix" 60 $b/pixel.py --size full --rounds 2 $gpu
     part "contrastive B/16" 75 $b/contrastive.py --arch ViT-B-16 --batch 512 $fast
     part "contrastive L/14" 75 $b/contrastive.py --arch ViT-L-14 --batch 128 $fast
     # It takes what is left, two minutes at most, less 25 s to read the images and to measure.

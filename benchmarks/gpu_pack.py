@@ -34,6 +34,7 @@ WHEELS = (
     "braceexpand",
     "segment-anything",
     "peft>=0.17,<1",  # the other side of LLaVA's step
+    "segment-anything>=1.0",
     "accelerate>=1,<2",
 )
 LIMIT = 64 * 2**20
