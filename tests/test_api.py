@@ -216,7 +216,7 @@ def test_search_ranks_a_folder(model, picture, tmp_path):
     scores = [score for _, score in answer.retrieved]
     assert scores == sorted(scores, reverse=True)
     assert len(answer.sources) == 1 and "broken.jpg" in answer.sources[0]
-    with pytest.raises(UserError, match="no text to look for"):
+    with pytest.raises(UserError, match="nothing to look for: give text="):
         api.search(model, tmp_path, " ")
     with pytest.raises(UserError, match="no pictures in it"):
         api.search(model, tmp_path / "nowhere", "a")

@@ -55,7 +55,7 @@ def test_the_box_of_an_answer_is_printed_and_drawn(compose, tmp_path, picture, m
     other = tmp_path / "b c.jpg"
     run.predict(compose("predict", [*words, f"out={other}"]), tmp_path / "run")
     assert Image.open(other).size == (600, 300)
-    with pytest.raises(UserError, match=r"out=.*\.txt: the answer's picture is a \.png"):
+    with pytest.raises(UserError, match=r"out=.*\.txt: answers go to a \.jsonl or \.csv file"):
         run.predict(compose("predict", [*words, "out=a.txt"]), tmp_path / "run")
 
 

@@ -125,7 +125,7 @@ def tell_scale(model: Any, path: str) -> None:
                 wide, high = image.size
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
         return  # told where it is read
-    if side and max(wide, high) >= LARGE * side:
+    if side and max(wide, high) >= max(LARGE * side, 2048):
         print(
             f"{path} is {wide} x {high} pixels and is scaled to {side} x {side} for the model: "
             f"what is smaller than about {max(wide, high) // side} pixels is lost. Cut it into "
