@@ -460,8 +460,11 @@ def test_a_dialogue_alternates_pictures_and_text(learnt, gallery):
 def test_the_evaluation_of_retrieval_takes_it(learnt):
     from rsvlm.evaluation.retrieval import RetrievalEvaluation
 
+    class Named(list):
+        name = "pictures"
+
     evaluation = RetrievalEvaluation()
-    evaluation.start(learnt, None, torch.device("cpu"))
+    evaluation.start(learnt, Named(), torch.device("cpu"))
     batch = learnt.pairs(all_texts=True)([item(n) for n in range(4)])
     with torch.no_grad():
         evaluation.update(learnt, batch)
