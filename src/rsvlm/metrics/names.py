@@ -27,6 +27,7 @@ SCALARS: dict[str, str] = {
     "answer": "cross entropy of an answer's tokens",
     "contrast": "which answer belongs to which pair",
     "balance": "load-balancing term of a mixture of experts",
+    "most_used_expert": "largest mean share of an expert, by a router that learns",
     "change_mask": "binary cross entropy of a change mask's pixels",
     "logit_scale": "the temperature's inverse, after exp",
     "logit_bias": "bias of the pairwise sigmoid loss",
