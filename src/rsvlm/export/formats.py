@@ -10,6 +10,7 @@ from rsvlm.encoders.clip.model import CLIP
 from rsvlm.errors import UserError, near
 from rsvlm.export.clip import WRITERS, write_clip
 from rsvlm.export.peft_adapter import write_adapter
+from rsvlm.export.pixel import write_geopix, write_merged
 from rsvlm.export.published import write_fromage, write_minigpt
 from rsvlm.models.hf_vlm.export import write_transformers
 from rsvlm.models.llava.export import write_llava
@@ -21,6 +22,9 @@ OTHERS: dict[str, Callable[[Any, Path], Iterable[Path]]] = {
     "peft": write_adapter,
     "fromage": write_fromage,
     "minigptv2": write_minigpt,
+    "geopix": write_geopix,
+    "lisa": write_merged,
+    "pixellm": write_merged,
 }
 FORMATS = (*WRITERS, *OTHERS)
 

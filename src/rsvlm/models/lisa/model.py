@@ -142,10 +142,18 @@ class LISA(PixelModel):
     @property
     def dialects(self) -> tuple[Dialect, ...]:
         """The published folder, and LLaVA's layouts for a start."""
+        return self._dialects(self.lm.tuned)
+
+    @property
+    def published(self) -> Dialect:
+        """The published folder's layout of the model without LoRA."""
+        return self._dialects(())[0]
+
+    def _dialects(self, tuned: Sequence[str]) -> tuple[Dialect, ...]:
         words = self.lm.model.get_input_embeddings().num_embeddings
         return lisa_dialects(
             len(self.bridge.layers),
-            self.lm.tuned,
+            tuned,
             words=words,
             first=self._first or words,
             new=len(self.new_words),

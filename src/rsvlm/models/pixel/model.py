@@ -21,15 +21,12 @@ from rsvlm.errors import UserError
 from rsvlm.models.chat_vlm import ChatVLM
 from rsvlm.models.extra_token import ExtraToken
 from rsvlm.models.pixel.classes import ClassNames
-from rsvlm.models.pixel.placing import as_seen, as_stored
+from rsvlm.models.pixel.placing import as_seen, as_stored, coarse
 from rsvlm.models.pixel.runs import whole_runs
 from rsvlm.models.pixel.words import with_new_words
 from rsvlm.models.protocols import Kinds
 from rsvlm.nn.mask_predictor import MaskPredictor, mask_scores
 from rsvlm.nn.packing import keys_of, pack
-
-#: Stored pixels to a pixel of the canvas above which an answer says what is lost.
-COARSE = 32
 
 
 class PixelModel(ChatVLM):
@@ -347,26 +344,16 @@ class PixelModel(ChatVLM):
                 continue
             mine = slice(at, at + len(part))
             at += len(part)
-            placed = self.place(part, batch, i, "stored") > 0
-            answer.masks = list(placed.cpu().numpy())
+            # One by one: a large image's logits take four bytes a pixel.
+            placed = [
+                self.place(part[k : k + 1], batch, i, "stored")[0] > 0 for k in range(len(part))
+            ]
+            answer.masks = [mask.cpu().numpy() for mask in placed]
             answer.mask_scores = scores[mine]
             if self.classes is not None:
                 answer.mask_classes = [(self.classes.names[k], how) for k, how in chosen[mine]]
-            answer.notes += self._coarse(placed)
+            answer.notes += coarse(placed[0].shape, self.image_size, self.masks.canvas)
         return answers
-
-    def _coarse(self, masks: Tensor) -> list[str]:
-        """What is lost where the image is much larger than what masks are drawn at."""
-        high, wide = masks.shape[-2:]
-        step = max(high, wide) / self.masks.canvas
-        if step < COARSE:
-            return []
-        said = (
-            f"the image of {wide} x {high} px was scaled to {self.image_size} px, and masks are "
-            f"drawn on {self.masks.canvas} x {self.masks.canvas}: one step of theirs is {step:.0f} "
-            "px of the image, and smaller objects are lost. Cut the image into tiles to see them."
-        )
-        return [said]
 
     def _one_image(self, batch: Any) -> None:
         for i, row in enumerate(batch.image_rows):

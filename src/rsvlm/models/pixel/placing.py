@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ from rsvlm.data.geometry import Geometry
 
 #: The logit of a pixel that the model has not seen.
 UNSEEN = -8.0
+#: Stored pixels to a pixel of the canvas above which an answer says what is lost.
+COARSE = 32
 
 
 def as_seen(logits: Tensor, size: tuple[int, int]) -> Tensor:
@@ -67,3 +70,22 @@ def _turned(seen: Tensor, geometry: Geometry) -> Tensor:
     ]
     inside = (across.abs() <= 1) & (down.abs() <= 1)
     return torch.where(inside, found, UNSEEN)
+
+
+def coarse(stored: Sequence[int], seen: int, canvas: int) -> list[str]:
+    """What is lost where the image is much larger than what masks are drawn at, in a sentence.
+
+    Args:
+        stored: height and width of the image as stored.
+        seen: side of the image as the model sees it.
+        canvas: side of the masks.
+    """
+    high, wide = stored
+    step = max(high, wide) / canvas
+    if step < COARSE:
+        return []
+    return [
+        f"the image of {wide} x {high} px was scaled to {seen} px, and masks are drawn on {canvas} "
+        f"x {canvas}: one step of theirs is {step:.0f} px of the image, and smaller objects are "
+        "lost. Cut the image into tiles to see them."
+    ]
