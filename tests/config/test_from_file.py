@@ -120,5 +120,5 @@ def test_a_file_that_cannot_be_read_says_so(tmp_path):
         read_config(tmp_path / "config.yaml")
     path = tmp_path / "binary.yaml"
     path.write_bytes(b"\xff\xfe\x00a")
-    with pytest.raises(UserError, match="cannot be read|no YAML"):
+    with pytest.raises(UserError, match=r"cannot be read|no YAML"):
         read_config(path)

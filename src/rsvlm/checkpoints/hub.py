@@ -165,7 +165,7 @@ def download(url: str) -> Path:
     path = folder / url.rpartition("/")[2]
     if path.is_file():
         return path
-    by_hand = f"On a machine with network:\n  curl -LO {url}\nthen give the path in its place: {path.name}"
+    by_hand = f"On a machine with network:\n  curl -LO {url}\nthen give the path: {path.name}"
     if os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on"):
         raise UserError(f"{url} is not in {folder}, and HF_HUB_OFFLINE is set.\n{by_hand}")
     folder.mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,7 @@ class Row:
         tag: which weights of it.
         uri: `hf://org/repo@rev/path` or an https address.
         files: names under which the file is found on disk; a file of such a name is this row's.
-        arch: a CLIP's architecture, one of `rsvlm.encoders.clip.model.ARCHS`; empty for other models.
+        arch: a CLIP's architecture, one of `encoders.clip.model.ARCHS`; empty for other models.
         activation: a CLIP's, `gelu` or `quick_gelu`, the one it was trained with.
         variant: which form of the model it was trained in, where there are several.
         image_size: side of the images, pixels.

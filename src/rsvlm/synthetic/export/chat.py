@@ -48,7 +48,7 @@ def simple_questions(sample: Sample) -> Iterator[Asked]:
 
 
 def box_text(sample: Sample, things: Sequence[Instance], convention: str = "mini0_100") -> str:
-    """The boxes of things in a convention of `rsvlm.data.text.box_codecs`, over the picture as stored."""
+    """Boxes of things in a convention of `data.text.box_codecs`, over the picture as stored."""
     width, height = to_pil(sample.images[0]).size
     boxes = [thing.box for thing in things if thing.box is not None]
     angles = [thing.angle for thing in things if thing.box is not None]
