@@ -84,8 +84,9 @@ def coarse(stored: Sequence[int], seen: int, canvas: int) -> list[str]:
     step = max(high, wide) / canvas
     if step < COARSE:
         return []
-    return [
+    said = (
         f"the image of {wide} x {high} px was scaled to {seen} px, and masks are drawn on {canvas} "
         f"x {canvas}: one step of theirs is {step:.0f} px of the image, and smaller objects are "
         "lost. Cut the image into tiles to see them."
-    ]
+    )
+    return [said]
