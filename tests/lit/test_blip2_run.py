@@ -8,6 +8,7 @@ from PIL import Image
 
 from rsvlm.app import run
 from rsvlm.errors import UserError
+from rsvlm.metrics.captions.records import read_rows
 from rsvlm.synthetic.export import FORMATS, export
 
 TINY = [
@@ -57,7 +58,7 @@ def weights(out):
 def test_tuned_over_a_start_a_checkpoint_holds_what_was_trained(fit, compose, rsicd, tmp_path):
     start = fit("model.tuning=full")
     assert len(weights(start)) > 100
-    assert len((start / "predictions.jsonl").read_text().splitlines()) == 3
+    assert len(read_rows(start / "predictions.jsonl")) == 3
     base = f"init={start / 'last.ckpt'}"
     seen, said = (fit(f"model.tuning={t}", base) for t in ("lora", "lm_lora"))
     for out, part in ((seen, "model.vision."), (said, "model.lm.")):

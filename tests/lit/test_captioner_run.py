@@ -19,6 +19,7 @@ from rsvlm.encoders.language import LanguageModel
 from rsvlm.errors import UserError
 from rsvlm.inference.build import build_model
 from rsvlm.lit.captioner import Captioner
+from rsvlm.metrics.captions.records import read_rows
 
 CONF = Path(__file__).parents[2] / "conf"
 SHARED = [
@@ -165,7 +166,7 @@ def test_killed_and_resumed_equals_uninterrupted(whole, language, compose, scrat
     for key, tensor in theirs["state_dict"].items():
         assert torch.equal(ours["state_dict"][key], tensor), key
     first, second = (
-        (folder / "predictions.jsonl").read_text() for folder in (scratch / "run", whole(name)[0])
+        read_rows(folder / "predictions.jsonl") for folder in (scratch / "run", whole(name)[0])
     )
     assert first == second
 

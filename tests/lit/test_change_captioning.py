@@ -9,6 +9,7 @@ from rsvlm.app import run
 from rsvlm.errors import UserError
 from rsvlm.lit.bitemporal import Bitemporal
 from rsvlm.lit.optim import adam_by_part
+from rsvlm.metrics.captions.records import read_rows
 
 RECIPE = [
     "experiment=mmodalcc_tiny_scenes",
@@ -62,7 +63,7 @@ def test_a_run_leaves_its_numbers_its_words_and_its_answers(whole):
         "test/scenes/coco/no_change_bleu4",
         "test/scenes/scenes/change_accuracy",
     } <= names
-    lines = [json.loads(line) for line in (whole / "predictions.jsonl").read_text().splitlines()]
+    lines = read_rows(whole / "predictions.jsonl")
     assert len(lines) == 24 and all(len(line["references"]) == 5 for line in lines)
     assert (whole / "words.json").is_file() and (whole / "pictures" / "answers.png").is_file()
     assert (whole / "pictures" / "attention.png").is_file()
@@ -88,7 +89,7 @@ def test_killed_and_resumed_equals_uninterrupted(whole, compose, monkeypatch, sc
     assert ours["state_dict"].keys() == theirs["state_dict"].keys()
     for name, tensor in theirs["state_dict"].items():
         assert torch.equal(ours["state_dict"][name], tensor), name
-    first, second = ((f / "predictions.jsonl").read_text() for f in (scratch / "run", whole))
+    first, second = (read_rows(f / "predictions.jsonl") for f in (scratch / "run", whole))
     assert first == second
 
 

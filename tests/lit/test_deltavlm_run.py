@@ -14,6 +14,7 @@ from rsvlm.app import run
 from rsvlm.data.sample import SampleError, Turn
 from rsvlm.errors import UserError
 from rsvlm.lit.bitemporal import Bitemporal
+from rsvlm.metrics.captions.records import read_rows
 from rsvlm.synthetic.export import FORMATS, export
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -87,7 +88,7 @@ def test_training_validates_on_the_pairs_kept_apart_and_writes_answers(whole):
     assert any(name == "val/changechat/token_ids/bleu4" for _, name, _ in rows)
     names = {row["name"] for row in json.loads((whole / "metrics.json").read_text())["results"]}
     assert {f"test/{name}" for name in TASKS["captions"]} <= names
-    assert len((whole / "predictions.jsonl").read_text().splitlines()) == 3
+    assert len(read_rows(whole / "predictions.jsonl")) == 3
     assert (whole / "pictures" / "answers.png").is_file()
     assert (whole / "pictures" / "attention.png").is_file()
 
@@ -113,7 +114,7 @@ def test_killed_and_resumed_equals_uninterrupted(whole, chat, compose, monkeypat
     assert ours["state_dict"].keys() == theirs["state_dict"].keys()
     for name, tensor in theirs["state_dict"].items():
         assert torch.equal(ours["state_dict"][name], tensor), name
-    first, second = ((f / "predictions.jsonl").read_text() for f in (scratch / "run", whole))
+    first, second = (read_rows(f / "predictions.jsonl") for f in (scratch / "run", whole))
     assert first == second
 
 
@@ -138,7 +139,7 @@ def test_a_run_that_keeps_frozen_features_is_the_run_without(chat, compose, scra
 @pytest.mark.parametrize("task", [*TASKS, "free"])
 def test_each_task_is_measured_under_its_own_protocol(whole, chat, compose, scratch, task):
     recipe = "dialogue" if task == "free" else task
-    words = [f"experiment=deltavlm_changechat_{recipe}", *TINY, "logger=none"]
+    words = [f"experiment=eval_deltavlm_changechat_{recipe}", *TINY, "logger=none"]
     words += [f"data.root={chat}", f"ckpt={whole / 'last.ckpt'}"]
     if task in ("captions", "open", "dialogue", "free"):
         words.append("evaluation.metrics=[bleu1,bleu4]")
@@ -152,7 +153,7 @@ def test_each_task_is_measured_under_its_own_protocol(whole, chat, compose, scra
     assert all(row["count"] >= 1 and row["skipped"] == 0 for row in rows)
     sheet = "questions" if task in ("binary", "count", "location") else "answers"
     assert (scratch / "pictures" / f"{sheet}.png").is_file()
-    assert (scratch / "predictions.jsonl").read_text().count("\n") >= 1
+    assert read_rows(scratch / "predictions.jsonl")
 
 
 def pictures(chat):
@@ -221,7 +222,12 @@ def test_a_grey_date_of_a_data_set_is_one_clear_error(chat, compose, scratch):
     shutil.copytree(chat, root)
     for path in (root / "images" / "test" / "B").glob("*.png"):
         Image.open(path).convert("I;16").save(path)
-    words = ["experiment=eval_deltavlm_changechat_binary", *TINY, "logger=none", f"data.root={root}"]
+    words = [
+        "experiment=eval_deltavlm_changechat_binary",
+        *TINY,
+        "logger=none",
+        f"data.root={root}",
+    ]
     words += ["task.max_broken=0"]
     with pytest.raises(UserError, match=r"samples could not be read.*\n.*B/test_"):
         run.evaluate(compose("eval", words), scratch / "out")

@@ -239,7 +239,7 @@ def measure_again(
     if suite and len(found) > 1:
         splits = [row.rows[0]["split"] for row in found]
         held.results += suite_means(held.results, suite, evaluation.protocol, splits)
-    write_results(run, held, state.get("checkpoint"), state.get("model"))
+    write_results(run, held, str(state.get("checkpoint") or "unknown"), state.get("model"))
     page(run)
     return held.results
 

@@ -267,8 +267,8 @@ class DialogueEvaluation(_Shown):
             found.values |= values
             found.facts |= about
             found.statistics.append(metric.statistics())
-        for about in found.facts.values():
-            about["protocol"] = self.word
+        for facts_of_word in found.facts.values():
+            facts_of_word["protocol"] = self.word
         return found
 
     def draw(self, records: Sequence[PredictionRecord], dataset: Any, folder: Path) -> None:

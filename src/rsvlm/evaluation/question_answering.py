@@ -152,6 +152,20 @@ class AnswerEvaluation(Evaluation):
 
         assert self.measured is not None
         plot_predictions(records, self.measured.marks, dataset, folder / f"{self.sheet}.png")
+        draw_routing(records, folder)
+
+
+def draw_routing(records: Sequence[PredictionRecord], folder: Path) -> Path | None:
+    """routing.png: which experts were asked for which type of question, of a model that has some."""
+    from rsvlm.report.routing import routing_sheet
+
+    routed = [
+        (str(one.more.get("type") or "description"), part["expert"], float(part["weight"]))
+        for one in records
+        for part in one.parts
+    ]
+    experts = list(dict.fromkeys(expert for _, expert, _ in routed))
+    return routing_sheet(routed, experts, folder / "routing.png") if routed else None
 
 
 def with_empty(

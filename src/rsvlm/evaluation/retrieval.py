@@ -109,7 +109,7 @@ class RetrievalEvaluation(Evaluation):
                 f"{len(records) - len(raw)} of {len(records)} predictions hold no features: they "
                 "are of another evaluation. Evaluate again, in a new folder."
             )
-        metric = Retrieval(self.protocol, block=self.block, **ALONE)
+        metric = Retrieval(self.metric.protocol, block=self.block, **ALONE)
         for one in raw:
             images, texts = (unpack_features(one.features[k]) for k in ("image", "texts"))
             metric.update(

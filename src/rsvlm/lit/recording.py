@@ -35,9 +35,9 @@ class Recording:
                 told = [sorted(found.done), None] if found is not None else [[], None]
             except (ValueError, OSError) as error:
                 told = [None, error]
-        done, error = trainer.strategy.broadcast(told)
-        if error is not None:
-            raise error
+        done, failed = trainer.strategy.broadcast(told)
+        if failed is not None:
+            raise failed
         trainer.datamodule.leave_out(frozenset(done))
 
     def _held(self) -> Predictions | None:
@@ -82,9 +82,9 @@ class Recording:
                 told[0] = self.outcome.rows
             except (ValueError, RuntimeError, LookupError, OSError) as error:
                 told[1] = error  # for all ranks, or the others would wait for good
-        rows, error = trainer.strategy.broadcast(told)
-        if error is not None:
-            raise error
+        rows, failed = trainer.strategy.broadcast(told)
+        if failed is not None:
+            raise failed
         return list(rows)
 
     def close(self, task: Any) -> None:

@@ -9,7 +9,7 @@ of the whole set: CIDEr's document frequencies, and the gallery that retrieval l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +44,7 @@ class Statistics:
 
 
 def means(
-    images: Sequence[Any], columns: dict[str, Sequence[float] | Floats], *, scale: float = 100.0
+    images: Sequence[Any], columns: Mapping[str, Sequence[float] | Floats], *, scale: float = 100.0
 ) -> Statistics:
     """Statistics of words that are means over items.
 

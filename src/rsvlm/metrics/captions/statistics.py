@@ -30,7 +30,7 @@ def _meteor(sums: Floats) -> dict[str, Floats]:
 
 def _nltk_bleu(sums: Floats) -> dict[str, Floats]:
     """NLTK's BLEU of the corpus, one sample of the bootstrap after the other."""
-    flat = sums.reshape(-1, sums.shape[-1]).tolist()
+    flat = np.rint(sums).astype(np.int64).reshape(-1, sums.shape[-1]).tolist()
     found = [
         [
             nltk_style.weighted_bleu(row[:_ORDERS], row[_ORDERS:-2], row[-2], row[-1], weights)
