@@ -35,6 +35,9 @@ class LitBase(L.LightningModule, abc.ABC):
         max_broken: unreadable samples after which a run stops.
     """
 
+    #: With the attributes that Lightning sets without declaring them.
+    trainer: Any  # type: ignore[assignment]
+
     def __init__(
         self,
         *,

@@ -121,7 +121,7 @@ def write_georsclip(out: Path, splits: Splits) -> Expected:
 
 def write_skyscript_retrieval(out: Path, splits: Splits) -> Expected:
     """Writes the test scenes as the tables of RSICD, RSITMD and UCM-Captions."""
-    from rsvlm.data.datasets.skyscript import SkyScriptRetrieval
+    from rsvlm.data.datasets.cards import SkyScriptRetrieval
 
     parts = SkyScriptRetrieval.parts
     return {
