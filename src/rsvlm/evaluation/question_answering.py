@@ -16,6 +16,7 @@ from rsvlm.data.prediction_records import DatasetFacts, Id, PredictionRecord
 from rsvlm.data.sample import Answer
 from rsvlm.evaluation.base import Evaluation, Measurement, needs_answers
 from rsvlm.metrics.empty import empty_answers
+from rsvlm.models.rsmoe.model import RSMoE
 
 #: Task words whose answers are no short answers to a question.
 OTHER_TASKS = frozenset(
@@ -84,6 +85,8 @@ class AnswerEvaluation(Evaluation):
 
     #: The file of the sheet, without ending.
     sheet = "questions"
+    #: All of a model's experts, by their tasks.
+    experts: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -113,6 +116,8 @@ class AnswerEvaluation(Evaluation):
         """
         del dataset, device
         needs_answers(model)
+        if isinstance(model, RSMoE) and model.experts is not None:
+            self.experts = tuple(model.tasks)
 
     def nothing(self, facts: DatasetFacts) -> str:
         """What to tell where a split has no such question."""
@@ -152,11 +157,19 @@ class AnswerEvaluation(Evaluation):
 
         assert self.measured is not None
         plot_predictions(records, self.measured.marks, dataset, folder / f"{self.sheet}.png")
-        draw_routing(records, folder)
+        draw_routing(records, folder, self.experts)
 
 
-def draw_routing(records: Sequence[PredictionRecord], folder: Path) -> Path | None:
-    """routing.png: which experts were asked for which type of question, of a model that has some."""
+def draw_routing(
+    records: Sequence[PredictionRecord], folder: Path, experts: Sequence[str] = ()
+) -> Path | None:
+    """routing.png: which experts were asked for which type of question.
+
+    Args:
+        records: of a model with experts; others draw nothing.
+        folder: of the pictures.
+        experts: all of the model's, those that nobody asked too; none takes those of the records.
+    """
     from rsvlm.report.routing import routing_sheet
 
     routed = [
@@ -164,7 +177,7 @@ def draw_routing(records: Sequence[PredictionRecord], folder: Path) -> Path | No
         for one in records
         for part in one.parts
     ]
-    experts = list(dict.fromkeys(expert for _, expert, _ in routed))
+    experts = list(dict.fromkeys([*experts, *(expert for _, expert, _ in routed)]))
     return routing_sheet(routed, experts, folder / "routing.png") if routed else None
 
 
