@@ -1,0 +1,372 @@
+"""A base of places: built once, searched by picture and text, added to and cut down.
+
+    base = KnowledgeBase.build(records, encoder, "kb", root="pictures")
+    base.search(image="a.png", text="which stadium is this?", task="vqa", k=3, alpha=0.5)
+
+A row's score is alpha * cos(question's picture, record's picture) + (1 - alpha) * cos(question's
+text, row's text), as RS-RAG has it (arXiv 2504.04988, section 4; TASKS/answer_utils.py).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from rsvlm.errors import UserError, near
+from rsvlm.retrieval.knowledge_builder import Options, check_encoder, facts_of, make, unit
+from rsvlm.retrieval.knowledge_encoder import Hit, KnowledgeEncoder
+from rsvlm.retrieval.knowledge_records import TASKS, KnowledgeRecord
+from rsvlm.retrieval.knowledge_search import (
+    Filter,
+    Lexicon,
+    best,
+    check_search,
+    cosines,
+    diverse,
+    reciprocal_ranks,
+    released_cosines,
+    rows_of,
+)
+from rsvlm.retrieval.knowledge_store import Floats, Ints, Store, Version, fingerprint
+from rsvlm.retrieval.released_knowledge import RELEASED_TASKS, SEARCH_K
+
+log = logging.getLogger(__name__)
+
+Fusion = Literal["weighted", "rrf"]
+#: Cosine of a picture with itself, encoded twice.
+_SAME = 0.9999
+
+
+class KnowledgeBase:
+    """A base that is open; what is added or removed opens as its new version.
+
+    Args:
+        store: its folder.
+        encoder: of questions; None where only vectors are searched by.
+        version: an older one; None opens the last that is whole.
+
+    Raises:
+        UserError: no base, damaged, or made by another encoder.
+    """
+
+    def __init__(
+        self,
+        store: Store | str | Path,
+        encoder: KnowledgeEncoder | None = None,
+        *,
+        version: int | None = None,
+    ) -> None:
+        self.store = store if isinstance(store, Store) else Store(store)
+        self.encoder = encoder
+        self.version: Version = self.store.open(version)
+        self.facts = self.store.manifest
+        self._lexicon: Lexicon | None = None
+        if encoder is not None:
+            check_encoder(self.facts, encoder, self.store.root)
+
+    @classmethod
+    def build(
+        cls,
+        records: Iterable[KnowledgeRecord],
+        encoder: KnowledgeEncoder,
+        out: str | Path,
+        *,
+        root: str | Path | None = None,
+        options: Options | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> KnowledgeBase:
+        """Builds a base, or goes on with a build of the same records that was stopped.
+
+        Args:
+            records: with ids that differ.
+            encoder: of pictures and texts.
+            out: the folder.
+            root: folder of the pictures.
+            options: how long texts are cut, and how much is encoded at a time.
+            progress: called with records done and all.
+
+        Raises:
+            UserError: no records, two of one id, another base in the folder, or another process
+                that writes it.
+        """
+        store, options = Store(out), options or Options()
+        held = list(records)
+        if not held:
+            raise UserError("there is no record to build a base of: see --records.")
+        _distinct(held)
+        with store.locked():
+            plan = _plan(held, encoder, options, root, 0)
+            if store.manifest:
+                check_encoder(store.manifest, encoder, store.root)
+                opened = store.open()
+                if opened.fingerprint != plan:
+                    raise UserError(
+                        f"{out} holds a base of other records or options: rsvlm knowledge add {out}"
+                        " adds to it; for a new one name another --out."
+                    )
+                store.clean()
+            else:
+                parts = make(held, encoder, store.parts(plan), root, options, progress)
+                store.write(parts, plan, facts_of(encoder, root))
+        return cls(store, encoder)
+
+    def add(
+        self,
+        records: Iterable[KnowledgeRecord],
+        *,
+        root: str | Path | None = None,
+        options: Options | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> int:
+        """Adds records as a new version; those of a known id take its place.
+
+        Args:
+            records: see `build`.
+            root: folder of their pictures; None takes the base's.
+            options: see `build`.
+            progress: see `build`.
+
+        Returns:
+            How many of them took another's place.
+
+        Raises:
+            UserError: see `build`; or the base was opened without an encoder.
+        """
+        if self.encoder is None:
+            raise UserError("a base that is added to is opened with an encoder.")
+        held, options = list(records), options or Options()
+        if not held:
+            raise UserError("there is no record to add: see --records.")
+        _distinct(held)
+        root = self.facts.get("root") if root is None else root
+        with self.store.locked():
+            current = self.store.open()
+            plan = _plan(held, self.encoder, options, root, current.number)
+            parts = make(held, self.encoder, self.store.parts(plan), root, options, progress)
+            ids = {record.id for record in held}
+            replaced = sum(record.id in ids for record in current.records)
+            self.store.write([current.without(ids), *parts], plan, self._facts())
+        self._reopen()
+        return replaced
+
+    def remove(self, ids: Iterable[str]) -> int:
+        """Removes records as a new version; how many it were.
+
+        Raises:
+            UserError: an id that the base does not hold; or another process that writes it.
+        """
+        gone = set(ids)
+        with self.store.locked():
+            current = self.store.open()
+            known = {record.id for record in current.records}
+            for id in sorted(gone - known):
+                raise UserError(f"{self.store.root} holds no record {id!r}. {near(id, known)}")
+            plan = fingerprint("remove", sorted(gone), current.fingerprint, current.number)
+            self.store.write([current.without(gone)], plan, self._facts())
+        self._reopen()
+        return len(gone)
+
+    def __len__(self) -> int:
+        """How many records it holds."""
+        return len(self.version.records)
+
+    def search(
+        self,
+        image: Any = None,
+        text: str | None = None,
+        *,
+        task: str | None = None,
+        types: Sequence[str] | None = None,
+        where: Filter | None = None,
+        k: int = 3,
+        alpha: float = 0.7,
+        fusion: Fusion = "weighted",
+        lexical: bool = False,
+        mmr: float | None = None,
+        rerank: Callable[[str, list[str]], Sequence[float]] | None = None,
+        pool: int = 100,
+        exclude_self: bool = False,
+        variant: str | None = None,
+        search_k: int | None = None,
+    ) -> list[Hit]:
+        """What the base holds on a picture, a text, or both.
+
+        Args:
+            image: a path or a picture.
+            text: the question.
+            task: a word of `TASKS`, whose chunk types are looked through.
+            types: chunk types instead.
+            where: which records may be found.
+            k: most hits; fewer where the base holds fewer.
+            alpha: weight of the picture, where both are given. A record without a picture has
+                no likeness of pictures: 0.
+            fusion: `weighted`, or `rrf` for reciprocal ranks of picture, text and words (BM25).
+            lexical: fuse the words' ranks (BM25) with the weighted score's by reciprocal rank.
+            mmr: weight of the score against likeness to what is chosen already; None: score alone.
+            rerank: a cross-encoder: scores of texts for a question, of the best `pool`.
+            pool: how many are re-ranked or fused.
+            exclude_self: leave out records whose picture is the question's.
+            variant: `released`, or its parts `runtime` (the same) and `builder`: scores, chunk
+                types, recall and order as published.
+            search_k: of a variant: rows that are recalled before they are scored.
+
+        Raises:
+            UserError: neither picture nor text, an unknown word, or a number out of range.
+        """
+        check_search(k, alpha, mmr, pool=pool, search_k=search_k)
+        picture, words = self.encode(image, text)
+        if variant is not None:
+            return self._released(picture, words, task, k, alpha, variant, search_k)
+        if task is not None and types is None:
+            if task not in TASKS:
+                raise UserError(f"a base knows no task {task!r}. {near(task, TASKS)}")
+            types = TASKS[task]
+        rows = rows_of(self.version, types, where)
+        seen = self._image_scores(picture, rows)
+        if exclude_self and seen is not None and len(rows):
+            rows, seen = rows[seen < _SAME], seen[seen < _SAME]
+        told = None if words is None else cosines(self.version.text, words, rows)
+        if seen is None or told is None:
+            scores = seen if seen is not None else told
+            assert scores is not None
+        else:
+            scores = alpha * seen + (1 - alpha) * told
+        if not len(rows):
+            return []
+        if lexical or fusion == "rrf":
+            pooled = self._fused(text, rows, scores, seen, told, fusion, pool)
+        else:
+            wide = pool if rerank or mmr is not None else k
+            pooled = {int(i): float(scores[i]) for i in best(scores, max(wide, k))}
+        if rerank is not None and text:
+            order = list(pooled)
+            given = rerank(text, [self.version.text_of(int(rows[i])) for i in order])
+            told_by = dict(zip(order, map(float, given), strict=True))
+            pooled = dict(sorted(told_by.items(), key=lambda pair: -pair[1]))
+        chosen = list(pooled)
+        if mmr is not None:
+            vectors = np.asarray(self.version.text[rows[chosen]])
+            values = np.array([pooled[i] for i in chosen])
+            chosen = [chosen[i] for i in diverse(vectors, values, k, mmr)]
+        return [self._hit(int(rows[i]), pooled[i], _at(seen, i), _at(told, i)) for i in chosen[:k]]
+
+    def encode(self, image: Any, text: str | None) -> tuple[Floats | None, Floats | None]:
+        """Vectors of unit length of a question's picture and text.
+
+        Raises:
+            UserError: neither is given, or the base was opened without an encoder.
+        """
+        said = text.strip() if text else ""
+        if image is None and not said:
+            raise UserError("a search needs a picture or a text: give image=, text=, or both.")
+        if self.encoder is None:
+            raise UserError("a base that is searched is opened with an encoder.")
+        picture = None if image is None else unit(self.encoder.encode_images([image]))[0]
+        words = unit(self.encoder.encode_texts([text or ""]))[0] if said else None
+        return picture, words
+
+    def _image_scores(self, picture: Floats | None, rows: Ints) -> Any:
+        if picture is None:
+            return None
+        images = np.arange(len(self.version.image), dtype=np.int64)
+        held = np.append(cosines(self.version.image, picture, images), 0.0)  # -1: no picture
+        return held[self.version.image_of[self.version.record_of[rows]]] if len(rows) else held[:0]
+
+    def _fused(
+        self,
+        text: str | None,
+        rows: Ints,
+        scores: Any,
+        seen: Any,
+        told: Any,
+        fusion: str,
+        pool: int,
+    ) -> dict[int, float]:
+        if fusion not in ("weighted", "rrf"):
+            raise UserError(f"fusion={fusion} is not known. {near(fusion, ('weighted', 'rrf'))}")
+        given = [s for s in (seen, told) if s is not None] if fusion == "rrf" else [scores]
+        lists = [best(held, pool).tolist() for held in given]
+        if text and text.strip():
+            self._lexicon = self._lexicon or Lexicon(self.version)
+            words = self._lexicon.scores(text, rows)
+            lists.append([i for i in best(words, pool).tolist() if words[i] > 0])
+        return reciprocal_ranks(lists)
+
+    def _released(
+        self,
+        picture: Floats | None,
+        words: Floats | None,
+        task: str | None,
+        k: int,
+        alpha: float,
+        variant: str,
+        search_k: int | None,
+    ) -> list[Hit]:
+        """The published search: recall by one vector, then the weighted score of what came."""
+        known = "runtime" if variant == "released" else variant
+        if known not in RELEASED_TASKS:
+            raise UserError(f"variant={variant}: {near(variant, ('released', *RELEASED_TASKS))}")
+        asked = (task or "").lower()
+        if asked not in RELEASED_TASKS[known]:
+            raise UserError(
+                f"the published search has no task {task!r}. {near(asked, RELEASED_TASKS[known])}"
+            )
+        if picture is None or words is None:
+            raise UserError("the published search needs a picture and a text: give both.")
+        version = self.version
+        rows = rows_of(version, RELEASED_TASKS[known][asked], None)
+        rows = rows[version.image_of[version.record_of[rows]] >= 0]
+        rows = rows[np.argsort(version.order[rows], kind="stable")]
+        query = words if known == "builder" else picture
+        recalled = best(released_cosines(version.text, query, rows), search_k or SEARCH_K[known])
+        rows = rows[recalled]
+        pictures = version.image_of[version.record_of[rows]]
+        seen = released_cosines(version.image, picture, pictures)
+        told = released_cosines(version.text, words, rows)
+        scores = alpha * seen + (1 - alpha) * told
+        return [
+            self._hit(int(rows[i]), float(scores[i]), float(seen[i]), float(told[i]))
+            for i in best(scores, k)
+        ]
+
+    def _hit(self, row: int, score: float, seen: float | None, told: float | None) -> Hit:
+        chunk = self.version.chunk(row)
+        record = self.version.records[int(self.version.record_of[row])]
+        if not record.image:
+            seen = None
+        return Hit(record, chunk.type, chunk.text, score, seen, told, chunk.span, chunk.order)
+
+    def _facts(self) -> dict[str, Any]:
+        return {k: v for k, v in self.facts.items() if k not in ("format", "version")}
+
+    def _reopen(self) -> None:
+        self.version, self.facts = self.store.open(), self.store.manifest
+        self._lexicon = None
+
+
+def _at(scores: Any, i: int) -> float | None:
+    return None if scores is None else float(scores[i])
+
+
+def _distinct(records: Sequence[KnowledgeRecord]) -> None:
+    seen: set[str] = set()
+    for record in records:
+        if record.id in seen:
+            raise UserError(f"two records have the id {record.id!r}: ids are unique in a base.")
+        seen.add(record.id)
+
+
+def _plan(
+    records: Sequence[KnowledgeRecord],
+    encoder: KnowledgeEncoder,
+    options: Options,
+    root: str | Path | None,
+    number: int,
+) -> str:
+    where = str(Path(root).resolve()) if root else ""
+    lines = [record.line() for record in records]
+    return fingerprint(lines, encoder.name, options.words(), where, number)

@@ -1,0 +1,201 @@
+"""From records to parts with vectors, each written when whole, so that a build may be stopped."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from rsvlm.errors import UserError
+from rsvlm.retrieval.knowledge_records import Chunk, KnowledgeRecord, chunks_of, windows
+from rsvlm.retrieval.knowledge_store import Floats, Part
+
+log = logging.getLogger(__name__)
+
+#: A text by whose vector a base knows its encoder.
+PROBE = "an airport with two runways beside a river"
+#: Cosine of an encoder's own vectors of one text, on any device and in half precision.
+_SAME = 0.99
+#: Marks at the ends of a text.
+_MARKS = 2
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a base is made.
+
+    Attributes:
+        long: what becomes of a text that is longer than the encoder reads: `windows` makes
+            overlapping ones, `cut` embeds its beginning alone, as published (77 tokens).
+        overlap: tokens that a window repeats of the one before.
+        per_part: records that are encoded and written at a time.
+
+    Raises:
+        UserError: an unknown word, or a number out of range.
+    """
+
+    long: Literal["windows", "cut"] = "windows"
+    overlap: int = 16
+    per_part: int = 64
+
+    def __post_init__(self) -> None:
+        if self.long not in ("windows", "cut"):
+            raise UserError(f"--long {self.long}: windows, or cut.")
+        if self.overlap < 0 or self.per_part < 1:
+            raise UserError("--overlap is at least 0, and --per-part at least 1.")
+
+    def words(self) -> dict[str, Any]:
+        """What the vectors rest on, for a fingerprint."""
+        return asdict(self)
+
+
+def make(
+    records: Sequence[KnowledgeRecord],
+    encoder: Any,
+    folder: Path,
+    root: str | Path | None,
+    options: Options,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Part]:
+    """The parts of some records; those that are in the folder already are read.
+
+    Args:
+        records: all of them.
+        encoder: see `knowledge_base.KnowledgeEncoder`.
+        folder: of the parts.
+        root: of the pictures.
+        options: see `Options`.
+        progress: called with records done and all.
+    """
+    if options.overlap >= encoder.text_length - _MARKS and options.long == "windows":
+        raise UserError(
+            f"--overlap {options.overlap}: {encoder.name} reads {encoder.text_length} tokens, so a "
+            f"window can repeat {encoder.text_length - _MARKS - 1} at most."
+        )
+    parts = []
+    for number, start in enumerate(range(0, len(records), options.per_part)):
+        path = folder / f"part-{number:06d}.npz"
+        if not path.is_file():
+            some = records[start : start + options.per_part]
+            _part(some, encoder, root, options).save(path)
+        parts.append(Part.read(path))
+        if progress is not None:
+            progress(min(start + options.per_part, len(records)), len(records))
+    return parts
+
+
+def _part(
+    records: Sequence[KnowledgeRecord], encoder: Any, root: str | Path | None, options: Options
+) -> Part:
+    kept: list[KnowledgeRecord] = []
+    chunks: list[Chunk] = []
+    record_of: list[int] = []
+    images: list[Floats] = []
+    image_of: list[int] = []
+    left_out: list[str] = []
+    for record, found in zip(records, _pictures(records, encoder, root), strict=True):
+        pieces = _pieces(record, encoder, options)
+        if isinstance(found, str):
+            left_out.append(f"{record.id}: {found}")
+        if not pieces and not isinstance(found, np.ndarray):
+            left_out.append(f"{record.id}: it has neither a text nor a picture that can be used.")
+            continue
+        if not pieces:
+            # A picture alone is found by it; its row has nothing to read but the id.
+            pieces = [Chunk("image_description", record.id, (0, len(record.id)))]
+        image_of.append(len(images) if isinstance(found, np.ndarray) else -1)
+        images += [found] if isinstance(found, np.ndarray) else []
+        record_of += [len(kept)] * len(pieces)
+        chunks += pieces
+        kept.append(record)
+    text = unit(encoder.encode_texts([chunk.text for chunk in chunks])) if chunks else None
+    dim = text.shape[1] if text is not None else 0
+    return Part(
+        kept,
+        chunks,
+        np.array(record_of, dtype=np.int64),
+        np.zeros((0, dim), dtype=np.float32) if text is None else text,
+        np.array(image_of, dtype=np.int64),
+        np.stack(images) if images else np.zeros((0, dim), dtype=np.float32),
+        left_out,
+    )
+
+
+def _pieces(record: KnowledgeRecord, encoder: Any, options: Options) -> list[Chunk]:
+    whole = chunks_of(record)
+    if options.long == "cut":
+        return whole
+    count = functools.lru_cache(maxsize=4096)(encoder.count_tokens)
+    limit = encoder.text_length - _MARKS
+    return [w for chunk in whole for w in windows(chunk, count, limit, options.overlap)]
+
+
+def _pictures(
+    records: Sequence[KnowledgeRecord], encoder: Any, root: str | Path | None
+) -> list[Floats | str | None]:
+    """Of each record its picture's vector, why there is none, or None where none is named."""
+    top = Path(root) if root is not None else Path()
+    named = [top / record.image if record.image else None for record in records]
+    paths = [path for path in named if path is not None]
+    found: dict[Path, Floats | str] = {}
+    try:
+        if paths:
+            found = dict(zip(paths, unit(encoder.encode_images(paths)), strict=True))
+    except (UserError, OSError):
+        for path in paths:  # one by one, to tell which
+            try:
+                found[path] = unit(encoder.encode_images([path]))[0]
+            except (UserError, OSError) as error:
+                found[path] = str(error)
+    return [None if path is None else found[path] for path in named]
+
+
+def unit(vectors: Any) -> Floats:
+    """Vectors [N, D] as float32 of unit length.
+
+    Raises:
+        UserError: one is no number, as of a model that diverged.
+    """
+    held = np.asarray(vectors, dtype=np.float32)
+    if not np.isfinite(held).all():
+        raise UserError(
+            "the encoder gave vectors with NaN or infinite numbers: are its weights ok?"
+        )
+    norms = np.linalg.norm(held, axis=-1, keepdims=True)
+    # Vectors that are of unit length already stay as they are, bit by bit.
+    norms = np.where(np.abs(norms - 1) < 1e-6, 1, np.maximum(norms, 1e-12))
+    made: Floats = (held / norms).astype(np.float32)
+    return made
+
+
+def facts_of(encoder: Any, root: str | Path | None) -> dict[str, Any]:
+    """What a base says of itself beside its version."""
+    probe = unit(encoder.encode_texts([PROBE]))[0]
+    return {
+        "encoder": encoder.name,
+        "dim": len(probe),
+        "probe": [round(float(value), 6) for value in probe],
+        "root": str(Path(root).resolve()) if root else "",
+    }
+
+
+def check_encoder(facts: dict[str, Any], encoder: Any, root: Path) -> None:
+    """Holds a base against the encoder of its questions.
+
+    Raises:
+        UserError: it was made by another one, or with other weights.
+    """
+    mine = unit(encoder.encode_texts([PROBE]))[0]
+    theirs = np.array(facts["probe"], dtype=np.float32)
+    if mine.shape != theirs.shape or float(mine @ theirs) < _SAME:
+        raise UserError(
+            f"{root} was made by {facts['encoder']} ({facts['dim']} numbers a vector), not by "
+            f"{encoder.name} ({len(mine)}), or with other weights: vectors of two encoders cannot "
+            "be compared. Give the encoder that made it, or build the base anew.",
+            code="other_encoder",
+        )

@@ -1,0 +1,124 @@
+"""What a knowledge base asks of an encoder, and what it gives back; a CLIP as such an encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from rsvlm.retrieval.knowledge_records import KnowledgeRecord
+from rsvlm.retrieval.knowledge_store import Floats
+
+
+class KnowledgeEncoder(Protocol):
+    """One space of features for pictures and texts; arrays are NumPy's, so torch is no must.
+
+    Attributes:
+        name: of the model and its weights, for messages.
+        text_length: tokens that one text may have; what comes behind is not seen.
+    """
+
+    name: str
+    text_length: int
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a text, without marks at its ends."""
+        ...
+
+    def encode_texts(self, texts: Sequence[str]) -> Floats:
+        """[N, D] float32 of texts."""
+        ...
+
+    def encode_images(self, images: Sequence[Any]) -> Floats:
+        """[N, D] float32 of pictures, paths or read.
+
+        Raises:
+            UserError: one cannot be read.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Hit:
+    """What a search found.
+
+    Attributes:
+        record: the place.
+        type: of the chunk.
+        text: of the chunk.
+        score: by which it was ranked.
+        image_score: cosine of the pictures; None where the question or the record has none.
+        text_score: cosine of the texts; None where the question has none.
+        span: first and last character of the text within its whole chunk.
+        order: the chunk's position in the order in which chunks were made.
+    """
+
+    record: KnowledgeRecord
+    type: str
+    text: str
+    score: float
+    image_score: float | None
+    text_score: float | None
+    span: tuple[int, int]
+    order: int
+
+
+class ClipEncoder:
+    """A CLIP, or another model of one space of features for pictures and texts.
+
+    Args:
+        model: has `encode_image`, `encode_text`, `preprocess` and `tokenizer`.
+        name: of the model and its weights.
+        batch_size: pictures or texts encoded at a time.
+    """
+
+    def __init__(self, model: Any, name: str, *, batch_size: int = 64) -> None:
+        self.model, self.name, self.batch_size = model, name, batch_size
+        self.text_length = int(getattr(model, "context_length", 77))
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a text, without marks at its ends."""
+        inner = getattr(self.model.tokenizer, "encode", None)
+        if inner is not None:
+            return len(inner(text))
+        ids = self.model.tokenizer([text])
+        return max(0, int((ids != 0).sum()) - 2)
+
+    def encode_texts(self, texts: Sequence[str]) -> Floats:
+        """[N, D] of unit length; a text over `text_length` is cut."""
+        import torch
+
+        found = []
+        device = self.model.logit_scale.device
+        mode = self.model.training
+        self.model.eval()
+        try:
+            with torch.no_grad():
+                for start in range(0, len(texts), self.batch_size):
+                    ids = self.model.tokenizer(list(texts[start : start + self.batch_size]))
+                    features = self.model.encode_text(ids.to(device), normalize=True)
+                    found.append(features.float().cpu().numpy())
+        finally:
+            self.model.train(mode)
+        made: Floats = np.concatenate(found)
+        return made
+
+    def encode_images(self, images: Sequence[Any]) -> Floats:
+        """[N, D] of unit length, of paths or pictures of any sizes.
+
+        Raises:
+            UserError: one cannot be read.
+        """
+        from rsvlm.data.images import read_any
+        from rsvlm.retrieval.gallery import encoded
+
+        found = []
+        for start in range(0, len(images), self.batch_size):
+            some = images[start : start + self.batch_size]
+            pictures = [read_any(i)[0] if isinstance(i, str | Path) else i for i in some]
+            found.append(encoded(self.model, pictures).numpy())
+        made: Floats = np.concatenate(found)
+        return made
