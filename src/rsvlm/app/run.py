@@ -66,7 +66,7 @@ def fit(
     out = out or Path(HydraConfig.get().runtime.output_dir)
     check(cfg)
     make_folder(out)
-    with locked(out, first=rank_zero_only.rank == 0):
+    with locked(out, first=getattr(rank_zero_only, "rank", 0) == 0):
         try:
             return _fit(cfg, out, resume or requeued(out))
         finally:
@@ -150,7 +150,7 @@ def evaluate(
         raise UserError("evaluation=none measures nothing; choose evaluation=retrieval, ...")
     check(cfg)
     make_folder(out)
-    with locked(out, first=rank_zero_only.rank == 0):
+    with locked(out, first=getattr(rank_zero_only, "rank", 0) == 0):
         return _evaluate(cfg, out, resume)
 
 

@@ -24,7 +24,7 @@ def ended(verb: str, folder: str, signum: int, step: int | None) -> int:
     Returns:
         The exit status, as shells have it for a signal.
     """
-    if rank_zero_only.rank == 0:
+    if getattr(rank_zero_only, "rank", 0) == 0:
         name = signal.Signals(signum).name
         saved = f" at step {step}, which last.ckpt holds" if step is not None else ""
         if verb == "predict":

@@ -31,7 +31,7 @@ class DType:
     def __init__(self, word: Any = "f8", *more: Any) -> None:
         del more
         self.word = word if isinstance(word, str) else "f8"
-        self.order = "="
+        self.order: Any = "="
 
     def __setstate__(self, state: Any) -> None:
         """Takes the byte order alone."""
@@ -52,7 +52,8 @@ def scalar(dtype: Any, data: Any = b"") -> float | int | bool:
     raw = data.encode("latin1") if isinstance(data, str) else bytes(data)
     if kind.kind not in _NUMBERS or len(raw) != kind.itemsize:
         raise ValueError(f"a numpy scalar of type {dtype.word!r} is no number")
-    return np.frombuffer(raw, kind.newbyteorder(dtype.order))[0].item()
+    value: float | int | bool = np.frombuffer(raw, kind.newbyteorder(dtype.order))[0].item()
+    return value
 
 
 #: Global of the pickle -> what is put in its place.

@@ -269,7 +269,8 @@ def search(
         return find(model, gallery, text or "", [_picture(picture) for picture in pictures])
     if not is_image_text_encoder(model):
         raise UserError(f"search needs a CLIP or an rscapret, not a {type(model).__name__}.")
-    if bool(pictures) == bool(text and text.strip()):
+    wanted = (text or "").strip()
+    if bool(pictures) == bool(wanted):
         raise UserError(
             "there is nothing to look for: give text='two runways', or an example, image=a.png."
             if not pictures
@@ -279,7 +280,7 @@ def search(
         raise UserError(f"one example is looked for at a time, not {len(pictures)}.")
     found = Gallery.of(model, gallery, batch_size=batch_size)
     with _evaluating(model):
-        query = encode_images(model, pictures) if pictures else encode_texts(model, [text.strip()])
+        query = encode_images(model, pictures) if pictures else encode_texts(model, [wanted])
     (ranked,) = found.rank(query, len(found.names))
     return Answer(retrieved=ranked, sources=found.broken)
 

@@ -47,7 +47,7 @@ class Checkpoints(Checkpoint):
         if trainer.global_step == 0:
             self._save(trainer, LAST)
 
-    def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
+    def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
         """Saves every `save_every` optimiser steps."""
         every = getattr(trainer, "save_every", 0)
         stepped = not trainer.fit_loop.epoch_loop._should_accumulate()
@@ -158,7 +158,7 @@ class Progress(TQDMProgressBar):
     def _should_update(self, current: int, total: float) -> bool:
         now = time.monotonic()
         due = self.is_enabled and now - self._drawn >= self.seconds
-        if due or super()._should_update(current, total):
+        if due or super()._should_update(current, total):  # type: ignore[arg-type]
             self._drawn = now
             return True
         return False

@@ -78,7 +78,7 @@ class Interrupt(Callback):
         """Gives the signals back."""
         self._silence()
 
-    def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
+    def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
         """Saves and ends, if a signal has come."""
         if trainer.fit_loop.epoch_loop._should_accumulate():
             return
