@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rsvlm.data.sample import Part
+from rsvlm.data.sample import Answer, Part
 from rsvlm.data.text.subtasks import sentences
 
 COMBINE = ("concatenated", "summarised", "logits")
@@ -33,6 +33,22 @@ def best(parts: Sequence[Part]) -> Part:
     """The part with the best score, of those that say something."""
     told = [part for part in parts if part.text.strip()] or list(parts)
     return max(told, key=lambda part: part.score if part.score is not None else 0.0)
+
+
+def answer_of(parts: list[Part], *, whole: bool, finished: bool) -> Answer:
+    """The answer of what several experts said.
+
+    Args:
+        parts: theirs.
+        whole: each is the whole answer, one that all wrote or several to choose from.
+        finished: none was cut.
+    """
+    if whole:
+        one = best(parts)
+        return Answer(one.text, one.score, finished=finished, parts=parts)
+    told = [part.score for part in parts if part.text.strip() and part.score is not None]
+    score = sum(told) / len(told) if told else None
+    return Answer(concatenated([p.text for p in parts]), score, finished=finished, parts=parts)
 
 
 def summary_prompt(instruction: str, parts: Sequence[tuple[str, str]]) -> str:

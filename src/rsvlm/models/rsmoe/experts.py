@@ -71,12 +71,12 @@ def rows_of(
     for i, prompt in enumerate(prompts):
         said = None if targets is None else targets[i]
         pieces = form.write([(Turn("user", prompt), said)], inline=False)
-        ids, labels = token_ids(pieces, encoder, whole=form.tokenise == "whole", image_ids={})
+        row, learned = token_ids(pieces, encoder, whole=form.tokenise == "whole", image_ids={})
         if said is not None and max_answer is not None:
-            start = next((k for k, label in enumerate(labels) if label != IGNORE), len(ids))
-            ids, labels = ids[: start + max_answer], labels[: start + max_answer]
-        all_ids.append(ids)
-        all_labels.append(labels)
+            start = next((k for k, label in enumerate(learned) if label != IGNORE), len(row))
+            row, learned = row[: start + max_answer], learned[: start + max_answer]
+        all_ids.append(row)
+        all_labels.append(learned)
     left = targets is None
     device = visual.device
     ids = padded(all_ids, encoder.marks.pad, left=left).to(device)
@@ -207,6 +207,11 @@ class Experts(nn.Module):
         """The paper's words for LoRA that a language model has no layer for."""
         words = [w for group in self._groups() for w in group.adapters.lacks]
         return list(dict.fromkeys(words))
+
+    @property
+    def members(self) -> list[tuple[int, ...]]:
+        """The tasks' positions of each group."""
+        return [group.members for group in self._groups()]
 
     def _groups(self) -> list[ExpertGroup]:
         return [group for group in self.groups if isinstance(group, ExpertGroup)]

@@ -43,7 +43,7 @@ from rsvlm.data.sample import Answer, Part
 from rsvlm.encoders.eva import EvaViT
 from rsvlm.encoders.language import LanguageModel
 from rsvlm.errors import UserError, near
-from rsvlm.models.rsmoe.combine import COMBINE, best, concatenated, summary_prompt
+from rsvlm.models.rsmoe.combine import COMBINE, answer_of, summary_prompt
 from rsvlm.models.rsmoe.experts import Experts
 from rsvlm.models.rsmoe.llm_block import LLMBlock, text_of, together_of
 from rsvlm.models.rsmoe.router import Router, Routing, tasks_of
@@ -147,8 +147,8 @@ class RSMoE(LLMBlock):
         assert self.experts is not None
         each = list(given) * len(self.tasks) if len(given) == 1 else list(given)
         names = []
-        for group in self.experts.groups:
-            lm = each[group.members[0]] if each else None
+        for members in self.experts.members:
+            lm = each[members[0]] if each else None
             names.append(next((n for n in self._lms if getattr(self, n) is lm), "lm"))
         return names
 
@@ -305,9 +305,8 @@ class RSMoE(LLMBlock):
         parts: list[list[Part]] = [[] for _ in instructions]
         wholes = [True] * len(instructions)
         ended = [True] * len(instructions)
-        lms = {
-            m: lm for g, lm in zip(self.experts.groups, self.lms, strict=True) for m in g.members
-        }
+        groups = zip(self.experts.members, self.lms, strict=True)
+        lms = {place: lm for members, lm in groups for place in members}
         for each, text, weight in zip(routing.asked, said, routing.weights.tolist(), strict=True):
             assert text is not None
             name = self.tasks[each.task]
@@ -316,21 +315,12 @@ class RSMoE(LLMBlock):
             wholes[each.dialogue] &= each.whole
             ended[each.dialogue] &= text.ended
         answers = [
-            self._combined(mine, whole, end)
+            answer_of(mine, whole=whole, finished=end)
             for mine, whole, end in zip(parts, wholes, ended, strict=True)
         ]
         if self.combine == "summarised":
             self._summarise(answers, wholes, instructions, projected, options)
         return answers
-
-    def _combined(self, parts: list[Part], whole: bool, ended: bool) -> Answer:
-        told = [part.score for part in parts if part.text.strip() and part.score is not None]
-        score = sum(told) / len(told) if told else None
-        if whole:
-            # One text of all experts, or the best of several answers.
-            one = best(parts)
-            return Answer(one.text, one.score, finished=ended, parts=parts)
-        return Answer(concatenated([p.text for p in parts]), score, finished=ended, parts=parts)
 
     def _summarise(
         self,
