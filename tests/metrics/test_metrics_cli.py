@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rsvlm.cli.metrics import COMMANDS, main
+from rsvlm.cli import metrics
+from rsvlm.cli.metrics import COMMANDS
 from rsvlm.data.rle import encode
 from rsvlm.errors import UserError
 from rsvlm.metrics.names import METRICS, parse
@@ -35,6 +36,21 @@ BOXES = [
     {"id": 1, "prediction": [0, 0, 10, 10], "box": [0, 0, 10, 10]},
     {"id": 2, "prediction": None, "box": [0, 0, 10, 10]},
 ]
+
+
+def main(argv):
+    """`metrics`, told to replace the values of the measurement before."""
+    measures = argv[0] not in ("compare", "docs", "from") and "--out" not in argv
+    metrics.main([*argv, "--out", "metrics.json"] if measures and "--help" not in argv else argv)
+
+
+def test_values_that_are_there_are_not_overwritten_unasked(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "metrics.json").write_text("mine")
+    (tmp_path / "p.jsonl").write_text('{"id": 1, "prediction": "a b", "references": ["a b"]}\n')
+    metrics.main(["captions", "p.jsonl", "--metrics", "bleu4"])
+    assert (tmp_path / "metrics.json").read_text() == "mine"
+    assert "--out metrics.json replaces it" in capsys.readouterr().out
 
 
 def lines(path, rows):

@@ -112,7 +112,7 @@ def _run(verb: str, cfg: Any) -> Any:
     from rsvlm.config.instantiate import cause_of
 
     run_log.attach()
-    _listen()
+    former = _listen()
     verbs: dict[str, Callable[[Any], Any]] = {
         "train": run.fit,
         "eval": run.evaluate,
@@ -143,18 +143,24 @@ def _run(verb: str, cfg: Any) -> Any:
             raise
         stopped: Any = error
         _stop(verb, cfg, stopped.signum, stopped.step)
+    finally:
+        if former is not None:
+            signal.signal(signal.SIGTERM, former)
 
 
 class _Terminated(BaseException):
     """SIGTERM outside of Lightning's loops."""
 
 
-def _listen() -> None:
+def _listen() -> Any:
+    """Makes SIGTERM an exception; gives back what stood there before."""
+
     def end(signum: int, frame: Any) -> None:
         raise _Terminated
 
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, end)
+    if threading.current_thread() is not threading.main_thread():
+        return None
+    return signal.signal(signal.SIGTERM, end)
 
 
 def _stop(verb: str, cfg: Any, signum: int, step: int | None) -> None:
