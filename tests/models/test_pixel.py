@@ -319,3 +319,18 @@ def test_parts_that_do_not_fit_are_told():
         tiny("geopix_tiny", classes=["a", "b"])
     with pytest.raises(UserError, match=r"model\.vision\.also has 1 layers"):
         tiny("pixellm_tiny", vision={"also": [-1]})
+
+
+@pytest.mark.parametrize("option", FAMILY)
+def test_mixed_precision_gives_close_masks_and_finite_gradients(option):
+    model = tiny(option).train()
+    batch = batch_of(model, [sample(0, 2), sample(1, 1)])
+    with torch.no_grad():
+        exact = model(batch)["mask_logits"]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = model(batch)
+        total = sum(AnswerAndMasksLoss()(found, batch).values())
+    total.backward()
+    for one, other in zip(found["mask_logits"], exact, strict=True):
+        assert (one.float() - other).abs().mean() < 0.1 * other.abs().mean() + 0.02
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())

@@ -63,11 +63,11 @@ def _loops(mask: np.ndarray) -> list[list[tuple[int, int]]]:
                 walk.append(at)
                 continue
             # A ring may touch others at a corner, and never itself: what closes here is one.
-            first = places[at]
-            loops.append(walk[first:])
-            for corner in walk[first:]:
+            begun = places[at]
+            loops.append(walk[begun:])
+            for corner in walk[begun:]:
                 del places[corner]
-            del walk[first:]
+            del walk[begun:]
             if walk or at in steps:
                 places[at] = len(walk)
                 walk.append(at)

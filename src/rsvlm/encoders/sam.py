@@ -65,7 +65,7 @@ class SamEncoder(nn.Module):
         super().__init__()
         if isinstance(size, str) and size not in SIZES:
             raise UserError(f"model.sam.size={size!r} is not known. {near(size, SIZES)}")
-        numbers = {"window": 14, "patch_size": 16, "out_dim": 256}
+        numbers: dict[str, Any] = {"window": 14, "patch_size": 16, "out_dim": 256}
         numbers |= dict(SIZES[size] if isinstance(size, str) else size)
         self.image_size, self.chunk, self.weights = image_size, chunk, weights
         self.dim: int = numbers["out_dim"]

@@ -249,7 +249,7 @@ class ClassMemory(nn.Module):
         else:
             maps = [self.encoder(images, masks), self.bank(classes, level)]
             memory = torch.cat([m.flatten(2) for m in maps], dim=2).transpose(1, 2)
-            places = positions(*size, x.shape[-1], x)
+            places = positions(size[0], size[1], x.shape[-1], x)
             width = memory.shape[-1]
             known = torch.cat([positions(m.shape[-2], m.shape[-1], width, x) for m in maps])
             x = self.norm(self.layer(x, places, memory, known))

@@ -102,7 +102,9 @@ class MaskPredictor(nn.Module):
         Returns:
             [n, levels, dim].
         """
-        rows = self.text(hidden).unflatten(1, (self.levels, self.tokens))
+        rows = self.text(hidden.to(next(self.text.parameters()).dtype)).unflatten(
+            1, (self.levels, self.tokens)
+        )
         if not len(self.token_weights):
             return rows.sum(2)
         weights = torch.stack(list(self.token_weights)).to(rows.dtype)

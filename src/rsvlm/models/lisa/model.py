@@ -136,7 +136,8 @@ class LISA(PixelModel):
         for rows, geometries in zip(batch.image_rows, batch.geometry, strict=True):
             for row, geometry in zip(rows, geometries, strict=True):
                 if geometry.upright:
-                    sizes[row] = CornerPad.resized(*geometry.source, self.image_size)
+                    high, wide = geometry.source
+                    sizes[row] = CornerPad.resized(high, wide, self.image_size)
         return [self.sam(images, sizes)]
 
     @property

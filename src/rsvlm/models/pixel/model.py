@@ -253,7 +253,7 @@ class PixelModel(ChatVLM):
             classes: for each its class in the memory; None without one.
         """
         options: Any = {"dtype": torch.long, "device": states.device}
-        prompts = self.masks.prompts(states.to(self.masks.text[0].weight.dtype))
+        prompts = self.masks.prompts(states)
         chosen = None if classes is None else torch.tensor(list(classes), **options)
         features = self.mask_features(batch, tokens)
         return self.masks(features, prompts, torch.tensor(list(rows), **options), chosen).logits

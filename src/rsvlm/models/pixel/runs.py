@@ -16,7 +16,8 @@ def whole_runs(ids: Sequence[int], tokens: Sequence[int]) -> tuple[list[list[int
         tokens: ids of one object, in order.
     """
     found: list[list[int]] = []
-    broken, run = 0, []
+    run: list[int] = []
+    broken = 0
     for place, word in enumerate(ids):
         if word not in tokens:
             continue
