@@ -12,10 +12,14 @@ from rsvlm.data.sample import Part, Sample, Turn
 from rsvlm.encoders.language import LanguageModel
 from rsvlm.errors import UserError
 from rsvlm.losses.language import AnswerLoss
+from rsvlm.metrics.routing import routing_statistics
+from rsvlm.models.rsmoe.adapters import blocks_of
 from rsvlm.models.rsmoe.combine import MixExperts, best, concatenated, summary_prompt
 from rsvlm.models.rsmoe.experts import losses_of, rows_of
 from rsvlm.models.rsmoe.model import RSMoE
 from rsvlm.models.rsmoe.router import Router, tasks_of
+from rsvlm.synthetic import Scenes
+from rsvlm.synthetic.questions import questions
 
 TEXT = (
     "The picture shows a harbour. The ground is bare soil. There are three ships. "
@@ -143,6 +147,24 @@ def test_experts_in_one_pass_equal_each_alone():
     with torch.no_grad():
         silent, _, _ = losses_of(found.lm, together)
     assert not torch.allclose(losses, silent, atol=1e-3)
+
+
+@pytest.mark.parametrize("order", [[0, 0, 1, 1, 2, 2], [2, 0], [0, 1, 0, 2, 2, 1], [1]])
+def test_without_gradients_blocks_and_mixed_rows_give_the_same(order):
+    found = model().eval()
+    lora = found.experts.groups[0].adapters
+    rows = rows_of(found.lm, torch.randn(len(order), 4, found.lm.dim), ["many"] * len(order))
+    weights = torch.eye(3)[order]
+    if len(order) == 6:
+        assert (blocks_of(weights) == [0, 1, 2]) == (order[1] == 0)
+    for given in (weights, 0.5 * weights + 0.5 * torch.eye(3)[1]):
+        with lora.speaking(found.lm.model, given):
+            learning = found.lm.hidden(rows.embeds, rows.mask)
+        with torch.no_grad(), lora.speaking(found.lm.model, given):
+            writing = found.lm.hidden(rows.embeds, rows.mask)
+            twice = found.lm.hidden(*(v.repeat_interleave(2, 0) for v in (rows.embeds, rows.mask)))
+        assert torch.allclose(learning, writing, atol=1e-5)
+        assert torch.allclose(twice[::2], writing, atol=1e-5)
 
 
 def test_the_llm_block_is_the_same_weights_without_updates():
@@ -399,3 +421,24 @@ def test_a_prompt_longer_than_the_window():
     )
     with pytest.raises(UserError, match=r"do not fit its language model's window of 24"):
         found(batch(found, True))
+
+
+def test_shuffled_instructions_change_the_routing():
+    """The kind of a question says which expert is asked, as long as it is its own question."""
+    kinds, asked = [], []
+    scenes = Scenes("train", n=40, size=64)
+    for number in range(len(scenes)):
+        for question in questions(scenes.scene(number)):
+            kinds.append(question.kind)
+            asked.append(question.text)
+    router = Router("template", ("theme", "objects", "relations"), dim=4)
+
+    def information(instructions):
+        found = router(instructions, torch.zeros(len(instructions), 4))
+        routed = [(kinds[each.dialogue], router.tasks[each.task], 1.0) for each in found.asked]
+        return routing_statistics(routed, router.tasks)
+
+    own = information(asked)
+    shuffled = information(asked[7:] + asked[:7])
+    assert own["information"] > 1 and not own["collapsed"]
+    assert shuffled["information"] < 0.3 * own["information"]
