@@ -124,13 +124,13 @@ class Run:
                 is_global_zero=True,
                 global_rank=rank,
                 world_size=world,
-                strategy=SimpleNamespace(broadcast=lambda told: told),
+                # What the first rank found before any of them appended.
+                strategy=SimpleNamespace(broadcast=lambda told: [sorted(done), told[1]]),
                 datamodule=self.data,
             )
             self.data.trainer = trainer
             recording = Recording(place)
             recording.setup(trainer)
-            self.data.leave_out(done)  # as all ranks were told before any of them appended
             if len(done) == len(self.data.dataset("test")):
                 return
             task = SimpleNamespace(
@@ -217,19 +217,18 @@ def test_ranks_append_to_parts_of_their_own(compose, sets, tmp_path):
     assert [record.id for record in held.records] == list(range(6)) and not held.missing
 
 
-def test_fewer_samples_than_ranks_are_left(compose, sets, tmp_path):
+@pytest.mark.parametrize("kept", [5, 4])
+def test_fewer_samples_than_ranks_are_left(compose, sets, tmp_path, kept):
     run = Run(compose, words_of("zeroshot", sets), tmp_path)
     one, two = run.place("one"), run.place("two")
-    run.ask(one)
+    run.ask(one, batch=1)
     lines = parts_of(one.parts)[0].read_text().splitlines(keepends=True)
     two.parts.mkdir()
-    header, batches = lines[0], "".join(lines[1:]).split('{"done"')
-    records = "".join(batches[0].splitlines(keepends=True))
-    (two.parts / "part-0.jsonl").write_text(header + records + '{"done": [0, 1, 2]}\n')
-    left = json.loads(lines[-2])
-    assert left["id"] == 5
-    run.ask(two, world=2)
+    # A header, and for each sample its record and its end.
+    (two.parts / "part-0.jsonl").write_text("".join(lines[: 1 + 2 * kept]))
+    run.ask(two, world=3)
     assert run.measure(two).rows == run.measure(one).rows
+    assert len(read_predictions(parts_of(two.parts)).records) == 6
 
 
 def test_predictions_of_another_run_are_refused(compose, sets, tmp_path):

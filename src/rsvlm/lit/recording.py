@@ -22,6 +22,7 @@ class Recording:
         self.place, self.anew = place, anew
         self.outcome: Outcome | None = None
         self._writer: PartWriter | None = None
+        self._spare = False
 
     def setup(self, trainer: Any) -> None:
         """Finds out what is there already, on the first rank alone, for all of them.
@@ -39,6 +40,10 @@ class Recording:
         if failed is not None:
             raise failed
         trainer.datamodule.leave_out(frozenset(done))
+        left = len(trainer.datamodule.dataset("test")) - len(done)
+        # Fewer samples than ranks: the others ask about one of these too, so that a sharded model
+        # runs on all ranks, and keep nothing.
+        self._spare = 0 < left <= trainer.global_rank
 
     def _held(self) -> Predictions | None:
         try:
@@ -61,7 +66,10 @@ class Recording:
         """Asks about a batch and keeps what was answered, whole or not at all."""
         assert self._writer is not None
         samples = task.trainer.datamodule.samples_of("test", number)
-        if len(batch):
+        if self._spare:
+            if len(batch):
+                task.evaluation.predict(task.model, batch)
+        elif len(batch):
             task.evaluation.update(task.model, batch, samples)
         else:
             self._writer.append([], samples, list(batch.skipped))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rsvlm.metrics.intervals import Floats, Statistics, share
-from rsvlm.metrics.ranking import chance_recall
+from rsvlm.metrics.ranking import Rows, chance_recall
 
 Protocol = Literal["remoteclip", "rs5m", "skyscript"]
 
@@ -19,6 +19,51 @@ PREFIX = {"remoteclip": "", "rs5m": "", "skyscript": "a satellite image. "}
 RANKS = {"remoteclip": (1, 5, 10), "rs5m": (1, 5, 10), "skyscript": (1, 5, 10, 100)}
 #: Protocols that keep every caption and take only an image's own as right.
 EVERY_CAPTION = ("remoteclip", "rs5m")
+
+
+@dataclass(frozen=True)
+class Example:
+    """A query with its five best answers, for people to look at.
+
+    A caption is named by (position of its image in the data set, place among that image's
+    captions), an image by (position in the data set, 0).
+
+    Attributes:
+        query: what was asked for.
+        answers: best first.
+        hits: whether each answer is a positive.
+        scores: cosines of the answers.
+        rank: place of the best positive, from 1.
+    """
+
+    query: tuple[int, int]
+    answers: list[tuple[int, int]]
+    hits: list[bool]
+    scores: list[float]
+    rank: int
+
+
+@dataclass(frozen=True)
+class Table:
+    """What all ranks gave, in canonical order.
+
+    Attributes:
+        images: [N, D].
+        index: [N], their positions in the data set.
+        texts: [U, D], one row per distinct sentence.
+        item_place: [T], each caption's place among its image's, captions ordered by image.
+        item_column: [T], its row in `texts`.
+        item_image: [T], its row in `images`.
+        pairs: [2, P], distinct (image, sentence) pairs.
+    """
+
+    images: Rows
+    index: Tensor
+    texts: Rows
+    item_place: Tensor
+    item_column: Tensor
+    item_image: Tensor
+    pairs: Tensor
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -35,8 +34,10 @@ from rsvlm.metrics.recall import (
     EVERY_CAPTION,
     PREFIX,
     RANKS,
+    Example,
     Protocol,
     Ranking,
+    Table,
     chance_of,
     recalls,
 )
@@ -52,51 +53,6 @@ def text_keys(texts: Sequence[str]) -> Tensor:
     return torch.tensor(
         [int.from_bytes(digest, "little", signed=True) for digest in digests], dtype=torch.int64
     )
-
-
-@dataclass(frozen=True)
-class Example:
-    """A query with its five best answers, for people to look at.
-
-    A caption is named by (position of its image in the data set, place among that image's
-    captions), an image by (position in the data set, 0).
-
-    Attributes:
-        query: what was asked for.
-        answers: best first.
-        hits: whether each answer is a positive.
-        scores: cosines of the answers.
-        rank: place of the best positive, from 1.
-    """
-
-    query: tuple[int, int]
-    answers: list[tuple[int, int]]
-    hits: list[bool]
-    scores: list[float]
-    rank: int
-
-
-@dataclass(frozen=True)
-class Table:
-    """What all ranks gave, in canonical order.
-
-    Attributes:
-        images: [N, D].
-        index: [N], their positions in the data set.
-        texts: [U, D], one row per distinct sentence.
-        item_place: [T], each caption's place among its image's, captions ordered by image.
-        item_column: [T], its row in `texts`.
-        item_image: [T], its row in `images`.
-        pairs: [2, P], distinct (image, sentence) pairs.
-    """
-
-    images: Rows
-    index: Tensor
-    texts: Rows
-    item_place: Tensor
-    item_column: Tensor
-    item_image: Tensor
-    pairs: Tensor
 
 
 class Retrieval(GatherMetric):
