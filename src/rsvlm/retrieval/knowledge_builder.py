@@ -178,6 +178,7 @@ def facts_of(encoder: Any, root: str | Path | None) -> dict[str, Any]:
     probe = unit(encoder.encode_texts([PROBE]))[0]
     return {
         "encoder": encoder.name,
+        "loaded_by": getattr(encoder, "loaded_by", None),
         "dim": len(probe),
         "probe": [round(float(value), 6) for value in probe],
         "root": str(Path(root).resolve()) if root else "",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -73,10 +73,19 @@ class ClipEncoder:
         model: has `encode_image`, `encode_text`, `preprocess` and `tokenizer`.
         name: of the model and its weights.
         batch_size: pictures or texts encoded at a time.
+        loaded_by: what loads it again, kept in a base's manifest.
     """
 
-    def __init__(self, model: Any, name: str, *, batch_size: int = 64) -> None:
+    def __init__(
+        self,
+        model: Any,
+        name: str,
+        *,
+        batch_size: int = 64,
+        loaded_by: Mapping[str, Any] | None = None,
+    ) -> None:
         self.model, self.name, self.batch_size = model, name, batch_size
+        self.loaded_by = dict(loaded_by or {})
         self.text_length = int(getattr(model, "context_length", 77))
 
     def count_tokens(self, text: str) -> int:

@@ -1,0 +1,75 @@
+"""Knowledge bases with the encoders that made them, and models that answer with what they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rsvlm.errors import UserError
+from rsvlm.models.protocols import is_image_text_encoder
+from rsvlm.retrieval.knowledge_base import KnowledgeBase
+from rsvlm.retrieval.knowledge_encoder import ClipEncoder
+from rsvlm.retrieval.knowledge_store import Store
+
+#: What encodes a base where nobody names another: trained on remote sensing's pairs.
+DEFAULT = "georsclip_vitb32.rs5m"
+
+
+def encoder_of(
+    name: str | None = None, ckpt: str | None = None, words: Sequence[str] = (), *, batch: int = 64
+) -> ClipEncoder:
+    """A CLIP of the zoo, or of a run, as a base's encoder.
+
+    Args:
+        name: a model option or a row of the zoo; None takes a run's own, or GeoRSCLIP.
+        ckpt: its checkpoint.
+        words: overrides.
+        batch: pictures or texts encoded at a time.
+
+    Raises:
+        UserError: it cannot be had, or has no space of features for pictures and texts.
+    """
+    from rsvlm.inference.api import load
+
+    if ckpt is not None and Path(ckpt).expanduser().exists():
+        ckpt = str(Path(ckpt).expanduser().resolve())
+    if name is None and ckpt is not None:
+        model = load(ckpt, overrides=words)
+    else:
+        model = load(name or DEFAULT, ckpt, overrides=words)
+    if not is_image_text_encoder(model):
+        raise UserError(
+            f"a {type(model).__name__} encodes no pictures and texts in one space: a base needs a "
+            "CLIP, as --model georsclip_vitb32 --ckpt RS5M_ViT-B-32.pt."
+        )
+    told = " of ".join(word for word in (name or (None if ckpt else DEFAULT), ckpt) if word)
+    how = {"name": name, "ckpt": ckpt, "words": list(words)}
+    return ClipEncoder(model, told, batch_size=batch, loaded_by=how)
+
+
+def open_base(
+    path: str | Path, encoder: Any = None, *, version: int | None = None
+) -> KnowledgeBase:
+    """A base with the encoder that made it.
+
+    Args:
+        path: its folder.
+        encoder: another object for the same encoder; None loads it as the base says.
+        version: an older one.
+
+    Raises:
+        UserError: no base, damaged, or an encoder that cannot be had or is another.
+    """
+    facts = Store(path).manifest
+    if not facts:
+        Store(path).open()  # which says what is there instead
+    if encoder is None:
+        how = facts.get("loaded_by")
+        if not how:
+            raise UserError(
+                f"{path} was made by {facts['encoder']}, which is no model of the zoo: open it "
+                "with that encoder, KnowledgeBase(path, encoder)."
+            )
+        encoder = encoder_of(how["name"], how["ckpt"], how["words"])
+    return KnowledgeBase(path, encoder, version=version)
