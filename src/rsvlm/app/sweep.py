@@ -11,7 +11,7 @@ import yaml
 from hydra.experimental.callback import Callback
 
 #: Columns of metrics; a report has all of them.
-MOST = 6
+MOST = 8
 
 
 class SweepTable(Callback):
