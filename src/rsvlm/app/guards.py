@@ -14,7 +14,7 @@ from rsvlm.app.moved_data import PLACES, follow
 from rsvlm.config import config_dir, validate
 from rsvlm.config.from_file import read_config
 from rsvlm.errors import UserError
-from rsvlm.inference.own_configuration import Said
+from rsvlm.inference.own_configuration import BROUGHT, Said
 
 
 def own_folder() -> Path | None:
@@ -36,8 +36,11 @@ def said(given: Sequence[str] | None = None) -> Said:
     """What the user typed, and which groups a recipe that he named chooses.
 
     Args:
-        given: the words; None takes Hydra's.
+        given: the words; None takes Hydra's, and outside of an entry point whatever the
+            configuration holds has been said.
     """
+    if given is None and not HydraConfig.initialized():
+        return Said((), dict.fromkeys(BROUGHT, ""))
     words = list(typed(given))
     groups: dict[str, str] = {}
     for word in words:
