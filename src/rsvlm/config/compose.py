@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from rsvlm.config import config_dir
 from rsvlm.config.overrides import command_line
 from rsvlm.config.run_folders import new_folder
-from rsvlm.config.schema import PredictSchema, Schema
+from rsvlm.config.schema import EvalSchema, PredictSchema, Schema
 from rsvlm.errors import UserError, near
 
 
@@ -27,6 +27,7 @@ def register() -> None:
     OmegaConf.register_new_resolver("new_folder", new_folder, replace=True, use_cache=True)
     store = ConfigStore.instance()
     store.store(name="schema", node=Schema)
+    store.store(name="eval_schema", node=EvalSchema)
     store.store(name="predict_schema", node=PredictSchema)
 
 

@@ -71,7 +71,18 @@ class Schema:
 
 
 @dataclass
-class PredictSchema(Schema):
+class EvalSchema(Schema):
+    """Top level of eval.yaml.
+
+    Attributes:
+        knowledge: a base that the model answers with; see `inference.knowledge.with_knowledge`.
+    """
+
+    knowledge: Any = MISSING
+
+
+@dataclass
+class PredictSchema(EvalSchema):
     """Top level of predict.yaml: what is asked, and of which pictures.
 
     Attributes:
@@ -113,7 +124,7 @@ _INSIDE = (
     ("data", "root"),
 )
 #: Verb -> the words that may stand at the top of its configuration.
-SCHEMAS: dict[str, type[Schema]] = {"train": Schema, "eval": Schema, "predict": PredictSchema}
+SCHEMAS: dict[str, type[Schema]] = {"train": Schema, "eval": EvalSchema, "predict": PredictSchema}
 
 
 def check_words(words: Sequence[str], verb: str, folders: Sequence[Path] = ()) -> None:

@@ -15,6 +15,7 @@ from rsvlm.checkpoints.resolve import resolve
 from rsvlm.checkpoints.zoo import handed_in
 from rsvlm.config.instantiate import instantiate
 from rsvlm.errors import UserError
+from rsvlm.inference.knowledge import with_knowledge
 from rsvlm.inference.vocabulary import resolve_vocabulary
 from rsvlm.models.protocols import check_model
 from rsvlm.models.zoo import rows
@@ -56,7 +57,8 @@ def build_model(
             fresh = (*cfg.init_new, *(checkpoints.adapter_parts(model) if cfg.init else ()))
             report = checkpoints.load(model, source, new=fresh, towers=list(own_weights(model)))
             say(str(report))
-    return model
+    knowledge = OmegaConf.select(cfg, "knowledge", default=None)
+    return with_knowledge(model, knowledge) if knowledge else model
 
 
 def prepare(cfg: DictConfig, out: Path | None = None) -> None:

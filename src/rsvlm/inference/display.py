@@ -86,6 +86,8 @@ def show(
         print(answer.text)
     for part in answer.parts:
         print(f"  {part.expert} ({part.weight:.2f}) was asked {part.prompt!r}: {part.text!r}")
+    for text in answer.sources:
+        print(f"  source {printable(text)}")
     draw_boxes(answer, pictures[0], target)
     write_masks(answer, pictures[0], target)
     return answer

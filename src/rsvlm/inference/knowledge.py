@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,3 +73,32 @@ def open_base(
             )
         encoder = encoder_of(how["name"], how["ckpt"], how["words"])
     return KnowledgeBase(path, encoder, version=version)
+
+
+#: What `knowledge.<word>` may say in eval and predict, beside the options of `RSRAG`.
+_SEARCH = ("lexical", "mmr", "variant", "fusion")
+
+
+def with_knowledge(model: Any, node: Mapping[str, Any] | None) -> Any:
+    """The model as it is, or around it one that answers with what a base holds.
+
+    Args:
+        model: built, with its weights.
+        node: `knowledge` of a configuration; None or without a path leaves the model alone.
+
+    Raises:
+        UserError: options without a path, no base, or a model that takes no question.
+    """
+    from rsvlm.models.protocols import check_model
+    from rsvlm.models.rsrag import RSRAG
+
+    said = {str(key): value for key, value in (node or {}).items() if value is not None}
+    path = said.pop("path", None)
+    if path is None:
+        return model
+    version = said.pop("version", None)
+    search = {word: said.pop(word) for word in _SEARCH if word in said}
+    base = open_base(path, version=version)
+    wrapped = RSRAG(model, base, search=search, **said)
+    check_model(wrapped)
+    return wrapped.train(model.training)

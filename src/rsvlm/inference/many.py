@@ -167,6 +167,8 @@ def _row(path: str, answer: Answer | str) -> dict[str, Any]:
         row["boxes"] = [[round(v, 2) for v in box] for box in answer.boxes]
     if any(angle is not None for angle in answer.angles):
         row["angles"] = answer.angles
+    if answer.sources:
+        row["sources"] = answer.sources
     if answer.candidates:
         row["candidates"] = [[text, score] for text, score in answer.candidates]
     return row
