@@ -197,7 +197,7 @@ def _zip(path: Path, *, pickled: bool) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as file:
             names = [name for name in file.namelist() if not name.endswith("/")]
-    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+    except (zipfile.BadZipFile, RuntimeError, ValueError) as error:
         raise UserError(f"{path} is cut short or damaged ({error}). {instead(path)}") from error
     inside = {PurePosixPath(name).name for name in names}
     if "constants.pkl" in inside:

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from rsvlm.encoders.generation import Generated, generate
 from rsvlm.errors import UserError, extra
-from rsvlm.models.rscapret.packing import by_length, joined, labelled, mask_of
 from rsvlm.models.extra_token import ExtraToken, ScaleTokenLogits
+from rsvlm.models.rscapret.packing import by_length, joined, labelled, mask_of
 from rsvlm.models.vlm import VisionLanguageModel
 from rsvlm.nn.length_buckets import in_shards
 from rsvlm.nn.packing import Embedded
