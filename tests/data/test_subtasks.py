@@ -1,8 +1,13 @@
 """Descriptions in theme, objects, positions and relations, and the aspect of a question."""
 
-import pytest
+import json
 
+import pytest
+from PIL import Image
+
+from rsvlm.data.datasets.rsicap import RSICap
 from rsvlm.data.text.subtasks import ASPECTS, aspect_of, is_description, part, sentences, split
+from rsvlm.errors import UserError
 from rsvlm.synthetic import Scenes
 from rsvlm.synthetic.caption import description
 from rsvlm.synthetic.questions import questions
@@ -89,3 +94,18 @@ def test_instructions_of_rsicap_describe_and_questions_do_not():
     for number in range(30):
         for question in questions(Scenes("train", n=30, size=64).scene(number)):
             assert aspect_of(question.text) == aspects.get(question.kind, "objects")
+
+
+def test_rsicap_in_its_sub_tasks(tmp_path):
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "images" / "a.png")
+    rows = [
+        {"filename": "a.png", "text_input": "Describe it.", "text_output": text}
+        for text in (RSICAP, "This is an image of a field.")
+    ]
+    (tmp_path / "captions.json").write_text(json.dumps({"annotations": rows}))
+    assert len(RSICap(tmp_path)) == len(RSICap(tmp_path, subtask="theme")) == 2
+    (sample,) = RSICap(tmp_path, subtask="objects")
+    assert sample.texts == ["There are five cars in the image."] == [sample.turns[1].text]
+    with pytest.raises(UserError, match="Did you mean theme"):
+        RSICap(tmp_path, subtask="themes")

@@ -8,9 +8,12 @@ from typing import Any, ClassVar
 
 from rsvlm.data.datasets.dialogues import DialogueDataset, asked
 from rsvlm.data.datasets.missing import Missing, check_missing
+from rsvlm.data.text.subtasks import part
 from rsvlm.data.text_files import read_records
-from rsvlm.errors import UserError
+from rsvlm.errors import UserError, near
 
+#: Of RS-MoE's experts.
+SUBTASKS = ("theme", "objects", "relations")
 #: RSIEval's prompt for captions.
 PROMPT = "Please provide a detailed description of the picture."
 _LICENCE = "no licence text; images under DOTA's terms (academic use only)"
@@ -29,6 +32,9 @@ class RSICap(DialogueDataset):
     Args:
         root: folder of captions.json and images/.
         split: `train`, the only one.
+        subtask: keep to one part of each description, `theme`, `objects` or `relations`, by the
+            rule of `data/text/subtasks.py`; RS-MoE's own split is not published. Descriptions without
+            such a part are left out.
         missing: what becomes of images that are not there (`datasets/missing.py`).
         convert: turn images that are not 8-bit RGB into it, instead of refusing them.
 
@@ -49,6 +55,7 @@ class RSICap(DialogueDataset):
         root: str | Path,
         split: str = "train",
         *,
+        subtask: str | None = None,
         missing: Missing = "error",
         convert: bool = False,
     ) -> None:
@@ -56,6 +63,11 @@ class RSICap(DialogueDataset):
         check_missing(missing)
         if split not in ("train", "all"):
             raise UserError(f"{self.title} has no split {split!r}; it has train.")
+        if subtask is not None and subtask not in SUBTASKS:
+            raise UserError(f"subtask={subtask!r} is not known. {near(subtask, SUBTASKS)}")
+        if subtask is not None:
+            # Published is the number of descriptions.
+            self.published_counts = {}  # type: ignore[misc]
         file = self.root / "captions.json"
         if not file.is_file():
             raise self.not_found("there is no captions.json.")
@@ -65,6 +77,10 @@ class RSICap(DialogueDataset):
                 what = "record(s) lack filename, text_input or text_output and were left out"
                 self.faults.add(what, f"annotations[{i}]")
                 continue
+            if subtask is not None:
+                text = part(text, subtask, SUBTASKS)
+                if not text:
+                    continue
             id = str(record.get("image_id", i))
             turns = asked(question, text, "caption")
             self.add(id, [image], turns, texts=[text], meta={"image": image})
