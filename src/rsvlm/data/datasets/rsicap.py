@@ -33,8 +33,8 @@ class RSICap(DialogueDataset):
         root: folder of captions.json and images/.
         split: `train`, the only one.
         subtask: keep to one part of each description, `theme`, `objects` or `relations`, by the
-            rule of `data/text/subtasks.py`; RS-MoE's own split is not published. Descriptions without
-            such a part are left out.
+            rule of `data/text/subtasks.py`; RS-MoE's own split is not published. Descriptions
+            without such a part are left out.
         missing: what becomes of images that are not there (`datasets/missing.py`).
         convert: turn images that are not 8-bit RGB into it, instead of refusing them.
 
