@@ -57,6 +57,7 @@ class LISA(PixelModel):
         seg: what an object is written as.
         marks: new words behind [SEG].
         first_id: see `PixelModel`; 32000 in the published folders.
+        train_bridge: train the projector too, which the published training freezes.
         **options: of `ChatVLM`.
     """
 
@@ -72,6 +73,7 @@ class LISA(PixelModel):
         seg: str = "lisa",
         marks: Sequence[str] = MARKS,
         first_id: int | None = None,
+        train_bridge: bool = False,
         **options: Any,
     ) -> None:
         predictor = masks(
@@ -93,6 +95,7 @@ class LISA(PixelModel):
             **options,
         )
         self.sam = sam
+        self.bridge.requires_grad_(train_bridge)
         if sam.weights is not None and not sam.mean.is_meta:
             dialects = [sam_masks_dialect()]
             checkpoints.load(predictor, sam.weights, new=["text"], dialects=dialects)
