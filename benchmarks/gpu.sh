@@ -57,6 +57,7 @@ if [ "$SIZE" = tiny ]; then
     part "LLaVA" 600 $b/captioner.py --size tiny --batch 4 --rounds 1 --only mixture $cpu
     part "DeltaVLM" 600 $b/deltavlm.py --size tiny --batch 2 --rounds 1 $cpu
     part "GeoPix" 600 $b/pixel.py --size tiny --rounds 1 $cpu
+    part "RS-MoE" 600 $b/moe.py --size tiny --words 8 --rounds 1 $cpu
     part "CLIP from scratch" 600 $b/scratch.py --arch tiny --seconds 2 --batch 16 --images 32 \
         --workers 0 --device cpu
 else
@@ -68,6 +69,7 @@ else
     part "LLaVA" 70 $b/captioner.py --size full --batch 4 --rounds 4 --only mixture $gpu
     part "DeltaVLM" 65 $b/deltavlm.py --size full --batch 12 --rounds 4 $gpu
     part "GeoPix" 60 $b/pixel.py --size full --rounds 2 $gpu
+    part "RS-MoE" 60 $b/moe.py --size 1b --images 4 --words 48 --rounds 3 $gpu
     part "contrastive B/16" 75 $b/contrastive.py --arch ViT-B-16 --batch 512 $fast
     part "contrastive L/14" 75 $b/contrastive.py --arch ViT-L-14 --batch 128 $fast
     # It takes what is left, two minutes at most, less 25 s to read the images and to measure.

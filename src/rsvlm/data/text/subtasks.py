@@ -40,7 +40,8 @@ _RELATION = re.compile(
     r"\b(next to|near(?:by)?|beside|besides|close to|right by|adjacent|along(?:side)?|around|"
     r"surround\w*|encircl\w*|ringed|lin(?:e|es|ed) (?:the|a|an|with|both)|lines?|border\w*|between|"
     r"separat\w*|behind|in front of|opposite|parallel\w*|connect\w*|through|across|"
-    r"cross(?:es|ing)?|span(?:s|ning)?|over|above|under|beneath|inside|within|contains?|enclosed|among|amid|"
+    r"cross(?:es|ing)?|span(?:s|ning)?|over|above|under|beneath|inside|within|contains?|"
+    r"enclosed|among|amid|"
     r"on (?:the|a|an|both|either|one)|(?:left|right|north|south|east|west) of|leads?|"
     r"occup(?:y|ies)|follows?|passes|rests?|dock(?:ed|s)? (?:at|in|by)|parked (?:at|in|on|by))\b",
     re.IGNORECASE,
