@@ -36,7 +36,7 @@ class LitBase(L.LightningModule, abc.ABC):
     """
 
     #: With the attributes that Lightning sets without declaring them.
-    trainer: Any  # type: ignore[assignment]
+    trainer: Any
 
     def __init__(
         self,

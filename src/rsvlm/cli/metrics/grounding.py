@@ -100,9 +100,8 @@ def _read(row: Row, codec: str, preprocess: str) -> Any:
     if seen != (None, None) and len(given) != 2:
         raise UserError(f"id {row['id']!r}: 'input_width' and 'input_height' are both in pixels.")
     try:
-        geometry = published_geometry(
-            codec, int(height or 0), int(width or 0), given or None, preprocess
-        )
+        size = (given[0], given[1]) if given else None
+        geometry = published_geometry(codec, int(height or 0), int(width or 0), size, preprocess)
     except UserError as error:
         raise UserError(f"id {row['id']!r}: {error}") from None
     found = convention(codec).parse(text, geometry).boxes
