@@ -189,7 +189,7 @@ class Store:
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is damaged ({error}): build the base anew.") from error
         if later:
-            raise UserError(f"{path} is of a later rsvlm: pip install -U rsvlm.")
+            raise UserError(f"{path} is of a later rsvlm: open it with that one, or build it anew.")
         return held
 
     def open(self, number: int | None = None) -> Version:
