@@ -88,6 +88,8 @@ def show(
         print(f"  {part.expert} ({part.weight:.2f}) was asked {part.prompt!r}: {part.text!r}")
     for text in answer.sources:
         print(f"  source {printable(text)}")
+    for text in answer.notes:
+        print(f"  note: {printable(text)}")
     draw_boxes(answer, pictures[0], target)
     write_masks(answer, pictures[0], target)
     return answer
