@@ -93,7 +93,7 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not valid JSON: {error}") from error
+        raise UserError(f"{path} is not valid JSON: {error}") from None
     if not isinstance(held, dict):
         raise UserError(f"{path} holds a {type(held).__name__}, not one object of words.")
     return held
