@@ -115,7 +115,7 @@ class RSRAG(GenerativeModel):
         self.counts: Counter[str] = Counter()
         self.codec, self.words, self.cache = model.codec, model.words, model.cache
         self.describes = model.describes
-        self.train(model.training)
+        self.train(self.model.training)
 
     @property
     def image_size(self) -> int:
