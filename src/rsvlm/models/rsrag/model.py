@@ -95,6 +95,7 @@ class RSRAG(GenerativeModel):
         search: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        mode = model.training
         if not is_generator(model) or not model.takes_prompt or model.bitemporal:
             raise UserError(
                 f"knowledge= is for models that answer a question on a picture; "
@@ -115,7 +116,7 @@ class RSRAG(GenerativeModel):
         self.counts: Counter[str] = Counter()
         self.codec, self.words, self.cache = model.codec, model.words, model.cache
         self.describes = model.describes
-        self.train(self.model.training)
+        self.train(mode)
 
     @property
     def image_size(self) -> int:
