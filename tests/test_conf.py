@@ -73,7 +73,7 @@ def test_rule_1_an_experiment_overrides_no_nested_group():
 
 
 def test_rule_2_parts_refer_to_each_other_by_relative_interpolation():
-    allowed = re.compile(r"\$\{(\.|oc\.env:|paths\.|name\}|now:|hydra[.:])")
+    allowed = re.compile(r"\$\{(\.|oc\.env:|paths\.|name\}|now:|new_folder:|hydra[.:])")
     for path in FILES:
         for found in re.finditer(r"\$\{[^}]*\}", path.read_text(encoding="utf-8")):
             assert allowed.match(found.group()), f"{path}: {found.group()}"
@@ -111,7 +111,7 @@ def test_rule_4_a_key_for_another_option_names_recipe_and_option(compose, tmp_pa
     (tmp_path / "experiment" / "mine.yaml").write_text(recipe)
     cfg = compose("train", ["+optimizer.momentum=0.9"])
     with pytest.raises(UserError, match=r"experiment=mine.*optimizer=sgd"):
-        check(cfg, {"experiment": "mine", "optimizer": "adamw"}, tmp_path)
+        check(cfg, {"experiment": "mine", "optimizer": "adamw"}, [tmp_path])
 
 
 def test_rule_4_partial_and_nested_nodes_are_found(compose):
@@ -195,7 +195,8 @@ def test_recipes_that_train_nothing_are_named_eval():
     learning = {"optimizer", "scheduler", "loss", "callbacks", "init_new"}
     for experiment in EXPERIMENTS:
         path = CONF / "experiment" / f"{experiment}.yaml"
-        command = next(x for x in path.read_text().splitlines() if "python " in x and "-c" not in x)
+        lines = [x for x in path.read_text().splitlines() if "-c" not in x]
+        command = next(x for x in lines if "python " in x or "rsvlm " in x)
         evaluates = " eval.py " in command or "rsvlm eval " in command
         assert evaluates is experiment.startswith("eval_"), path
         if evaluates:
