@@ -195,7 +195,7 @@ def test_recipes_that_train_nothing_are_named_eval():
     learning = {"optimizer", "scheduler", "loss", "callbacks", "init_new"}
     for experiment in EXPERIMENTS:
         path = CONF / "experiment" / f"{experiment}.yaml"
-        lines = [x for x in path.read_text().splitlines() if "-c" not in x]
+        lines = [x for x in path.read_text().splitlines() if " -c " not in x]
         command = next(x for x in lines if "python " in x or "rsvlm " in x)
         evaluates = " eval.py " in command or "rsvlm eval " in command
         assert evaluates is experiment.startswith("eval_"), path
