@@ -218,7 +218,7 @@ def test_search_ranks_a_folder(model, picture, tmp_path):
     assert len(answer.sources) == 1 and "broken.jpg" in answer.sources[0]
     with pytest.raises(UserError, match="nothing to look for: give text="):
         api.search(model, tmp_path, " ")
-    with pytest.raises(UserError, match="no pictures in it"):
+    with pytest.raises(UserError, match="there is no such folder or file"):
         api.search(model, tmp_path / "nowhere", "a")
     with pytest.raises(UserError, match="no picture can be read"):
         (tmp_path / "bad").mkdir()

@@ -8,6 +8,7 @@ from rsvlm.app.run_folder import source_of
 from rsvlm.data.loading.transformed import TransformedDataset
 from rsvlm.data.sample import Sample
 from rsvlm.encoders.hf_vlm_sizes import image_text_sizes_of
+from rsvlm.lit.base import LitBase
 from rsvlm.lit.generative import Generative
 
 
@@ -87,5 +88,5 @@ def test_what_is_measured_and_what_is_saved_have_the_weights_name(compose):
     assert source_of(None, model) == "hf://org/name"
     assert source_of(None, torch.nn.Linear(2, 2)) == "random"
     config = {"model": {"lm": {"weights": "hf://org/name"}}}
-    task = type("Task", (Generative,), {})(model=model, config=config)
+    task = type("Task", (Generative,), {"__init__": LitBase.__init__})(model=model, config=config)
     assert task.towers == {"lm": "hf://org/name"}

@@ -15,7 +15,7 @@ from rsvlm.errors import UserError
         ("trainer.precision=fp16", "Did you mean 16-mixed"),
         ("trainer.max_epochs=two", "trainer.max_epochs=two: give a whole number or null"),
         ("trainer.max_epochs=-3", "give 1 or more, or -1 for no end"),
-        ("data.order=shufled", "Did you mean shuffled"),
+        ("+data.order=shufled", "Did you mean shuffled"),
     ],
 )
 def test_a_value_of_another_kind_says_what_is_wanted(compose, word, say):

@@ -45,7 +45,7 @@ def fit(compose, rsicd, tmp_path):
     def go(*words):
         out = tmp_path / str(len(list(tmp_path.iterdir())))
         words = ["experiment=blip2_rsicd", *TINY, *SHORT, f"data.root={rsicd}", *words]
-        run.fit(compose("train", words), out, overrides=[])
+        run.fit(compose("train", words), out, overrides=words)
         return out
 
     return go
@@ -72,7 +72,8 @@ def test_tuned_over_a_start_a_checkpoint_holds_what_was_trained(fit, compose, rs
     told = json.loads((seen / "metrics.json").read_text())["results"]
     assert again == {row["name"]: row["value"] for row in told}
     with pytest.raises(UserError, match=r"trained with model\.tuning=lora"):
-        run.evaluate(compose("eval", [*words, "model.tuning=bridge"]), tmp_path / "wrong")
+        wrong = [*words, "model.tuning=bridge"]
+        run.evaluate(compose("eval", wrong), tmp_path / "wrong", overrides=wrong)
 
 
 @pytest.mark.parametrize("model", ["rscapret_tiny", "llava_tiny", "skyeyegpt_tiny"])
@@ -80,7 +81,7 @@ def test_the_captions_recipe_takes_any_model_that_writes(compose, rsicd, tmp_pat
     words = [word for word in TINY if "vision" not in word and "model=" not in word]
     words = ["experiment=eval_caption_rsicd", *words, f"model={model}", f"data.root={rsicd}"]
     values = run.evaluate(compose("eval", [*words, "evaluation.metrics=[bleu1]"]), tmp_path / "a")
-    assert set(values) == {"test/rsicd/coco/bleu1"}
+    assert set(values) == {"test/rsicd/coco/bleu1", "test/rsicd/coco/caption_empty"}
 
 
 def test_predict_captions_where_nothing_is_asked_and_draws_candidates(compose, tmp_path, capsys):

@@ -105,7 +105,8 @@ def whole(language, tmp_path_factory):
             build = build_model
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(
-                    run, "build_model", lambda cfg: models.append(build(cfg)) or models[0]
+                    "rsvlm.inference.build.build_model",
+                    lambda cfg, out, say: models.append(build(cfg, out, say=say)) or models[0],
                 )
                 run.fit(cfg, out, overrides=[])
             done[name] = out, models[0]
@@ -178,7 +179,8 @@ def test_a_checkpoint_is_measured_and_asked(whole, language, compose, scratch, n
     measured = run.evaluate(compose("eval", [*given, *TRAIN[-2:], "logger=none"]), scratch / "e")
     rows = json.loads((out / "metrics.json").read_text())["results"]
     assert measured == {row["name"]: row["value"] for row in rows}
-    assert set(measured) == {f"test/scenes/coco/{word}" for word in ("bleu1", "bleu4")}
+    words = ("bleu1", "bleu4", "caption_empty")
+    assert set(measured) == {f"test/scenes/coco/{word}" for word in words}
     image = scratch / "a.png"
     Image.new("RGB", (72, 40), "green").save(image)
     prompt = {"skyeyegpt": "[refer] the storage tank", "rscapret": ""}.get(name, "Is it green?")
@@ -194,7 +196,7 @@ def test_another_tuning_than_the_checkpoints_is_told(whole, language, compose, s
     for tuning in ("lora", "full"):
         words = [*given, f"model.tuning={tuning}", *TRAIN[-2:]]
         with pytest.raises(UserError, match=r"trained with model\.tuning=moe_lora.*say model\.tun"):
-            run.evaluate(compose("eval", words), scratch / tuning)
+            run.evaluate(compose("eval", words), scratch / tuning, overrides=words)
 
 
 def test_a_full_run_starts_lora_and_experts_and_is_no_checkpoint_of_them(compose, scratch):
@@ -208,7 +210,7 @@ def test_a_full_run_starts_lora_and_experts_and_is_no_checkpoint_of_them(compose
     for tuning in ("lora", "moe_lora"):
         words = [*base, *quick, f"model.tuning={tuning}"]
         cfg = compose("train", [*words, f"init={last}"])
-        run.fit(cfg, scratch / tuning, overrides=[])
+        run.fit(cfg, scratch / tuning, overrides=words)
         own = state(scratch / tuning)
         assert set(own["rsvlm"]["towers"]) == {"lm"}
         lost = set(whole) - set(own["state_dict"])

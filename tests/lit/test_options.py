@@ -71,7 +71,7 @@ def test_the_sigmoid_loss_trains_with_its_bias(compose, scratch):
     assert 5 < losses[0] < 12
     assert float(saved["state_dict"]["model.logit_bias"]) != -10
     with pytest.raises(UserError, match=r"model\.logit_bias=-10"):
-        train(compose, scratch, "loss=siglip")
+        train(compose, scratch / "again", "loss=siglip")
 
 
 def test_images_are_normalised_by_the_named_statistics():

@@ -67,8 +67,7 @@ def verify(path: Path) -> None:
         EOFError,
         OSError,
         ValueError,
-        NotImplementedError,
-        RuntimeError,
+        RuntimeError,  # what zipfile does not know is one
         struct.error,
     ) as error:
         if isinstance(error, UserError):

@@ -10,7 +10,6 @@ from typing import Any
 from rsvlm.data.folders import printable
 from rsvlm.data.sample import Answer, Turn
 from rsvlm.errors import UserError
-from rsvlm.inference.mask_files import write_masks
 
 #: How many times larger than the model's images a picture is before that is told.
 LARGE = 8
@@ -91,6 +90,8 @@ def show(
     for text in answer.notes:
         print(f"  note: {printable(text)}")
     draw_boxes(answer, pictures[0], target)
+    from rsvlm.inference.mask_files import write_masks
+
     write_masks(answer, pictures[0], target)
     return answer
 
@@ -161,6 +162,8 @@ def dialogue(model: Any, pictures: Sequence[Any], target: Path | None = None) ->
         print(answer.text)
         if target is not None:
             draw_boxes(answer, pictures[0], target)
+            from rsvlm.inference.mask_files import write_masks
+
             write_masks(answer, pictures[0], target)
         shown = () if history else tuple(range(len(pictures)))
         history += [Turn("user", question, shown), Turn("assistant", answer.text)]
