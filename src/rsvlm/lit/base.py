@@ -58,7 +58,7 @@ class LitBase(L.LightningModule, abc.ABC):
         self.config, self.seed, self.max_broken = config or {}, seed, max_broken
         self.results: list[dict[str, Any]] = []
         self.broken: dict[str, str] = {}
-        self._sharded = False
+        self.sharded = False
         self.finite = FiniteLosses()
         #: Files that a test keeps its predictions in; None keeps them in memory.
         self.recording: Recording | None = None
@@ -320,12 +320,12 @@ class LitBase(L.LightningModule, abc.ABC):
         ]
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, idle)
         mesh = self.device_mesh
-        if mesh is not None and not self._sharded:
+        if mesh is not None and not self.sharded:
             for name, parameter in self.named_parameters():
                 if name in idle:  # an optimizer of shards looks for a state of each it is given
                     parameter.requires_grad_(False)
             shard(self.model, mesh["data_parallel"])
-            self._sharded = True
+            self.sharded = True
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the configuration and drops what frozen towers can give back."""

@@ -43,8 +43,13 @@ class Checkpoints(Checkpoint):
         self.best = state_dict["best"]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Saves the weights that a new run starts from: there is a checkpoint whatever happens."""
-        if trainer.global_step == 0:
+        """Saves the weights that a new run starts from: there is a checkpoint whatever happens.
+
+        Not of a model in shards: to collect an optimizer's state that is not there yet, torch takes
+        a step of size zero, which Adam counts.
+        """
+        module: Any = pl_module
+        if trainer.global_step == 0 and not module.sharded:
             self._save(trainer, LAST)
 
     def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
