@@ -1,6 +1,7 @@
 """The nine rules of conf/, each with its test, over every file that is there."""
 
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,14 @@ GROUPED = [
     for p in FILES
     if p.parent != CONF and p.parent.name != "local" and not p.stem.startswith("_")
 ]
+
+
+@cache
+def composed(verb, experiment):
+    """A recipe under a verb, composed once for all tests, which only read it."""
+    from rsvlm.config.compose import compose
+
+    return compose(verb, [f"experiment={experiment}"])
 
 
 def raw(path):
@@ -56,8 +65,8 @@ def test_every_option_composes_and_binds(compose, group, option):
 
 @pytest.mark.parametrize("name", ["train", "eval", "predict"])
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_experiment_composes_under_every_entry_point(compose, name, experiment):
-    cfg = compose(name, [f"experiment={experiment}"])
+def test_every_experiment_composes_under_every_entry_point(name, experiment):
+    cfg = composed(name, experiment)
     assert cfg.name == experiment
     check(cfg)
 
@@ -85,9 +94,9 @@ def test_rule_3_eval_and_predict_start_from_train(name):
 
 
 @pytest.mark.parametrize("name", ["train", "eval", "predict"])
-def test_rule_3_what_an_experiment_chooses_stands_under_every_entry_point(compose, name):
+def test_rule_3_what_an_experiment_chooses_stands_under_every_entry_point(name):
     for experiment in EXPERIMENTS:
-        cfg = compose(name, [f"experiment={experiment}"])
+        cfg = composed(name, experiment)
         for entry in raw(CONF / "experiment" / f"{experiment}.yaml")["defaults"]:
             for word, option in entry.items():
                 group = word.removeprefix("override ").lstrip("/")
