@@ -184,8 +184,8 @@ GREEN, GREY = Image.new("RGB", (48, 40), "green"), Image.new("RGB", (48, 40), "g
 @pytest.mark.parametrize(
     ("images", "question", "message"),
     [
-        ([GREEN], "what has changed?", "give before and after"),
-        ([GREEN, GREY, GREY], "what has changed?", "give before and after"),
+        ([GREEN], "what has changed?", "Give before=<picture> after="),
+        ([GREEN, GREY, GREY], "what has changed?", "Give before=<picture> after="),
         ([GREEN, GREY.resize((40, 40))], "what?", "two dates differ in size, 48 x 40 and 40 x 40"),
         ([GREEN, GREY], "   ", "question is empty"),
     ],

@@ -70,7 +70,9 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("compare", "docs")])
+@pytest.mark.parametrize(
+    "name", [name for name in COMMANDS if name not in ("compare", "docs", "from")]
+)
 def test_help_says_what_a_line_holds(name, capsys):
     with pytest.raises(SystemExit):
         main([name, "--help"])
