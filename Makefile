@@ -20,6 +20,7 @@ $(VENV)/.installed: pyproject.toml
 	touch $@
 
 demo: $(VENV)/.installed
+	rm -rf runs/demo  # a folder holds one run
 	$(PY) train.py experiment=clip_tiny_scenes trainer=cpu logger=csv hydra.run.dir=runs/demo/train
 	$(PY) eval.py experiment=eval_zeroshot_scenes model=clip_tiny trainer=cpu logger=csv \
 		ckpt=runs/demo/train/best.ckpt hydra.run.dir=runs/demo/zeroshot
