@@ -212,7 +212,7 @@ def main() -> None:
     parser.add_argument("--rows", nargs="*", default=[], choices=list(ROWS))
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
     parser.add_argument("--tests", type=int, default=200)
-    parser.add_argument("--work", type=Path, default=Path("/tmp/rsvlm_learn_moe"))
+    parser.add_argument("--work", type=Path, default=Path("runs/learn_moe"))
     given = parser.parse_args()
     for row in given.rows:
         for seed in given.seeds:
