@@ -80,7 +80,6 @@ def test_unknown_recipe_offers_the_near_ones(root, value):
         command_line([f"experiment={value}"], [root / "conf"])
 
 
-@pytest.mark.slow  # 1.9 to 2.2 s of processor time here: Hydra lists the groups; see tests/SLOW.md
 def test_help_answers_without_torch(root):
     code = (
         "import sys, runpy; sys.argv = ['train.py', '--help']\n"

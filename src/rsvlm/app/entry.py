@@ -42,6 +42,7 @@ def main(verb: str, words: Sequence[str] | None = None) -> None:
     import hydra
     from hydra.errors import HydraException
 
+    from rsvlm.app.help import FLAGS, help_of
     from rsvlm.config.compose import register, search_path
 
     register()
@@ -49,6 +50,9 @@ def main(verb: str, words: Sequence[str] | None = None) -> None:
     try:
         own = own_folder(sys.argv[1:])
         check_words(sys.argv[1:], verb, search_path(own))
+        if set(FLAGS) & set(sys.argv[1:]):
+            print(help_of(verb, sys.argv[1:], own))
+            return
         _check_launcher(sys.argv[1:])
         sys.argv[1:] = command_line(sys.argv[1:], search_path(own))
         if own is not None and str(Path.cwd()) not in sys.path:
