@@ -103,6 +103,8 @@ def bring(cfg: DictConfig, said: Said) -> DictConfig:
                     f"{word} out, or start a training from its weights: rsvlm train init={source}."
                 )
             value = OmegaConf.select(OmegaConf.create({group: before}), key)
+            if key == "model.tuning" and cfg.ckpt:
+                _same_tuning(str(source), model.get("tuning"), value)
             OmegaConf.update(cfg, key, value, force_add=True)
     OmegaConf.set_struct(cfg, True)
     return cfg
@@ -206,6 +208,20 @@ def _free(key: str) -> bool:
     }
     words |= {"heads", "queries", "width", "tokens", "select_layer"}
     return key.rpartition(".")[2] not in words
+
+
+def _same_tuning(source: str, held: Any, typed: Any) -> None:
+    """What tunes a run's model hangs on this word in several places, which hold values by now.
+
+    Raises:
+        UserError: another tuning than the run's.
+    """
+    if typed != held:
+        raise UserError(
+            f"{source} was trained with model.tuning={held}, and model.tuning={typed} would be "
+            f"another model: say model.tuning={held}, or leave it out. To start a training from "
+            f"its weights: rsvlm train init={source}."
+        )
 
 
 def _words_from_file(model: DictConfig) -> None:
