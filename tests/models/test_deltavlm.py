@@ -252,7 +252,9 @@ def test_a_run_with_a_feature_cache_is_the_run_without():
             assert model.cache.misses == (5 if gib == 1.0 else 3 * 5 - 2 * len(model.cache.kept))
             model.generate(batch(model, generation=True), max_new_tokens=1)
             assert model.cache.hits + model.cache.misses == asked
-    assert losses[0] == losses[1] == losses[2]
+    # A tower's products round by the number of pictures in them, which the cache changes: one
+    # unit of the last place (5e-7 of 5.49) after three steps on one machine, none on another.
+    assert losses[1:] == pytest.approx([losses[0]] * 2, rel=1e-6)
 
 
 def test_maps_show_where_the_dates_differ():
