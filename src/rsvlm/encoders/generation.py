@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rsvlm.encoders.kept_scores import Beams, Greedy, Sampled, ScoreKeeper, mean_scores
 from rsvlm.errors import UserError, extra, near
 from rsvlm.nn.length_buckets import in_shards
 
@@ -139,10 +140,7 @@ def generate_from(
             f"max_new_tokens={chosen['max_new_tokens']}: the prompt leaves room for {room} in the "
             "language model's window."
         )
-    if not chosen["do_sample"]:
-        chosen.pop("temperature")
-        chosen.pop("top_p")
-        chosen.pop("top_k")
+    warped = _warpers(model, chosen, 1 if isinstance(end, int) else len(end))
     # transformers' own way to the penalty skips as many generated tokens of a row as the row
     # has padding, which it takes for the prompt's; embeddings leave no prompt to skip.
     changes = LogitsProcessorList(processors)
@@ -150,19 +148,19 @@ def generate_from(
         penalty = float(chosen["repetition_penalty"])
         changes.append(RepetitionPenaltyLogitsProcessor(penalty, prompt_ignore_length=prompt))
     ends = [end] if isinstance(end, int) else list(end)
-    # Scores of a whole vocabulary, kept for every step, would take gigabytes at large batches. The
-    # greatest one alone is that of the token that is chosen; it stands behind all other changes.
-    greedy = chosen["num_beams"] == 1 and not chosen["do_sample"]
-    greatest: list[Tensor] = []
-    if greedy:
-        changes.append(_greatest(greatest))
+    keeper: ScoreKeeper | None = None
+    if warped is not None:
+        keeper = Sampled() if chosen["do_sample"] else Greedy()
+        if chosen["num_beams"] > 1:
+            keeper = Beams(chosen["num_beams"], prompt, ends)
+        changes.extend([*warped, keeper])
     # Said outright, as a folder's generation_config.json fills in what is not.
     config = GenerationConfig(
         **{**chosen, "repetition_penalty": 1.0},
         eos_token_id=ends,
         pad_token_id=pad,
         return_dict_in_generate=True,
-        output_scores=not greedy,
+        output_scores=keeper is None,
     )
     found = model.generate(
         **inputs,
@@ -171,7 +169,7 @@ def generate_from(
         synced_gpus=in_shards(model),
     )
     found.sequences = found.sequences[:, prompt:]
-    scores = _scores(model, found, ends, chosen["length_penalty"], greatest)
+    scores = _scores(model, found, ends, chosen["length_penalty"], keeper)
     rows = [
         _trimmed(ids, score, ends)
         for ids, score in zip(found.sequences.tolist(), scores, strict=True)
@@ -196,35 +194,47 @@ def _states_of(found: Any, kept: Sequence[Tensor], row: int, count: int) -> Tens
     return torch.stack([kept[step][place] for step, place in enumerate(places)])
 
 
-def _greatest(kept: list[Tensor]) -> Any:
-    """A processor that changes nothing and keeps each step's greatest log-probability, [rows]."""
+#: Further ways of sampling, which a folder's generation_config.json may bring.
+_OTHERS = ("min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff", "watermarking_config")
+
+
+def _warpers(model: Any, chosen: dict[str, Any], ends: int) -> list[Any] | None:
+    """What transformers puts behind our processors in sampling, to stand before what keeps scores.
+
+    `chosen` is changed, so that it does not come twice. None where the model's own configuration
+    samples in another way besides, which transformers alone puts in its place.
+    """
     with extra("language"):
-        from transformers import LogitsProcessor
+        from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-    class Greatest(LogitsProcessor):
-        def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-            kept.append(scores.float().amax(-1) - scores.float().logsumexp(-1))
-            return scores
-
-    return Greatest()
+    if not chosen["do_sample"]:
+        for word in ("temperature", "top_k", "top_p"):
+            chosen.pop(word)
+        return []
+    own = getattr(model, "generation_config", None)
+    if any(getattr(own, word, None) is not None for word in _OTHERS):
+        return None
+    least = ends + 1 if chosen["num_beams"] > 1 else 1
+    made: list[Any] = []
+    if chosen["temperature"] not in (None, 1.0):
+        made.append(TemperatureLogitsWarper(float(chosen["temperature"])))
+    if chosen["top_k"]:
+        made.append(TopKLogitsWarper(int(chosen["top_k"]), min_tokens_to_keep=least))
+    if chosen["top_p"] is not None and chosen["top_p"] < 1:
+        made.append(TopPLogitsWarper(float(chosen["top_p"]), min_tokens_to_keep=least))
+    chosen |= {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
+    return made
 
 
 def _scores(
-    model: Any, found: Any, ends: Collection[int], penalty: float, greatest: Sequence[Tensor]
+    model: Any, found: Any, ends: Sequence[int], penalty: float, keeper: ScoreKeeper | None
 ) -> list[float]:
+    if keeper is not None:
+        return keeper.scores(found, ends, penalty)
     if getattr(found, "sequences_scores", None) is not None:
         return found.sequences_scores.float().tolist()
-    if greatest:
-        steps = torch.stack(list(greatest), -1)
-    else:
-        steps = model.compute_transition_scores(
-            found.sequences, found.scores, normalize_logits=True
-        ).float()
-    ended = torch.isin(found.sequences, torch.tensor(list(ends), device=found.sequences.device))
-    over = ended.long().cumsum(-1)
-    counted = (over == 0) | ((over == 1) & ended)
-    total = steps.masked_fill(~counted, 0.0).sum(-1)
-    return (total / counted.sum(-1).clamp(min=1).float() ** penalty).tolist()
+    steps = model.compute_transition_scores(found.sequences, found.scores, normalize_logits=True)
+    return mean_scores(steps.float(), found.sequences, ends, penalty)
 
 
 def _trimmed(ids: list[int], score: float, ends: Collection[int]) -> Generated:
