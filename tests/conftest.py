@@ -12,7 +12,9 @@ import pytest
 # Before anything imports them: no test may reach a hub or start a tracking server.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["WANDB_MODE"] = "offline"
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+# One thread a worker: on as many cores as workers, second threads of tiny tensors wait for each
+# other by spinning, which cost up to thirty times the processor time of what they did.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).parents[1]
 
