@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from largest_tensor import Largest
 from model_options import build
 from torch.nn import functional as F
 
+from rsvlm.data.loading.transformed import TransformedDataset
+from rsvlm.data.sample import Instance, Sample
 from rsvlm.encoders.language import LanguageModel
 from rsvlm.errors import UserError
 from rsvlm.losses.caption_retrieval import CaptionRetrievalLoss
 from rsvlm.losses.language import AnswerLoss, cross_entropy_of
+from rsvlm.losses.mask import AnswerAndMasksLoss
+from rsvlm.models.extra_token import ExtraToken
 from rsvlm.nn.chunked_head import token_losses
 
 
@@ -68,6 +74,46 @@ def test_rs_capret_costs_and_teaches_the_same():
     (whole, expected), (parts, given) = found
     torch.testing.assert_close(parts, whole)
     compare(given, expected)
+
+
+def test_new_words_of_the_pixel_family_cost_and_teach_the_same():
+    torch.manual_seed(0)
+    model = build("lisa_tiny", chat={"which": "all"}, instructions={"tasks": ["segment"]}).eval()
+    mask = np.zeros((40, 40), bool)
+    mask[5:20, 3:30] = True
+    one = Instance(0, "tank", phrase="the tank", mask=mask, box=(3, 5, 30, 20))
+    picture = torch.randint(0, 256, (3, 40, 40), dtype=torch.uint8)
+    samples = [Sample([picture], instances=[one], meta={"id": 0, "dataset": "x"})]
+    view = TransformedDataset(samples, model.preprocess, training=False, caption="all")
+    batch = model.collate(training=True)([view[(0, 0)]])
+    found = []
+    for model.lm.head_chunk in (None, 3):
+        outputs = model(batch)
+        assert ("token_losses" in outputs) == (model.lm.head_chunk is not None)
+        assert model.first_id in outputs["targets"].tolist()
+        losses = AnswerAndMasksLoss()(outputs, batch)
+        found.append((losses, gradients(model, sum(losses.values()))))
+    (whole, expected), (parts, given) = found
+    torch.testing.assert_close(parts, whole)
+    compare(given, expected)
+
+
+def test_a_new_word_s_logits_come_in_chunks_too():
+    torch.manual_seed(0)
+    words, vocabulary = 64, 5000
+    table = torch.nn.Embedding(vocabulary, 8)
+    head = torch.nn.Linear(8, vocabulary, bias=False)
+    language = SimpleNamespace(
+        get_input_embeddings=lambda: table, get_output_embeddings=lambda: head
+    )
+    lm = SimpleNamespace(model=language)
+    new = ExtraToken(lm, 2)
+    hidden = torch.randn(words, 8, requires_grad=True)
+    targets = torch.randint(vocabulary + 2, (words,))
+    logits = partial(new.logits, lm, word=vocabulary)
+    with Largest() as largest:
+        token_losses(logits, hidden, targets, 4).sum().backward()
+    assert largest.found == 8 * vocabulary  # the head's own weights
 
 
 def test_no_tensor_holds_all_logits_either_way():
