@@ -20,6 +20,7 @@ from rsvlm.evaluation.question_answering import AnswerEvaluation
 from rsvlm.metrics.intervals import means
 from rsvlm.metrics.names import PROTOCOLS
 from rsvlm.metrics.segmentation import Segmentation
+from rsvlm.metrics.segmentation.metric import IGNORE
 from rsvlm.models.pixel.model import PixelModel
 from rsvlm.models.pixel.teacher_forcing import teacher_forced
 
@@ -38,6 +39,8 @@ class SegmentationEvaluation(AnswerEvaluation):
     Beside the protocol's words: `seg_no_mask`, the share of questions about something that were
     answered without a mask; `seg_extra_mask`, the share of questions about nothing that were
     answered with one; means by the size of the true mask; by class in the facts of the first word.
+    Pixels that a data set leaves out (`meta["ignored"]`) count for nothing; the rule of `rmsin`
+    knows none.
 
     Args:
         protocol: `rmsin`, `lisa` or `pixellm`.
@@ -121,6 +124,8 @@ class SegmentationEvaluation(AnswerEvaluation):
                 )
             more: dict[str, Any] = {"height": int(high), "width": int(wide)}
             more["classes"] = list(batch.classes[i])
+            if batch.ignored and batch.ignored[i] is not None:
+                more["ignored"] = rle.encode(batch.ignored[i])
             if answer.mask_scores:
                 more["mask_scores"] = [round(float(score), 4) for score in answer.mask_scores]
             if answer.mask_classes:
@@ -143,10 +148,13 @@ class SegmentationEvaluation(AnswerEvaluation):
             )
             areas[one.id] = float(sum(int(mask.sum()) for mask in true))
             if several:
-                metric.update([told], [true or []], [one.id], [image_of(one.id)])
+                true = [_left_out(one, mask) for mask in true]
+                metric.update([told], [true], [one.id], [image_of(one.id)])
             else:
                 empty = np.zeros((one.more["height"], one.more["width"]), bool)
                 joined = np.logical_or.reduce(true) if true else empty
+                if metric.rule.ignore:
+                    joined = _left_out(one, joined)
                 metric.update([np.logical_or.reduce(told) if told else None], [joined], [one.id])
         values, about = measured_by(metric)
         ious = {id: sum(each) / max(len(each), 1) for id, each in metric.ious.items()}
@@ -200,6 +208,13 @@ class _Forced:
     def generate(self, batch: Any, **options: Any) -> list[Answer]:
         """Masks of the true answers."""
         return teacher_forced(self.model, batch, options.get("classes", ()))
+
+
+def _left_out(one: PredictionRecord, mask: np.ndarray) -> np.ndarray:
+    """A true mask [H, W] with 255 where its data set leaves pixels out."""
+    if "ignored" not in one.more:
+        return mask
+    return np.where(rle.decode(one.more["ignored"]), np.uint8(IGNORE), mask.astype(np.uint8))
 
 
 def _by_class(

@@ -200,7 +200,7 @@ def mask_scores(logits: Tensor) -> Tensor:
 
 
 def _scalars(count: int, value: float) -> nn.ParameterList:
-    return nn.ParameterList(nn.Parameter(torch.tensor(value)) for _ in range(count))
+    return nn.ParameterList(nn.Parameter(torch.tensor(float(value))) for _ in range(count))
 
 
 def _at(classes: Tensor | None, rows: Tensor) -> Tensor | None:

@@ -41,6 +41,8 @@ class PixelBatch(ChatBatch):
         said: what classes the user says the objects of each answer have.
         answer_ids: for generation, the ids of the true answers, as training would have them; none
             where a question has no answer.
+        ignored: for generation, in the frame `stored`, the pixels [H, W] of each dialogue's image
+            that count for nothing, by `meta["ignored"]` of its sample; None where all count.
     """
 
     masks: list[torch.Tensor]
@@ -52,6 +54,7 @@ class PixelBatch(ChatBatch):
     frame: str
     said: list[str] = field(default_factory=list)
     answer_ids: list[list[int]] = field(default_factory=list)
+    ignored: list[np.ndarray | None] = field(default_factory=list)
 
     def _map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Self:
         return replace(
@@ -117,6 +120,7 @@ class PixelCollate(ChatCollate):
                 else np.zeros((0, *self._size(row)), bool)
             )
             masks.append(torch.from_numpy(array))
+        measured = self.generation and self.frame == "stored"
         return PixelBatch(
             **fields,
             masks=masks,
@@ -136,6 +140,7 @@ class PixelCollate(ChatCollate):
             classes=[[o.category for o in objects] for objects in found],
             frame=self.frame,
             answer_ids=[self._answer(row) for row in rows] if self.generation else [],
+            ignored=[row.item.sample.meta.get("ignored") for row in rows] if measured else [],
         )
 
     def _answer(self, row: Row) -> list[int]:

@@ -40,6 +40,7 @@ from rsvlm.data.datasets.levir_mci import LevirMCI
 from rsvlm.data.datasets.nwpu_captions import NWPUCaptions
 from rsvlm.data.datasets.pairs import PairsTable
 from rsvlm.data.datasets.precomp import Precomp
+from rsvlm.data.datasets.reasonseg import ReasonSeg
 from rsvlm.data.datasets.refsegrs import RefSegRS
 from rsvlm.data.datasets.rrsis_d import RRSISD
 from rsvlm.data.datasets.rs5m import RS5M
@@ -86,6 +87,7 @@ DATASETS: dict[str, type[FileDataset]] = {
     "nwpu_captions": NWPUCaptions,
     "pairs": PairsTable,
     "precomp": Precomp,
+    "reasonseg": ReasonSeg,
     "refsegrs": RefSegRS,
     "remoteclip": RemoteCLIPPairs,
     "rrsis_d": RRSISD,

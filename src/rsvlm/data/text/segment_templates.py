@@ -11,7 +11,7 @@ import numpy as np
 from rsvlm.data.item import TransformedSample
 from rsvlm.data.sample import Turn
 from rsvlm.data.text.instructions import InstructionTemplates, enumerated
-from rsvlm.data.text.prompt_formats import Dialogue
+from rsvlm.data.text.prompt_formats import Dialogue, dialogues
 from rsvlm.errors import UserError
 
 #: The answer to a question for what is not there.
@@ -20,6 +20,10 @@ ABSENT = "There is no {text} in the image."
 
 class SegmentTemplates(InstructionTemplates):
     """`InstructionTemplates` of a system whose answers point at pixels.
+
+    Questions of the kind `reason`, which are whole sentences, are asked by the system's words for
+    them, or as `segment` where it has none. An object that a data set's own question asks for is
+    not asked for again by the task `segment`.
 
     Args:
         of: the system, by name.
@@ -64,6 +68,9 @@ class SegmentTemplates(InstructionTemplates):
         out = super().__call__(item, draws)
         if "segment" not in self.system.tasks:
             return out
+        own = len(dialogues(item.sample)) if self.questions else 0
+        known = {_pointed_at(dialogue) for dialogue in out[:own]}
+        out = out[:own] + [d for d in out[own:] if not _segment(d) or _pointed_at(d) not in known]
         if self.several > 1:
             out += self._several(item, draws)
         if self.absent and draws.random() < self.absent:
@@ -98,9 +105,22 @@ class SegmentTemplates(InstructionTemplates):
             said = [turn for turn in dialogue if turn.role == "assistant"]
             ids = {i for turn in said for i in turn.instance_ids}
             if ids and ids <= masked:
-                dialogue = [_as_segment(turn) for turn in dialogue]
+                known = ("refer",) if "reason" in self.system.tasks else ("refer", "reason")
+                dialogue = [_as_segment(turn, known) for turn in dialogue]
+                made = super()._asked(item, dialogue, draws)
+                return [_as_segment(turn, ("reason",)) for turn in made]
         return super()._asked(item, dialogue, draws)
 
 
-def _as_segment(turn: Turn) -> Turn:
-    return replace(turn, kind="segment") if turn.kind == "refer" else turn
+def _as_segment(turn: Turn, kinds: Sequence[str]) -> Turn:
+    return replace(turn, kind="segment") if turn.kind in kinds else turn
+
+
+def _segment(dialogue: Dialogue) -> bool:
+    return all(turn.kind == "segment" for turn in dialogue)
+
+
+def _pointed_at(dialogue: Dialogue) -> tuple[int, ...]:
+    """The objects that a dialogue's answers have masks of."""
+    said = [turn for turn in dialogue if turn.role == "assistant" and turn.kind == "segment"]
+    return tuple(i for turn in said for i in turn.instance_ids)
