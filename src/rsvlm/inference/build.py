@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from rsvlm import checkpoints
 from rsvlm.checkpoints.hooks import own_weights
 from rsvlm.checkpoints.resolve import resolve
+from rsvlm.checkpoints.undrawn import built_and_loaded
 from rsvlm.checkpoints.zoo import handed_in
 from rsvlm.config.instantiate import instantiate
 from rsvlm.errors import UserError
@@ -48,15 +49,27 @@ def build_model(
     prepare(cfg, out)
     source = cfg.ckpt or cfg.init
     with handed_in(rows()):
-        torch.manual_seed(cfg.seed)
-        with torch.device(device or torch.get_default_device()):
-            model = instantiate(cfg.model)
-        check_model(model)
-        if source:
+
+        def make() -> Any:
+            torch.manual_seed(cfg.seed)
+            with torch.device(device or torch.get_default_device()):
+                made = instantiate(cfg.model)
+            check_model(made)
+            return made
+
+        def new(model: Any) -> tuple[str, ...]:
             # What a model is tuned with is new by definition.
-            fresh = (*cfg.init_new, *(checkpoints.adapter_parts(model) if cfg.init else ()))
-            report = checkpoints.load(model, source, new=fresh, towers=list(own_weights(model)))
+            return (*cfg.init_new, *(checkpoints.adapter_parts(model) if cfg.init else ()))
+
+        def load(model: Any) -> checkpoints.LoadReport:
+            towers = list(own_weights(model))
+            return checkpoints.load(model, source, new=new(model), towers=towers)
+
+        if source:
+            model, report = built_and_loaded(make, load, keeps=lambda model: bool(new(model)))
             say(str(report))
+        else:
+            model = make()
     knowledge = OmegaConf.select(cfg, "knowledge", default=None)
     return with_knowledge(model, knowledge) if knowledge else model
 
