@@ -18,7 +18,8 @@ def test_the_words_that_users_may_rely_on():
     assert {word.task for word in METRICS.values()} == set(PROTOCOLS)
     assert len(PROTOCOLS) >= 12 and len(METRICS) >= 110
     for name, word in METRICS.items():
-        errors = ("_mae", "_rmse", "hamming", "unparsable", "ras", "_empty", "_mask")
+        errors = ("_mae", "_rmse", "hamming", "unparsable", "ras", "_empty", "_mask", "_list")
+        errors += ("_none", "_misled")
         assert word.higher != name.endswith(errors), name
 
 

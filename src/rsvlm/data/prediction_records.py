@@ -69,6 +69,8 @@ class PredictionRecord:
         ranks: of retrieval, the place of every right candidate, from 0, ascending.
         retrieved: of retrieval, the ten best candidates: [id, score].
         parts: what each expert of a model gave: `expert`, `prompt`, `text`, `weight`, `score`.
+        knowledge: of a model with a knowledge base: `sources`, the passages that it was given (see
+            `data.sample.Passage`), and `own`, ids of the records on the question's own picture.
         values: numbers that were measured of this item while its image was at hand.
         features: vectors that a metric over the whole set needs, see `pack_features`.
         more: what only this evaluation keeps, such as the type of question.
@@ -94,6 +96,7 @@ class PredictionRecord:
     ranks: list[int] = field(default_factory=list)
     retrieved: list[list[Any]] = field(default_factory=list)
     parts: list[dict[str, Any]] = field(default_factory=list)
+    knowledge: dict[str, Any] = field(default_factory=dict)
     values: dict[str, float] = field(default_factory=dict)
     features: dict[str, str] = field(default_factory=dict)
     more: dict[str, Any] = field(default_factory=dict)

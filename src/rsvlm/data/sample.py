@@ -162,6 +162,27 @@ class Part:
 
 
 @dataclass(slots=True)
+class Passage:
+    """A text of a knowledge base that a model was given with a question.
+
+    Attributes:
+        record: id of the record that it is of.
+        type: of the text, such as `basic_info_and_history`.
+        text: as it was given.
+        span: first and last character within the record's whole text of that type.
+        score: by which it was chosen.
+        cited: whether the answer cites it.
+    """
+
+    record: str
+    type: str
+    text: str
+    span: tuple[int, int]
+    score: float
+    cited: bool = False
+
+
+@dataclass(slots=True)
 class Answer:
     """What a model gives back for one sample; a field is empty unless the model gives it.
 
@@ -179,6 +200,9 @@ class Answer:
         notes: sentences on what the answer leaves out.
         retrieved: (id, score) pairs, best first.
         sources: where retrieved knowledge comes from.
+        passages: what a model with a knowledge base was given, best first.
+        own_records: ids of the base's records on the question's own picture; None of a model
+            without a base.
         finished: False where a generated text was cut at its greatest length.
         parts: what each expert gave to it, of a model with experts.
     """
@@ -194,5 +218,7 @@ class Answer:
     notes: list[str] = field(default_factory=list)
     retrieved: list[tuple[str, float]] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
+    passages: list[Passage] = field(default_factory=list)
+    own_records: list[str] | None = None
     finished: bool = True
     parts: list[Part] = field(default_factory=list)

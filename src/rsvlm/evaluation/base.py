@@ -30,6 +30,7 @@ from torch.distributed.tensor import DTensor
 from rsvlm.data.prediction_records import DatasetFacts, Id, PredictionRecord, record_of
 from rsvlm.data.protocols import attributes_of
 from rsvlm.errors import UserError
+from rsvlm.metrics.context import Given, measure_context
 from rsvlm.metrics.gather import KeptRecords
 from rsvlm.metrics.intervals import Statistics, bootstrap
 from rsvlm.models.protocols import is_generator
@@ -210,6 +211,10 @@ class Evaluation(abc.ABC):
             return
         self.kept.update([one.id for one in records], [one.row() for one in records])
 
+    def rehearse(self, model: Any, batch: Any) -> None:
+        """Runs the model as `update` does and keeps nothing, for a rank that has no batch."""
+        self.predict(model, batch)
+
     def records(self) -> list[PredictionRecord]:
         """What was kept, over all ranks, sorted; without a `writer`."""
         self.kept.compute()
@@ -223,7 +228,7 @@ class Evaluation(abc.ABC):
         """
         if not records:
             raise UserError(self.nothing(facts))
-        found = self.metric_from(records, facts)
+        found = with_context(self.metric_from(records, facts), records)
         if self.bootstrap and self.stage == "test":
             bounds = bootstrap(found.statistics, times=self.bootstrap, seed=self.bootstrap_seed)
             for word in found.facts:
@@ -266,6 +271,31 @@ def facts_of(dataset: Any, **more: Any) -> DatasetFacts:
         classes=list(attributes_of(dataset).classes or ()),
         more=more,
     )
+
+
+def with_context(found: Measurement, records: Sequence[PredictionRecord]) -> Measurement:
+    """Adds what retrieval brought, where answers were given passages of a knowledge base."""
+    given = [
+        Given(
+            one.id,
+            one.question,
+            one.prediction,
+            one.references or ([one.answer] if one.answer else []),
+            [str(source["record"]) for source in one.knowledge["sources"]],
+            [str(source["text"]) for source in one.knowledge["sources"]],
+            list(one.knowledge["own"]),
+        )
+        for one in records
+        if one.knowledge
+    ]
+    if given:
+        values, counts, statistics = measure_context(given)
+        for word, count in counts.items():
+            if count:
+                found.values[word] = values[word]
+                found.facts[word] = {"count": count, "unit": "%", "protocol": "passages"}
+        found.statistics.append(statistics)
+    return found
 
 
 def measured_by(metric: Any, **chance: float) -> tuple[dict[str, float], dict[str, dict[str, Any]]]:

@@ -69,6 +69,9 @@ def from_answer(answer: Answer) -> dict[str, Any]:
         fields["angles"] = [None if a is None else float(a) for a in answer.angles]
     if answer.masks:
         fields["masks"] = [rle.encode(mask) for mask in answer.masks]
+    if answer.own_records is not None:
+        told = [asdict(one) | {"span": list(one.span)} for one in answer.passages]
+        fields["knowledge"] = {"sources": told, "own": answer.own_records}
     if answer.parts:
         fields["parts"] = [asdict(part) for part in answer.parts]
     return fields

@@ -112,6 +112,8 @@ def fingerprint(config: Mapping[str, Any], checkpoint: str | None) -> dict[str, 
         if key not in _MEASURING
     }
     held = {key: config.get(key) for key in ("model", "data", "seed", "init")}
+    if (config.get("knowledge") or {}).get("path"):
+        held["knowledge"] = config["knowledge"]
     text = json.dumps(held | {"evaluation": evaluation}, sort_keys=True, default=str)
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     return {"configuration": digest, "checkpoint": weights_digest(checkpoint)}

@@ -26,6 +26,8 @@ batch) counts once.
 TITLES = {
     "retrieval": "Retrieval",
     "classification": "Classification",
+    "class_answers": "Classes named in words",
+    "knowledge": "Answers with retrieved passages",
     "selo": "Semantic localisation",
     "captions": "Captions",
     "clipscore": "CLIPScore",
@@ -56,9 +58,11 @@ def entries() -> dict[str, list[Callable[..., Any]]]:
         ChangeLocations,
         OpenQuestions,
     )
+    from rsvlm.metrics.context import answer_support, measure_context
     from rsvlm.metrics.grounding import Detection, Grounding
     from rsvlm.metrics.judge_scores import Judged
     from rsvlm.metrics.region_recognition import Naming
+    from rsvlm.metrics.rs_rag import class_match
     from rsvlm.metrics.segmentation import Segmentation
     from rsvlm.metrics.vqa import VQA
 
@@ -74,6 +78,8 @@ def entries() -> dict[str, list[Callable[..., Any]]]:
     return {
         "retrieval": [Retrieval],
         "classification": [Accuracy, ZeroShot, Binary, Probe, RemoteCount],
+        "class_answers": [class_match],
+        "knowledge": [measure_context, answer_support],
         "selo": [SeLo],
         "captions": [text.Captions, *scores, ChangeCaptions, OpenQuestions],
         "clipscore": [text.clip_score, text.ref_clip_score],

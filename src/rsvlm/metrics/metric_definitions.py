@@ -177,6 +177,36 @@ def _regions() -> dict[str, MetricDefinition]:
     }
 
 
+def _context() -> dict[str, MetricDefinition]:
+    words = {
+        "class_match": "answers equal to the class",
+        "class_match_listed": "of the classes on the list, answers equal to the class",
+        "class_match_mean": "mean over classes of the class's own share of equal answers",
+    }
+    found = {word: MetricDefinition(text, "class_answers") for word, text in words.items()}
+    less = {
+        "class_answer_off_list": "answers that are none of the listed classes",
+        "class_label_off_list": "true classes that are none of the listed ones",
+        "class_empty": "answers without a word, counted wrong",
+    }
+    found |= {w: MetricDefinition(text, "class_answers", higher=False) for w, text in less.items()}
+    words = {
+        "context_known": "questions on whose place the base holds a record",
+        "context_recall": "of those, the record is among the passages that were given",
+        "context_r1": "of those, the record is the first passage's",
+        "has_answer": "facts of the true answer that stand in the passages",
+        "answer_support": "facts of the model's answer that stand in the passages",
+    }
+    found |= {word: MetricDefinition(text, "knowledge") for word, text in words.items()}
+    less = {
+        "context_none": "questions asked without a passage",
+        "context_misled": "wrong answers that repeat a passage of another place, by all questions",
+    }
+    return found | {
+        w: MetricDefinition(text, "knowledge", higher=False) for w, text in less.items()
+    }
+
+
 #: Words of an evaluation: `<stage>/<data set>/<protocol>/<word>`.
 METRICS: dict[str, MetricDefinition] = {
     **_recalls(),
@@ -214,6 +244,7 @@ METRICS: dict[str, MetricDefinition] = {
     **_change(),
     **_answers(),
     **_regions(),
+    **_context(),
     "clipscore": MetricDefinition("cosine of image and caption", "clipscore"),
     "refclipscore": MetricDefinition(
         "harmonic mean of clipscore and the best reference", "clipscore"

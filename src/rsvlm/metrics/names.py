@@ -90,6 +90,18 @@ PROTOCOLS: dict[str, dict[str, str]] = {
         ),
         "remotecount_digits": "RemoteCount with '1' to '10' in place of the words.",
     },
+    "class_answers": {
+        "rs_rag": (
+            "Answers equal to the class but for case and outer spaces; every question with a class "
+            "counts, also one whose class is none of the list (RS-RAG's script)."
+        ),
+    },
+    "knowledge": {
+        "passages": (
+            "A fact is a number, a name, or an answer of at most six words; it counts where its "
+            "words stand in a row in a passage that the model was given, in any case (ours)."
+        ),
+    },
     "selo": {
         "selo": "Semantic localisation on the probability map as computed, in 8 bits.",
         "selo_jpeg": (
@@ -115,6 +127,11 @@ PROTOCOLS: dict[str, dict[str, str]] = {
             "NLTK's sentence BLEU with smoothing method1 (BLEU-3 with weights 0.33), of its METEOR "
             "and of rouge_score's stemmed F1, and CIDEr-D of the raw text; made for one reference; "
             "empty answers count as empty, which the script leaves out."
+        ),
+        "rs_rag_released": "As rs_rag, without empty answers, as the script leaves them out.",
+        "rs_rag_answers": "As rs_rag, of answers to questions, each question an item.",
+        "rs_rag_answers_released": (
+            "As rs_rag_answers, without empty answers, as RS-RAG's script leaves them out."
         ),
         "token_ids": (
             "Captions as the change captioning codes score them: COCO's formulas on strings of "

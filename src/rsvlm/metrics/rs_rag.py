@@ -70,6 +70,10 @@ class ClassMatch:
 def class_match(pairs: Iterable[Pair], classes: Sequence[str] | None = None) -> ClassMatch:
     """Counts answers that name the class.
 
+    Formula: answers equal to the class but for case and outer spaces, by pairs with a class; of
+    each class, their mean, and those whose class is on the list likewise. Range: 0 to 1, in tables
+    100. Higher is better. Protocols: rs_rag. Used in: RS-RAG's classification table.
+
     An answer that is empty or absent counts as wrong; a pair without a class is left out. Where the
     script crashes, on an answer that is null, this one counts it as wrong.
 

@@ -38,6 +38,7 @@ class Filter:
         until: ISO date; likewise.
         splits: splits of the data set.
         exclude: ids or names of pictures that are left out.
+        records: ids; no other record is found.
     """
 
     categories: Sequence[str] | None = None
@@ -47,12 +48,15 @@ class Filter:
     until: str | None = None
     splits: Sequence[str] | None = None
     exclude: Sequence[str] = ()
+    records: Sequence[str] | None = None
 
     def takes(self, record: KnowledgeRecord) -> bool:
         """Whether a record may be found."""
         if self.exclude and {record.id, record.image, record.image.rpartition("/")[2]} & {
             *self.exclude
         }:
+            return False
+        if self.records is not None and record.id not in self.records:
             return False
         if self.categories is not None:
             wanted = {name.casefold() for name in self.categories}

@@ -7,15 +7,17 @@ TASKS/answer_utils.py.
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import PurePath
 from typing import Any
 
 from torch import Tensor, nn
 
 from rsvlm.data.item import Skipped, TransformedSample
-from rsvlm.data.sample import Answer, Turn
+from rsvlm.data.sample import Answer, Passage, Turn
 from rsvlm.errors import UserError, near
 from rsvlm.models.base import GenerativeModel
 from rsvlm.models.protocols import Kinds, is_generator
@@ -23,9 +25,12 @@ from rsvlm.models.rsrag.prompts import PROMPTS, citations, cited, harmless, rele
 from rsvlm.retrieval.knowledge_base import KnowledgeBase
 from rsvlm.retrieval.knowledge_encoder import Hit
 from rsvlm.retrieval.knowledge_records import TASKS
+from rsvlm.retrieval.knowledge_search import Filter
 
 log = logging.getLogger(__name__)
 
+#: What a question is asked with: nothing, what is found, or the records on its own picture.
+CONTEXTS = ("none", "retrieved", "right")
 #: Words that a fact keeps at least when it is cut to fit the window.
 _LEAST = 8
 
@@ -70,9 +75,12 @@ class RSRAG(GenerativeModel):
         alpha: weight of the picture against the question's text.
         k: chunks that are asked for.
         prompt: `cited`, or `released` as published.
+        context: `retrieved`; `none`, the model alone; or `right`, of the records on the question's
+            own picture alone, which is the ceiling of retrieval.
         task: whose chunk types are looked through, a word of `TASKS`; None takes the question's
             kind where it is one, and all types where it is not.
         exclude_self: leave out the record whose picture is the question's.
+        min_score: hits of a lower score are not given; None gives all.
         search: other options of `KnowledgeBase.search`.
 
     Attributes:
@@ -90,8 +98,10 @@ class RSRAG(GenerativeModel):
         alpha: float = 0.7,
         k: int = 3,
         prompt: str = "cited",
+        context: str = "retrieved",
         task: str | None = None,
         exclude_self: bool = False,
+        min_score: float | None = None,
         search: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -103,6 +113,8 @@ class RSRAG(GenerativeModel):
             )
         if prompt not in PROMPTS:
             raise UserError(f"knowledge.prompt={prompt}: {near(prompt, PROMPTS)}")
+        if context not in CONTEXTS:
+            raise UserError(f"knowledge.context={context}: {near(context, CONTEXTS)}")
         if task is not None and task not in TASKS:
             raise UserError(f"knowledge.task={task}: {near(task, TASKS)}")
         if k < 1 or not 0 <= alpha <= 1:
@@ -111,7 +123,9 @@ class RSRAG(GenerativeModel):
             )
         self.model: Any = model
         self.base = base
-        self.prompt, self.task = prompt, task
+        self.prompt, self.task, self.context = prompt, task, context
+        self.min_score = -math.inf if min_score is None else min_score
+        self._own: dict[str, list[str]] | None = None
         self.options = {"alpha": alpha, "k": k, "exclude_self": exclude_self, **(search or {})}
         self.counts: Counter[str] = Counter()
         self.codec, self.words, self.cache = model.codec, model.words, model.cache
@@ -167,26 +181,64 @@ class RSRAG(GenerativeModel):
         behind = {str(item.sample.meta.get("id", "")): item for item in batch.items}
         again = self.model.collate(training=False, kinds="all")
         again.instructions = None  # the questions stand as they were written
-        items, given = [], []
+        items, given, own = [], [], []
         for row, id in enumerate(batch.ids):
-            item, hits = self._with_context(again, behind[str(id)], row, batch)
+            own.append(self.own_records(behind[str(id)].sample.meta))
+            item, hits = self._with_context(again, behind[str(id)], row, batch, own[-1])
             items.append(item)
             given.append(hits)
         asked = again(items)
         if len(asked) != len(batch):
             raise UserError(f"a question cannot be asked: {'; '.join(asked.skipped)}")
         answers = self.model.generate(asked.to(_device(self.model)), **options)
-        for answer, hits in zip(answers, given, strict=True):
+        for answer, hits, records in zip(answers, given, own, strict=True):
+            answer.own_records = records
             self._sources(answer, hits)
         return list(answers)
 
+    def own_records(self, meta: Mapping[str, Any]) -> list[str]:
+        """Ids of the base's records on a sample's own picture, by the picture's name.
+
+        `meta["record"]`, an id or several, goes before it. With `exclude_self` there is none.
+        """
+        if self.options["exclude_self"]:
+            return []
+        if self._own is None:
+            self._own = {}
+            for record in self.base.version.records:
+                for name in {record.id, *_names(record.image)}:
+                    self._own.setdefault(name, []).append(record.id)
+        told = meta.get("record")
+        if told is not None:
+            said = {str(told)} if isinstance(told, str | int) else {str(one) for one in told}
+        else:
+            said = _names(meta.get("image")) | _names(meta.get("path"))
+        found = [id for name in sorted(said) for id in self._own.get(name, ())]
+        return list(dict.fromkeys(found))
+
+    def _find(self, image: Any, question: str, task: str | None, own: list[str]) -> list[Hit]:
+        if self.context == "none":
+            return []
+        if self.context == "right":
+            left = ("exclude_self", "variant", "search_k", "where")
+            options = {key: v for key, v in self.options.items() if key not in left}
+            where = Filter(records=own)
+            return self.base.search(image, question, task=task, where=where, **options)
+        found = self.base.search(image, question, task=task, **self.options)
+        return [hit for hit in found if hit.score >= self.min_score]
+
     def _with_context(
-        self, collate: Any, item: TransformedSample, row: int, batch: ContextBatch
+        self,
+        collate: Any,
+        item: TransformedSample,
+        row: int,
+        batch: ContextBatch,
+        own: list[str],
     ) -> tuple[TransformedSample, list[Hit]]:
         question = batch.instructions[row]
         kind = batch.kinds[row]
         task = self.task or (kind if kind in TASKS else None)
-        hits = self.base.search(item.sample.images[0], question, task=task, **self.options)
+        hits = self._find(item.sample.images[0], question, task, own)
         self.counts["asked"] += 1
         self.counts["found" if hits else "nothing"] += 1
         texts = [harmless(hit.text) for hit in hits]
@@ -220,16 +272,22 @@ class RSRAG(GenerativeModel):
         return replace(item, sample=replace(item.sample, turns=turns, texts=[], instances=[]))
 
     def _sources(self, answer: Answer, hits: Sequence[Hit]) -> None:
+        if self.context == "none":
+            return
         if not hits:
             answer.notes.append(
                 f"nothing was found in {self.base.store.root} that could be given: the answer "
                 "rests on the picture and the question alone."
             )
             return
-        numbers = list(range(len(hits)))
+        numbers, used = list(range(len(hits))), list[int]()
         if self.prompt == "cited":
             answer.text, used = citations(answer.text, len(hits))
             numbers = used or numbers
+        answer.passages = [
+            Passage(hit.record.id, hit.type, hit.text, hit.span, hit.score, i in used)
+            for i, hit in enumerate(hits)
+        ]
         for i in numbers:
             hit = hits[i]
             span = f"{hit.span[0]}-{hit.span[1]}"
@@ -252,6 +310,12 @@ class _Collate:
     def __call__(self, items: Sequence[TransformedSample | Skipped]) -> ContextBatch:
         batch = self.plain(items)
         return ContextBatch(batch, [i for i in items if isinstance(i, TransformedSample)])
+
+
+def _names(path: Any) -> set[str]:
+    """A picture's file name, with its ending and without; none of no name."""
+    name = PurePath(str(path)).name if path else ""
+    return {name, PurePath(name).stem} - {""}
 
 
 def _device(model: nn.Module) -> Any:
