@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rsvlm.app.sweep import sweep_table
+from rsvlm.app.sweep import MOST, sweep_plot, sweep_table
 from rsvlm.cli import report
 from rsvlm.errors import UserError
 from rsvlm.report import write_report
@@ -38,6 +38,24 @@ def test_the_table_names_what_differs_and_what_was_reached(sweep):
     (sweep / "1" / "metrics.json").unlink()
     assert sweep_table(sweep).splitlines()[3] == "| 1 | optimizer.lr=3e-4 | not finished |"
     assert sweep_table(sweep / "0") == ""
+
+
+def test_a_swept_number_is_drawn(sweep):
+    assert sweep_plot(sweep) == sweep / "sweep.png" and (sweep / "sweep.png").is_file()
+    overrides = sweep / "1" / ".hydra" / "overrides.yaml"
+    overrides.write_text("- experiment=other\n- optimizer.lr=1e-4\n")
+    assert sweep_plot(sweep) is None, "no number differs"
+
+
+def test_many_metrics_leave_those_that_differ(sweep):
+    for number in (0, 1):
+        path = sweep / str(number) / "metrics.json"
+        held = json.loads(path.read_text())
+        (row,) = held["results"]
+        same = [row | {"name": f"test/scenes/remoteclip/same{i}", "value": 1} for i in range(MOST)]
+        path.write_text(json.dumps(held | {"results": [*same, row]}))
+    head = sweep_table(sweep).splitlines()[0]
+    assert "mean_recall" in head and head.count("|") == MOST + 3
 
 
 def test_report_takes_a_sweep_and_tells_its_jobs_apart(sweep, capsys):

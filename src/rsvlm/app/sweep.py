@@ -1,4 +1,4 @@
-"""The end of a sweep: one table of its jobs, what told them apart, and what they reached."""
+"""The end of a sweep: a table and a plot of its jobs: what each was given, and what it reached."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Any
 import yaml
 from hydra.experimental.callback import Callback
 
-#: Columns of metrics; a report has all of them.
-MOST = 8
+#: Columns of metrics; where there are more, those that differ between jobs come first. A report has
+#: all of them.
+MOST = 12
 
 
 class SweepTable(Callback):
-    """Hydra's callback: prints the table and leaves it in the sweep's folder, sweep.md."""
+    """Hydra's callback: prints the table, and leaves sweep.md and sweep.png in the folder."""
 
     def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
         """Reads the folders of the jobs."""
@@ -23,7 +24,9 @@ class SweepTable(Callback):
         text = sweep_table(folder)
         if text:
             (folder / "sweep.md").write_text(text + "\n", encoding="utf-8")
-            print(f"\n{text}\n\nsweep: {folder}\nreport: rsvlm report {folder}")
+            drawn = sweep_plot(folder)
+            plot = f"\nplot: {drawn}" if drawn else ""
+            print(f"\n{text}\n\nsweep: {folder}{plot}\nreport: rsvlm report {folder}")
 
 
 def jobs(folder: Path) -> list[Path]:
@@ -50,7 +53,13 @@ def sweep_table(folder: Path) -> str:
     words = [words_of(job) for job in found]
     shared = set.intersection(*map(set, words)) if words else set()
     results = [_results(job) for job in found]
-    metrics = list(dict.fromkeys(name for row in results if row for name in row))[:MOST]
+    metrics = list(dict.fromkeys(name for row in results if row for name in row))
+    if len(metrics) > MOST:
+        from rsvlm.report.sweep import differing
+
+        first = differing([row for row in results if row])
+        first = [*first, *(name for name in metrics if name not in first)][:MOST]
+        metrics = [name for name in metrics if name in first]
     head = ["job", "words", *metrics] if metrics else ["job", "words", "results"]
     lines = [_line(head), _line(["---"] * len(head))]
     for job, given, row in zip(found, words, results, strict=True):
@@ -62,6 +71,17 @@ def sweep_table(folder: Path) -> str:
             cells[0] = "not finished"
         lines.append(_line([job.name, own, *cells]))
     return "\n".join(lines)
+
+
+def sweep_plot(folder: Path) -> Path | None:
+    """sweep.png: metrics over a swept number; None where none was swept."""
+    from rsvlm.report.sweep import sweep_curves
+
+    told = []
+    for job in jobs(folder):
+        pairs = (word.lstrip("+").partition("=") for word in words_of(job))
+        told.append(({key: value for key, _, value in pairs}, _results(job) or {}))
+    return sweep_curves(told, folder / "sweep.png")
 
 
 def _line(cells: Sequence[str]) -> str:

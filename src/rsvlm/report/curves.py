@@ -54,7 +54,7 @@ def loss_curves(log: Path, path: Path) -> Path | None:
     def draw(figure: Any, theme: Theme) -> None:
         for number, (title, lines) in enumerate(panels):
             axes = figure.add_subplot(rows, columns, number + 1)
-            _plain_axes(axes, theme)
+            plain_axes(axes, theme)
             axes.set_title(title, loc="left", fontsize=10, color=theme.ink, pad=8)
             colours = (theme.first, theme.second, theme.good, theme.quiet)
             for (name, steps, values, noisy), colour in zip(lines, colours, strict=False):
@@ -128,7 +128,8 @@ def _smooth(values: Sequence[float]) -> list[float]:
     return out
 
 
-def _plain_axes(axes: Any, theme: Theme) -> None:
+def plain_axes(axes: Any, theme: Theme) -> None:
+    """Axes with horizontal lines and a base, and no other edges."""
     axes.set_facecolor(theme.page)
     axes.grid(axis="y", color=theme.grid, linewidth=0.8)
     axes.set_axisbelow(True)
