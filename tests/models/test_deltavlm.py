@@ -218,6 +218,34 @@ def test_order_of_dates_and_instruction_matter():
         assert (model.encode_images(data) - plain).abs().max() > 1e-4
 
 
+@pytest.mark.parametrize("mask_head", [False, True])
+def test_packed_rows_learn_what_rows_alone_learn(mask_head):
+    alone = tiny().train()
+    packed = tiny().train()
+    packed.packing = "rows"
+    data = batch(alone, style="train")
+    found = []
+    for model in (alone, packed):
+        if mask_head:  # its way through `forward` is another one
+            model.mask_head = torch.nn.Identity()
+            model.predict_masks = lambda batch, tokens: tokens.sum()
+        loss = loss_of(model(data))
+        loss.backward()
+        found.append((loss.detach(), {n: p.grad for n, p in model.named_parameters()}))
+    (whole, expected), (rows, given) = found
+    torch.testing.assert_close(rows, whole, atol=1e-5, rtol=0)
+    for name, gradient in expected.items():
+        assert (gradient is None) == (given[name] is None), name
+        if gradient is not None:
+            torch.testing.assert_close(given[name], gradient, atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_what_an_instruction_reads_cannot_be_shared():
+    assert build("deltavlm_tiny", packing="rows").packing == "rows"
+    with pytest.raises(UserError, match=r"set model.packing=rows"):
+        build("deltavlm_tiny", packing="shared")
+
+
 def test_cached_features_give_the_same_loss_and_gradients():
     model = tiny().train()
     data = batch(model)

@@ -261,7 +261,10 @@ class VisionLanguageModel(GenerativeModel):
         Returns:
             `logits` [N, vocabulary] and `targets` [N] of the N supervised positions.
         """
-        visual = self.encode_images(batch, features)
+        return self.answer_outputs(batch, self.encode_images(batch, features))
+
+    def answer_outputs(self, batch: Any, visual: list[Tensor] | Tensor) -> dict[str, Tensor]:
+        """What `forward` gives, from what `encode_images` gave."""
         row, plan = self.merge_embeddings(batch, visual), None
         if self.packing != "none":
             shared = self.packing == "shared"

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from rsvlm.encoders.tokenizers import as_bert, load_tokenizer, word_tokenizer
-from rsvlm.errors import UserError
 from rsvlm.models.deltavlm.csrm import CSRM
+from rsvlm.models.instruction_bridge import InstructionBridge
 from rsvlm.nn.qformer import QFormer
 
 
-class DeltaQFormer(nn.Module):
+class DeltaQFormer(InstructionBridge):
     """Tokens of two dates and an instruction to embeddings of a language model.
 
     Args:
@@ -31,8 +29,6 @@ class DeltaQFormer(nn.Module):
         queries, dim, layers, heads, hidden, cross_every, vocab_size, positions, dropout: see
             `QFormer`.
     """
-
-    joint = True
 
     def __init__(
         self,
@@ -54,11 +50,7 @@ class DeltaQFormer(nn.Module):
         positions: int = 512,
         dropout: float = 0.1,
     ) -> None:
-        super().__init__()
-        self._tokenizer = tokenizer
-        if words is not None:
-            self._tokenizer = word_tokenizer(words)
-            vocab_size = len(self._tokenizer)
+        super().__init__(tokenizer, words)
         self.norm = nn.LayerNorm(dim_in)
         self.csrm = CSRM(
             dim_in, variant=variant, dropout=csrm_dropout, legacy_mismatch=legacy_mismatch
@@ -71,33 +63,11 @@ class DeltaQFormer(nn.Module):
             heads=heads,
             hidden=hidden,
             cross_every=cross_every,
-            vocab_size=vocab_size,
+            vocab_size=self.vocab_size(vocab_size),
             positions=positions,
             dropout=dropout,
         )
         self.proj = nn.Linear(self.qformer.dim, dim_out)
-
-    @property
-    def tokenizer(self) -> Any:
-        """The instruction's tokenizer, read when it is first needed.
-
-        Raises:
-            UserError: nothing says where it is, or it has more words than the Q-Former.
-        """
-        if self._tokenizer is None:
-            raise UserError(
-                "the Q-Former has no tokenizer: give model.bridge.tokenizer="
-                "hf://google-bert/bert-base-uncased, or a folder with it."
-            )
-        if isinstance(self._tokenizer, str | Path):
-            self._tokenizer = as_bert(load_tokenizer(self._tokenizer))
-        if len(self._tokenizer) > self.qformer.vocab_size:
-            raise UserError(
-                f"the Q-Former's tokenizer has {len(self._tokenizer)} words, the Q-Former "
-                f"{self.qformer.vocab_size}: give model.bridge.vocab_size={len(self._tokenizer)}, "
-                "or the tokenizer of its weights."
-            )
-        return self._tokenizer
 
     def change_tokens(self, features: Tensor) -> Tensor:
         """CSRM's output [B, 2 * T, dim_in] for tokens [B, 2, T, dim_in]."""

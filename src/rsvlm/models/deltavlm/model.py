@@ -92,6 +92,8 @@ class DeltaVLM(VisionLanguageModel):
         generation: options of `generate` where they differ from `GENERATION`.
         cache_gib: memory for frozen features, see `VisionLanguageModel`; ChangeChat's 13,630
             training pictures take 18.4 GiB at the published size in float32.
+        packing: `none` or `rows`, see `VisionLanguageModel`; the instruction that the bridge reads
+            is each question's own, so that no beginning can be shared.
     """
 
     def __init__(
@@ -109,11 +111,14 @@ class DeltaVLM(VisionLanguageModel):
         contrast: Callable[..., nn.Module] | None = None,
         generation: Mapping[str, Any] | None = None,
         cache_gib: float = 0.0,
+        packing: str = "none",
     ) -> None:
         if train_blocks is not None:
             vision.freeze(train_last=train_blocks)
         chosen = {**GENERATION, **(generation or {})}
-        super().__init__(vision, bridge, lm, generation=chosen, cache_gib=cache_gib)
+        super().__init__(
+            vision, bridge, lm, generation=chosen, cache_gib=cache_gib, packing=packing
+        )
         self.mask_head = mask_head
         self.contrast = None if contrast is None else contrast(dim=self.bridge.qformer.dim)
         self.bridge.qformer.reads = contrast is not None
@@ -156,8 +161,7 @@ class DeltaVLM(VisionLanguageModel):
         if self.mask_head is None and self.contrast is None:
             return super().forward(batch, features)
         tokens = self.tokens(batch, features)
-        read = self.merge_embeddings(batch, self.project(batch, tokens))
-        outputs = self.lm(read.inputs_embeds, read.attention_mask, read.labels)
+        outputs = self.answer_outputs(batch, self.project(batch, tokens))
         if self.mask_head is not None:
             outputs["change_logits"] = self.predict_masks(batch, tokens)
         if self.contrast is not None:
