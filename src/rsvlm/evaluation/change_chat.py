@@ -13,7 +13,7 @@ from rsvlm.data.item import TransformedSample
 from rsvlm.data.prediction_records import DatasetFacts, PredictionRecord
 from rsvlm.data.sample import Answer, SampleError, Turn
 from rsvlm.errors import UserError, near
-from rsvlm.evaluation.base import ALONE, Measurement, measured_by
+from rsvlm.evaluation.base import ALONE, Measurement, can_run_alone, measured_by
 from rsvlm.evaluation.captions import CaptionEvaluation
 from rsvlm.evaluation.question_answering import AnswerEvaluation
 from rsvlm.evaluation.semantic_localisation import WholeImages, collate_whole
@@ -184,23 +184,24 @@ class DialogueEvaluation(_Shown):
         told = [_dialogue(item) for item in batch.items]
         asked = [[turn for turn in turns if turn.role == "user"] for turns in told]
         right = [[turn.text for turn in turns if turn.role == "assistant"] for turns in told]
+        first = Turn("user", self.ask, (0, 1), kind="caption")
+        spare = replace(batch.items[0], sample=replace(batch.items[0].sample, turns=[first]))
         if self.mode == "released":
-            first = Turn("user", self.ask, (0, 1), kind="caption")
-            captions = self._answer(model, batch.items, [[first]] * len(batch.items))
+            captions = self._answer(model, batch.items, [[first]] * len(batch.items), spare)
             said = ["No" if plain(c) in self.sentences else "Yes" for c in captions]
         else:
-            said = self._answer(model, batch.items, [[q[0]] for q in asked])
+            said = self._answer(model, batch.items, [[q[0]] for q in asked], spare)
             for answers, item in zip(right, batch.items, strict=True):
                 _yes(answers[0], str(item.index))
         go_on = [i for i, s in enumerate(said) if self.mode == "free" or s == "Yes"]
         items = [batch.items[i] for i in go_on]
         histories = [[asked[i][0], Turn("assistant", said[i]), asked[i][1]] for i in go_on]
-        counted = self._answer(model, items, histories)
+        counted = self._answer(model, items, histories, spare)
         histories = [
             [*h, Turn("assistant", c), asked[i][2]]
             for i, h, c in zip(go_on, histories, counted, strict=True)
         ]
-        last = dict(zip(go_on, self._answer(model, items, histories), strict=True))
+        last = dict(zip(go_on, self._answer(model, items, histories, spare), strict=True))
         between = dict(zip(go_on, counted, strict=True))
         records = []
         for i, item in enumerate(batch.items):
@@ -225,16 +226,21 @@ class DialogueEvaluation(_Shown):
         return records
 
     def _answer(
-        self, model: Any, items: list[TransformedSample], dialogues: list[list[Turn]]
+        self,
+        model: Any,
+        items: list[TransformedSample],
+        dialogues: list[list[Turn]],
+        spare: TransformedSample,
     ) -> list[str]:
-        if not items:
-            return []
         asked = [
             replace(item, sample=replace(item.sample, turns=turns))
             for item, turns in zip(items, dialogues, strict=True)
         ]
-        batch = self.write_batch(asked).to(self.device)
-        return [answer.text for answer in self.write(model, batch)]
+        if not asked and can_run_alone(model):
+            return []
+        # A model in shards runs on all ranks: one without a question asks another in vain.
+        batch = self.write_batch(asked or [spare]).to(self.device)
+        return [answer.text for answer in self.write(model, batch)][: len(asked)]
 
     def metric_from(self, records: Sequence[PredictionRecord], facts: DatasetFacts) -> Measurement:
         """The last answers as captions, the counts, and in `free` the first answers."""

@@ -94,6 +94,10 @@ class _ProbeEvaluation(Evaluation):
         del samples
         self._add(model, batch, train=False)
 
+    def rehearse(self, model: Any, batch: Any) -> None:
+        """Encodes a batch and keeps nothing."""
+        model.encode_image(batch.images)
+
     def _add(self, model: Any, batch: Any, *, train: bool) -> None:
         bare = [
             name for name, label in zip(batch.ids, batch.label.tolist(), strict=True) if label < 0

@@ -15,7 +15,8 @@ from rsvlm.data.item import Skipped, TransformedSample
 from rsvlm.data.prediction_records import DatasetFacts, PredictionRecord
 from rsvlm.data.sample import Picture
 from rsvlm.data.transforms import sides, to_tensor
-from rsvlm.evaluation.base import Evaluation, Measurement
+from rsvlm.errors import UserError
+from rsvlm.evaluation.base import Evaluation, Measurement, can_run_alone
 from rsvlm.metrics.intervals import means
 from rsvlm.metrics.selo import WORDS, SeLo, indicators
 
@@ -79,8 +80,17 @@ class LocalisationEvaluation(Evaluation):
         return collate_whole
 
     def prepare(self, model: Any, dataset: Any, device: torch.device) -> None:
-        """Empties the kept features."""
+        """Empties the kept features.
+
+        Raises:
+            UserError: a model in shards, which all ranks would have to run equally often.
+        """
         del dataset
+        if not can_run_alone(model):
+            raise UserError(
+                "evaluation=localisation: images have windows of different numbers, and a "
+                "model in shards runs on all ranks or on none. Choose trainer=gpu or trainer=ddp."
+            )
         self.device = device
         self.features: dict[str, torch.Tensor] = {}
         self.tokenize, self.preprocess = model.tokenizer, model.preprocess

@@ -19,6 +19,7 @@ from rsvlm.evaluation.records import result_rows
 from rsvlm.lit.finite import FiniteLosses
 from rsvlm.lit.fsdp import shard
 from rsvlm.lit.recording import Recording
+from rsvlm.lit.stand_in import stand_in
 
 
 class LitBase(L.LightningModule, abc.ABC):
@@ -225,7 +226,10 @@ class LitBase(L.LightningModule, abc.ABC):
         for batch in self.trainer.datamodule.fit_dataloader():
             batch = self.trainer.strategy.batch_to_device(batch, dataloader_idx=0)
             self.note_skipped(batch)
-            if len(batch):
+            other = stand_in(self, batch)
+            if other is not None:
+                self.evaluation.rehearse(self.model, other)
+            elif len(batch):
                 yield batch
 
     def _finish(self, stage: str) -> None:
@@ -288,7 +292,12 @@ class LitBase(L.LightningModule, abc.ABC):
 
     def _update(self, batch: Any) -> None:
         self.note_skipped(batch)
-        if self.evaluation is not None and len(batch):
+        if self.evaluation is None:
+            return
+        other = stand_in(self, batch)
+        if other is not None:
+            self.evaluation.rehearse(self.model, other)
+        elif len(batch):
             self.evaluation.update(self.model, batch)
 
     # Distribution and checkpoints ---------------------------------------------------------

@@ -8,6 +8,7 @@ from rsvlm.data.prediction_files import PartWriter, Predictions
 from rsvlm.data.prediction_records import Header
 from rsvlm.errors import UserError
 from rsvlm.evaluation.records import Outcome, Place, measure_place
+from rsvlm.lit.stand_in import stand_in
 
 
 class Recording:
@@ -66,10 +67,14 @@ class Recording:
         """Asks about a batch and keeps what was answered, whole or not at all."""
         assert self._writer is not None
         samples = task.trainer.datamodule.samples_of("test", number)
+        other = stand_in(task, batch)
+        if other is not None:
+            task.evaluation.rehearse(task.model, other)
+        elif self._spare and len(batch):
+            task.evaluation.rehearse(task.model, batch)
         if self._spare:
-            if len(batch):
-                task.evaluation.predict(task.model, batch)
-        elif len(batch):
+            return
+        if len(batch):
             task.evaluation.update(task.model, batch, samples)
         else:
             self._writer.append([], samples, list(batch.skipped))
