@@ -18,4 +18,6 @@ def attach() -> None:
     """Sends `rsvlm.run_log` to the files that Hydra opened for this job, and nowhere else."""
     log.propagate = False
     log.setLevel(logging.INFO)
-    log.handlers = [h for h in logging.getLogger().handlers if isinstance(h, logging.FileHandler)]
+    files = [h for h in logging.getLogger().handlers if isinstance(h, logging.FileHandler)]
+    # A logger without any handler writes errors to the terminal, which has them already.
+    log.handlers = [*files, logging.NullHandler()]

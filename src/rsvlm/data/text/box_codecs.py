@@ -174,6 +174,30 @@ CODECS: dict[str, Codec] = {
             preprocess="squash",
             source="InternVL: thousandths of the image, a list of lists between <box> and </box>",
         ),
+        Codec(
+            name="gemini_yx0_1000",
+            form="corners",
+            scale=1000,
+            yx=True,
+            template='{{"box_2d": [{0}, {1}, {2}, {3}]}}',
+            pattern=_LISTED,
+            spoilt=_LIST,
+            join=", ",
+            preprocess="squash",
+            source="Gemini: box_2d as y0, x0, y1, x1 in thousandths of the image",
+        ),
+        Codec(
+            name="fractions0_1",
+            form="corners",
+            scale=1,
+            decimals=3,
+            template="[{0}, {1}, {2}, {3}]",
+            pattern=_LISTED,
+            spoilt=_LIST,
+            join=", ",
+            preprocess="squash",
+            source="ours, for models that document no convention: fractions of the image",
+        ),
     )
 }
 

@@ -70,6 +70,7 @@ class Codec:
         preprocess: the transform that belongs to it (a word for the reader: squash, pad, crop).
         radians: the angle is written in radians.
         clockwise: the angle is written clockwise.
+        yx: upright corners come as y0, x0, y1, x1.
         source: where it comes from.
     """
 
@@ -86,6 +87,7 @@ class Codec:
     join: str = ""
     radians: bool = False
     clockwise: bool = False
+    yx: bool = False
 
     @property
     def has_angle(self) -> bool:
@@ -125,6 +127,8 @@ class Codec:
         if self.form == "centre":
             x0, y0, x1, y1 = numbers
             numbers = [(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0]
+        if self.yx:
+            numbers = [numbers[i] for i in (1, 0, 3, 2)]
         words = [self._number(v) for v in numbers]
         if self.has_angle:
             turn = -turn if self.clockwise else turn
@@ -179,6 +183,8 @@ class Codec:
             return None, None, False
         high, wide = geometry.size
         x, y = (wide / self.scale, high / self.scale) if self.scale else (1.0, 1.0)
+        if self.yx:
+            numbers = [numbers[i] for i in (1, 0, 3, 2)]
         a, b, c, d = numbers[0] * x, numbers[1] * y, numbers[2] * x, numbers[3] * y
         if self.form == "centre":
             a, b, c, d = a - c / 2, b - d / 2, a + c / 2, b + d / 2
