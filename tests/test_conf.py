@@ -2,11 +2,13 @@
 
 import re
 from functools import cache
+from itertools import groupby, zip_longest
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from rsvlm.app.guards import resumed
@@ -18,10 +20,48 @@ ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
 FILES = sorted(p for p in CONF.rglob("*.yaml"))
 EXPERIMENTS = sorted(p.stem for p in (CONF / "experiment").glob("*.yaml"))
-GROUPED = [
+GROUPED = sorted(
     (str(p.parent.relative_to(CONF)), p.stem)
     for p in FILES
-    if p.parent != CONF and p.parent.name != "local" and not p.stem.startswith("_")
+    if p.parent not in (CONF, CONF / "experiment", CONF / "local") and not p.stem.startswith("_")
+)
+
+
+def side_by_side(options):
+    """The n-th option of every group together, for as many n as the largest group has options."""
+    groups = [[f"{g}={o}" for g, o in part] for _, part in groupby(options, lambda x: x[0])]
+    return [[word for word in row if word] for row in zip_longest(*groups)]
+
+
+# Options of different groups do not touch each other (rule 2), so that one composition tests one
+# of each. A part of a model composes within one that has such parts.
+TOGETHER = [
+    *side_by_side([x for x in GROUPED if not x[0].startswith("model/")]),
+    *(["model=deltavlm", *x] for x in side_by_side([x for x in GROUPED if x[0][:6] == "model/"])),
+]
+# What an option says nothing of and cannot be built without.
+NEEDED = {"model=api": ["model.url=http://127.0.0.1:1/v1", "model.name=none"]}
+# A recipe is composed under its own verb, and one of each task under the others, too.
+ENTRIES = ("train", "eval", "predict")
+EVERYWHERE = {
+    "clip_tiny_scenes",
+    "eval_zeroshot_scenes",
+    "geopix_tiny_scenes",
+    "mmodalcc_tiny_scenes",
+    "rscapret_tiny_scenes",
+    "rsmoe_tiny_stage2",
+}
+
+
+def own(verb, experiment):
+    trains = not experiment.startswith("eval_")
+    return experiment in EVERYWHERE or verb == ("train" if trains else "eval")
+
+
+UNDER = [
+    pytest.param(v, e, marks=() if own(v, e) else pytest.mark.slow)
+    for e in EXPERIMENTS
+    for v in ENTRIES
 ]
 
 
@@ -49,26 +89,41 @@ def target(group, option):
 def test_there_are_files_to_test():
     assert len(FILES) >= 45
     assert len(EXPERIMENTS) >= 6
+    assert sum(group == "model" for group, _ in GROUPED) >= 18
+    assert sorted(
+        tuple(w.rsplit("=", 1)) for x in TOGETHER for w in x if w != "model=deltavlm"
+    ) == [x for x in GROUPED if x != ("model", "deltavlm")]
+    assert set(EXPERIMENTS) >= EVERYWHERE
 
 
-@pytest.mark.parametrize(("group", "option"), GROUPED)
-def test_every_option_composes_and_binds(compose, group, option):
-    word = f"{group}={option}" if group != "experiment" else f"experiment={option}"
-    if group == "hydra/launcher":
+@pytest.mark.parametrize("words", TOGETHER, ids=" ".join)
+def test_options_compose_and_bind_and_models_build_on_meta_at_full_size(compose, words):
+    if any(word.startswith("hydra/launcher=") for word in words):
         pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
-    # A part of a model composes within one that has such parts.
-    host = ["model=deltavlm"] if group.startswith("model/") else []
-    cfg = compose("train", [*host, word])
+    cfg = compose("train", [*words, *(more for word in words for more in NEEDED.get(word, ()))])
     assert check(cfg) >= 8
     OmegaConf.to_container(cfg, resolve=True)
+    if not any(word.startswith("model=") for word in words) or words[0] == "model=deltavlm":
+        return
+    if "words" in cfg.model:  # which a run takes from its data
+        cfg.model.words = None
+        OmegaConf.update(cfg, "model.vocab_size", 99, force_add=True)
+    with torch.device("meta"):
+        model = instantiate(cfg.model)
+    assert all(p.is_meta for p in model.parameters())
 
 
-@pytest.mark.parametrize("name", ["train", "eval", "predict"])
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_experiment_composes_under_every_entry_point(name, experiment):
-    cfg = composed(name, experiment)
+@pytest.mark.parametrize(("verb", "experiment"), UNDER)
+def test_a_recipe_composes_under_an_entry_point_and_what_it_chooses_stands(verb, experiment):
+    """Rules 3 and 4."""
+    cfg = composed(verb, experiment)
     assert cfg.name == experiment
-    check(cfg)
+    assert check(cfg) >= 8
+    OmegaConf.to_container(cfg, resolve=True)
+    for entry in raw(CONF / "experiment" / f"{experiment}.yaml")["defaults"]:
+        for word, option in entry.items():
+            group = word.removeprefix("override ").lstrip("/")
+            assert cfg[group].get("_target_") == target(group, option), group
 
 
 def test_rule_1_an_experiment_overrides_no_nested_group():
@@ -91,17 +146,6 @@ def test_rule_2_parts_refer_to_each_other_by_relative_interpolation():
 @pytest.mark.parametrize("name", ["eval", "predict"])
 def test_rule_3_eval_and_predict_start_from_train(name):
     assert raw(CONF / f"{name}.yaml")["defaults"][0] == "train"
-
-
-@pytest.mark.parametrize("name", ["train", "eval", "predict"])
-def test_rule_3_what_an_experiment_chooses_stands_under_every_entry_point(name):
-    for experiment in EXPERIMENTS:
-        cfg = composed(name, experiment)
-        for entry in raw(CONF / "experiment" / f"{experiment}.yaml")["defaults"]:
-            for word, option in entry.items():
-                group = word.removeprefix("override ").lstrip("/")
-                chosen = target(group, option)
-                assert cfg[group].get("_target_") == chosen, f"{experiment}: {group}"
 
 
 @pytest.mark.parametrize(
@@ -216,17 +260,3 @@ def test_recipes_that_train_nothing_are_named_eval():
 def test_the_old_name_of_a_recipe_leads_to_the_new_one(compose):
     with pytest.raises(UserError, match="is called experiment=eval_retrieval_rsicd since"):
         compose("eval", ["experiment=retrieval_rsicd"])
-
-
-def test_every_model_builds_on_meta_at_its_full_size(compose):
-    from hydra.utils import instantiate
-
-    options = sorted(p.stem for p in (CONF / "model").glob("*.yaml"))
-    assert len(options) >= 18
-    for option in options:
-        cfg = compose("train", [f"model={option}"])
-        if "words" in cfg.model:  # which a run takes from its data
-            cfg = compose("train", [f"model={option}", "model.words=null", "+model.vocab_size=99"])
-        with torch.device("meta"):
-            model = instantiate(cfg.model)
-        assert all(p.is_meta for p in model.parameters()), option
