@@ -19,14 +19,15 @@ ROOT = Path(__file__).parents[2]
 
 
 def train(recipes, shared, out, trainer):
-    """Trains all recipes (name to words), each into its own folder of `out`."""
+    """Trains all recipes (name to words), each into its own folder of `out`, which is {out}."""
     from rsvlm.app import run
     from rsvlm.config.compose import compose
 
     for name, words in recipes.items():
-        given = [*words, *shared, f"trainer={trainer}"]
+        given = [word.replace("{out}", str(out)) for word in (*words, *shared)]
+        given.append(f"trainer={trainer}")
         cfg = compose("train", given)
-        run.fit(cfg, Path(out) / name, overrides=[])
+        run.fit(cfg, Path(out) / name, overrides=given)
 
 
 def found(out, scalars):

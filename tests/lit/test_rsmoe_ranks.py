@@ -36,6 +36,7 @@ SHARED = [
 ]
 RECIPES = {
     "first": ["model.stage=first"],
+    "second": ["model.stage=second", "model.router=learned", "init={out}/first/last.ckpt"],
     "joint": ["model.stage=joint", "model.router=learned"],
     "logits": ["model.stage=joint", "model.router=learned", "model.combine=logits"],
 }
