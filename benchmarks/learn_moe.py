@@ -2,12 +2,17 @@
 
 Descriptions of several sentences are learned and tested on seeds that training never saw: CIDEr
 (coco), and how much of what the true description says is found in the text, by theme, objects and
-relations, which the world knows (`recall`).
+relations, which the world knows (`recall`). All rows see as many pictures: a row of two stages
+`FIRST_STEPS` and `SECOND_STEPS` batches, a row of one stage as many as both together. Rows of the
+same first stage and seed share it, and its seconds stand in a line of its own.
 
     OMP_NUM_THREADS=1 python benchmarks/learn_moe.py --rows experts3 dense_active --seeds 0
+    OMP_NUM_THREADS=1 python benchmarks/learn_moe.py            # the table of what has run
 
 A finished row leaves experiments/rsmoe/learn/<row>_<seed>.json and is not run again; the table is
-printed from the files. Seconds are processor time of the whole row.
+printed from the files. `val` are scores on the validation split, by which defaults are chosen.
+Seconds are processor time of a row: training, and both splits' texts; drawing the scenes, which
+all rows share, is not in them.
 """
 
 from __future__ import annotations
@@ -15,94 +20,256 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import pickle
 import platform
+import random
 import re
 import statistics
 import time
 from collections import Counter, defaultdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "experiments" / "rsmoe" / "learn"
-ONLY = ["model.chat.kinds=[description]", "trainer.max_epochs=4", "evaluation=none"]
-FIRST = ["model.stage=first"]
+FIRST_STEPS, SECOND_STEPS = 300, 200
+#: Test, and as many validation, pictures.
+TESTS = 200
+#: A whole description is longer than the parts that the model's own limit is for.
+COMMON = [
+    "experiment=rsmoe_tiny_scenes",
+    "optimizer.lr=2.0e-3",
+    "model.generation.max_new_tokens=110",
+]
+DENSE = ["model.stage=first"]
+MIXTURE = "rsvlm.models.rsmoe.token_mixture.TokenMixture"
 #: The feed-forward width at which a dense model has as many numbers as three experts with theirs.
 WIDE = (
     "model.lm.size={model_type: llama, hidden_size: 64, intermediate_size: 232, "
     "num_hidden_layers: 2, num_attention_heads: 4, max_position_embeddings: 512, "
     "initializer_range: 0.1, bos_token_id: 1, eos_token_id: 2, pad_token_id: 0}"
 )
-#: Row -> what differs from rsmoe_tiny_scenes.
-ROWS: dict[str, list[str]] = {
-    "experts3": [],
-    "dense_active": FIRST,
-    "dense_total": [*FIRST, WIDE],
-    "no_router": ["model.router=none"],
-    "learned": ["model.router=learned"],
-    "experts1": ["model.experts.count=1"],
-    "experts2": ["model.experts.count=2"],
-    "experts4": ["model.experts.count=4"],
-    "logits": ["model.combine=logits"],
-    "summarised": ["model.combine=summarised"],
+
+
+class Row(NamedTuple):
+    """One line of the table.
+
+    Attributes:
+        words: overrides of its model.
+        first: overrides of the first stage that it starts from; None is one stage alone.
+        steps: of the second stage.
+    """
+
+    words: list[str]
+    first: list[str] | None = None
+    steps: int = SECOND_STEPS
+
+
+def experts(*words: str) -> Row:
+    """A second stage on the plain first one."""
+    return Row(["model.stage=second", *words], [])
+
+
+ROWS: dict[str, Row] = {
+    "dense_active": Row(DENSE),
+    "dense_total": Row([*DENSE, WIDE]),
+    "first_stage": Row(DENSE, [], 0),
+    "experts3": experts(),
+    "experts3_lr8": experts("optimizer.lr=8.0e-3"),
+    "no_router": experts("model.router=none"),
+    "learned": experts("model.router=learned"),
+    "experts1": experts("model.experts.count=1"),
+    "experts2": experts("model.experts.count=2"),
+    "experts4": experts("model.experts.count=4"),
+    "logits": experts("model.combine=logits"),
+    "summarised": Row(
+        ["model.stage=second", "model.combine=summarised"], ["model.combine=summarised"]
+    ),
+    "one_stage": Row(["model.stage=joint"]),
+    "token_mixture": Row([*DENSE, f"model.token_mixture={{_target_: {MIXTURE}, _partial_: true}}"]),
+    "token_mixture_released": Row(
+        [
+            *DENSE,
+            f"model.token_mixture={{_target_: {MIXTURE}, _partial_: true, variant: released}}",
+        ]
+    ),
 }
 
+#: Rows between which the validation split chooses a default.
+CHOICES = ("experts3", "experts3_lr8", "logits", "summarised")
 
-def settings(row: str, seed: int) -> list[str]:
+
+class World:
+    """The scenes that all rows share, drawn once and kept in a file."""
+
+    def __init__(self, cfg: Any, work: Path) -> None:
+        from rsvlm.config.instantiate import instantiate
+
+        make = instantiate(cfg.data.dataset)
+        self.sets = {split: make(split=split) for split in ("train", "val", "test")}
+        path = work / "scenes.pkl"
+        if not path.is_file():
+            counts = {"train": len(self.sets["train"]), "val": TESTS, "test": TESTS}
+            drawn = {s: [self.sets[s][n] for n in range(c)] for s, c in counts.items()}
+            work.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(pickle.dumps(drawn))
+        self.drawn: dict[str, list[Any]] = pickle.loads(path.read_bytes())  # our own file
+
+    def view(self, split: str, model: Any, *, training: bool) -> Any:
+        """A split as a model takes it."""
+        from rsvlm.data.loading.transformed import TransformedDataset
+
+        return TransformedDataset(
+            self.drawn[split], model.preprocess, training=training, caption="all"
+        )
+
+
+def settings(seed: int, words: list[str]) -> list[str]:
     """Overrides of a run."""
-    words = ["experiment=rsmoe_tiny_scenes", "trainer=cpu", "logger=csv", f"seed={seed}"]
-    longest = ["model.generation.max_new_tokens=110"] if row.startswith(("dense", "exp1")) else []
-    return [*words, *ONLY, *longest, *ROWS[row]]
+    return [*COMMON, f"seed={seed}", "model.chat.kinds=[description]", *words]
 
 
-def run_row(row: str, seed: int, work: Path, tests: int) -> dict[str, Any]:
+def train(cfg: Any, model: Any, world: World, steps: int) -> list[float]:
+    """The recipe's loss, optimizer and schedule for so many steps; the losses.
+
+    Modules alone, without the trainer: rows are short, and its start would be a tenth of one.
+    """
+    import torch
+
+    from rsvlm.config.instantiate import instantiate
+
+    loss = instantiate(cfg.loss)
+    optimizer = instantiate(cfg.optimizer)(model)
+    schedule = instantiate(cfg.scheduler)(optimizer, total_steps=steps)
+    view, collate = world.view("train", model, training=True), model.collate(training=True)
+    dice, order, told = random.Random(int(cfg.seed)), [], []
+    model.train()
+    for _ in range(steps):
+        if len(order) < cfg.data.batch_size:
+            order = dice.sample(range(len(view)), len(view))
+        batch = collate([view[0, order.pop()] for _ in range(cfg.data.batch_size)])
+        total = sum(loss(model(batch), batch).values())
+        optimizer.zero_grad()
+        total.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.trainer.gradient_clip_val)
+        optimizer.step()
+        schedule.step()
+        told.append(float(total.detach()))
+    return told
+
+
+def first_stage(words: list[str], seed: int, world: World, work: Path) -> Path:
+    """A first stage's checkpoint, trained where there is none yet; a file tells its seconds."""
+    import torch
+
+    from rsvlm.checkpoints import pack
+    from rsvlm.config.compose import compose
+    from rsvlm.inference.build import build_model
+
+    name = "first" + "".join(f"_{word.rpartition('=')[2]}" for word in words)
+    path = work / f"{name}_{seed}.ckpt"
+    if not path.is_file():
+        begun = time.process_time()
+        cfg = compose("train", settings(seed, [*DENSE, *words]))
+        torch.manual_seed(seed)
+        model = build_model(cfg)
+        losses = train(cfg, model, world, FIRST_STEPS)
+        seconds = round(time.process_time() - begun, 1)
+        torch.save(pack(model), path)
+        told = {"seed": seed, "loss": statistics.mean(losses[-20:]), "processor_seconds": seconds}
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        (FOLDER / f"_{name}_{seed}.json").write_text(json.dumps(told, indent=1) + "\n")
+    return path
+
+
+def run_row(row: str, seed: int, world: World, work: Path) -> dict[str, Any]:
     """Trains and tests; returns what is written."""
     import torch
 
-    from rsvlm.app import run
+    from rsvlm.checkpoints import load
     from rsvlm.config.compose import compose
-    from rsvlm.config.instantiate import instantiate
-    from rsvlm.data.loading.transformed import TransformedDataset
     from rsvlm.inference.build import build_model
 
+    words, first, second_steps = ROWS[row]
+    start = None if first is None else first_stage(first, seed, world, work)
     begun = time.process_time()
-    out, words = work / f"{row}_{seed}", settings(row, seed)
-    if not (out / "last.ckpt").is_file():
-        run.fit(compose("train", words), out, overrides=words)
+    cfg = compose("train", settings(seed, words))
+    torch.manual_seed(seed)
+    model = build_model(cfg)
+    if start is not None:
+        load(model, start, new=model.adapter_parts)
+    steps = FIRST_STEPS + SECOND_STEPS if start is None else second_steps
+    losses = train(cfg, model, world, steps) if steps else [0.0]
     trained = time.process_time() - begun
-    cfg = compose("eval", [*words, f"ckpt={out / 'last.ckpt'}"])
-    model = build_model(cfg).eval()
-    dataset = instantiate(cfg.data.dataset)(split="test")
-    view = TransformedDataset(dataset, model.preprocess, training=False, caption="all")
-    collate = model.collate(training=False, kinds=["description"])
-    texts: list[str] = []
-    with torch.no_grad():
-        for start in range(0, tests, 50):
-            batch = collate([view[0, n] for n in range(start, min(tests, start + 50))])
-            texts += [answer.text for answer in model.generate(batch)]
-    found: dict[str, Any] = {"row": row, "seed": seed, "overrides": ROWS[row], "tests": tests}
+    model.eval()
+    found: dict[str, Any] = {"row": row, "seed": seed, "overrides": words, "tests": TESTS}
     found["parameters"] = sum(p.numel() for p in model.parameters())
-    found["model"] = scores(dataset, texts)
-    shifted = texts[tests // 2 :] + texts[: tests // 2]
-    found["other_images"] = scores(dataset, shifted)
-    found["most_frequent"] = scores(dataset, [often(cfg)] * tests)
-    found["examples"] = texts[:3]
+    found["trained"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    found["steps"], found["loss"] = steps, statistics.mean(losses[-20:])
+    splits = ("val", "test") if row in CHOICES else ("test",)
+    texts = {split: write(model, world, split) for split in splits}
+    said = [answer.text for answer in texts["test"]]
+    if row in CHOICES:
+        found["val"] = scores(world.sets["val"], [answer.text for answer in texts["val"]])
+    found["model"] = scores(world.sets["test"], said)
+    found["other_images"] = scores(world.sets["test"], said[TESTS // 2 :] + said[: TESTS // 2])
+    found["most_frequent"] = scores(world.sets["test"], [often(world)] * TESTS)
+    found["different"] = len(set(said))
+    if model.experts is not None:
+        found["routing"] = routing_of(model, world)
+    found["examples"] = [
+        {"text": each.text, "parts": {p.expert: p.text for p in each.parts or []}}
+        for each in texts["test"][:3]
+    ]
     found["train_seconds"] = round(trained, 1)
     found["processor_seconds"] = round(time.process_time() - begun, 1)
     found["machine"] = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
     return found
 
 
-def often(cfg: Any) -> str:
+def write(model: Any, world: World, split: str) -> list[Any]:
+    """The model's answer to each picture of a split."""
+    view = world.view(split, model, training=False)
+    collate = model.collate(training=False, kinds=["description"])
+    answers = []
+    for start in range(0, TESTS, 50):
+        answers += model.generate(collate([view[0, n] for n in range(start, start + 50)]))
+    return answers
+
+
+def routing_of(model: Any, world: World) -> dict[str, Any]:
+    """How often each expert was asked, or, of a learned router, its mean shares by task."""
+    import torch
+
+    from rsvlm.metrics.routing import routing_statistics
+
+    view = world.view("test", model, training=False)
+    batch = model.collate(training=False, kinds=["description"])([view[0, n] for n in range(100)])
+    with torch.no_grad():
+        found = model.route(batch, model.find(batch, model.tokens(batch, None)))
+    routed = []
+    for each, updates in zip(found.asked, found.updates.tolist(), strict=True):
+        task = model.tasks[each.task]
+        routed += [(task, name, share) for name, share in zip(model.tasks, updates, strict=True)]
+    told: dict[str, Any] = routing_statistics(routed, model.tasks)
+    if found.shares is not None:
+        shares = found.shares.mean(0).tolist()
+        told["shares"] = {
+            task: {name: round(share, 3) for name, share in zip(model.tasks, line, strict=True)}
+            for task, line in zip(model.tasks, shares, strict=True)
+        }
+    return told
+
+
+def often(world: World) -> str:
     """The sentences that stand most often in training descriptions, as many as one has."""
-    from rsvlm.config.instantiate import instantiate
     from rsvlm.data.text.subtasks import sentences
     from rsvlm.synthetic.caption import description
 
-    train = instantiate(cfg.data.dataset)(split="train")
+    train = world.sets["train"]
     counts: Counter[str] = Counter()
     lengths = []
-    for n in range(500):
+    for n in range(300):
         said = sentences(description(train.scene(n)).text)
         counts.update(said)
         lengths.append(len(said))
@@ -179,25 +346,36 @@ def _verbs(relation: str) -> re.Pattern[str]:
 def table() -> str:
     """All finished rows, means over seeds."""
     held: dict[str, list[dict[str, Any]]] = {}
-    for path in sorted(FOLDER.glob("*.json")):
+    for path in sorted(FOLDER.glob("[a-z]*.json")):
         one = json.loads(path.read_text())
         held.setdefault(one["row"], []).append(one)
-    lines = [
-        "| row | seeds | parameters | CIDEr | theme | objects | relations | processor s |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
-    ]
     words = ("cider", "theme", "objects", "relations")
+    lines = [
+        "| row | seeds | parameters | trained | CIDEr, val "
+        + "| CIDEr | theme | objects | relations | processor s |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
     for row in [*(r for r in ROWS if r in held)]:
         ones = held[row]
-        cells = [_mean([one["model"][w] for one in ones]) for w in words]
+        vals = [one["val"]["cider"] for one in ones if "val" in one]
+        cells = [_mean(vals) if vals else ""]
+        cells += [_mean([one["model"][w] for one in ones]) for w in words]
         seconds = statistics.mean(one["processor_seconds"] for one in ones)
-        size = ones[0]["parameters"]
-        lines.append(f"| {row} | {len(ones)} | {size:,} | {' | '.join(cells)} | {seconds:.0f} |")
+        size, trained = ones[0]["parameters"], ones[0]["trained"]
+        lines.append(
+            f"| {row} | {len(ones)} | {size:,} | {trained:,} | {' | '.join(cells)} "
+            f"| {seconds:.0f} |"
+        )
     for name in ("other_images", "most_frequent"):
         ones = held.get("experts3") or next(iter(held.values()), [])
         if ones:
             cells = [_mean([one[name].get(w, 0.0) for one in ones]) for w in words]
-            lines.append(f"| {name.replace('_', ' ')} | {len(ones)} | | {' | '.join(cells)} | |")
+            lines.append(
+                f"| {name.replace('_', ' ')} | {len(ones)} | | | | {' | '.join(cells)} | |"
+            )
+    for path in sorted(FOLDER.glob("_first*.json")):
+        one = json.loads(path.read_text())
+        lines.append(f"| {path.stem[1:]} | 1 | | | | | | | | {one['processor_seconds']:.0f} |")
     return "\n".join(lines)
 
 
@@ -211,18 +389,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rows", nargs="*", default=[], choices=list(ROWS))
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
-    parser.add_argument("--tests", type=int, default=200)
     parser.add_argument("--work", type=Path, default=Path("runs/learn_moe"))
     given = parser.parse_args()
+    if given.rows:
+        from rsvlm.config.compose import compose
+
+        world = World(compose("train", settings(0, [])), given.work)
     for row in given.rows:
         for seed in given.seeds:
             target = FOLDER / f"{row}_{seed}.json"
             if target.is_file():
                 continue
-            found = run_row(row, seed, given.work, given.tests)
+            found = run_row(row, seed, world, given.work)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(json.dumps(found, indent=1) + "\n")
-            print(f"{row} {seed}: {found['model']}")
+            print(f"{row} {seed}: {found['model']}", flush=True)
     print(table())
 
 
