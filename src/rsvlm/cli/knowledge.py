@@ -6,6 +6,9 @@
   rsvlm knowledge add kb --root more_images --records more.jsonl
   rsvlm knowledge remove kb p17 p18
   rsvlm knowledge info kb
+  rsvlm knowledge contexts kb --data rswk --root /data/RSWK --out contexts.jsonl   # to train with
+  rsvlm knowledge build ... --store lance --out kb                        # LanceDB's tables
+  rsvlm knowledge build ... --store qdrant --out http://localhost:6333/places   # on a server
 
 A record is a line of JSON: id, name, category, location ("lat, lon"), date, split, image (relative
 to --root), world (fields of world knowledge), expert and monthly (measured fields, with units),
@@ -20,8 +23,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from rsvlm.cli import knowledge_contexts
 from rsvlm.errors import UserError
 from rsvlm.retrieval.knowledge_builder import Options
+from rsvlm.retrieval.knowledge_store import STORES, store_of
 
 
 def main(argv: list[str]) -> None:
@@ -30,22 +35,28 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser("rsvlm knowledge", description=__doc__, formatter_class=raw)
     commands = parser.add_subparsers(dest="command", required=True)
     build = commands.add_parser("build", help="make a base, or go on with making it")
-    build.add_argument("--out", type=Path, required=True, help="the base's folder")
+    build.add_argument("--out", required=True, help="the base's folder, or a server's address/name")
+    build.add_argument(
+        "--store",
+        choices=STORES,
+        help="files (all that the base install needs); lance: LanceDB, with an index for large "
+        "bases; qdrant: a server, for many users (files, or what the folder holds)",
+    )
     build.add_argument("--model", help="a CLIP of the zoo (georsclip_vitb32.rs5m), or a run's own")
     build.add_argument("--ckpt", help="a run's folder, a file, zoo:… or hf://…")
     build.add_argument("word", nargs="*", help="key=value of the encoder, as after predict")
     _sources(build)
     add = commands.add_parser("add", help="add records; those of a known id take its place")
-    add.add_argument("base", type=Path)
+    add.add_argument("base", help="its folder, or a server's address/name")
     _sources(add)
     remove = commands.add_parser("remove", help="remove records")
-    remove.add_argument("base", type=Path)
+    remove.add_argument("base", help="its folder, or a server's address/name")
     remove.add_argument("id", nargs="+", help="ids of records")
     info = commands.add_parser("info", help="what a base holds")
-    info.add_argument("base", type=Path)
+    info.add_argument("base", help="its folder, or a server's address/name")
     info.add_argument("--version", type=int, help="an older version")
     search = commands.add_parser("search", help="what a base holds on a picture or a text")
-    search.add_argument("base", type=Path)
+    search.add_argument("base", help="its folder, or a server's address/name")
     search.add_argument("--image", type=Path, help="a picture")
     search.add_argument("--text", help="a question")
     search.add_argument("-k", type=int, default=3, help="most chunks (3)")
@@ -60,7 +71,11 @@ def main(argv: list[str]) -> None:
     search.add_argument("--version", type=int, help="an older version")
     search.add_argument("--sheet", type=Path, help="a picture of what was found")
     search.add_argument("--json", action="store_true", help="a line of JSON for each chunk")
+    knowledge_contexts.add_parser(commands)
     args = parser.parse_args(argv)
+    if args.command == "contexts":
+        knowledge_contexts.run(args)
+        return
     {"build": _build, "add": _add, "remove": _remove, "info": _info, "search": _search}[
         args.command
     ](args)
@@ -103,6 +118,7 @@ def _progress(done: int, count: int) -> None:
 
 def _build(args: argparse.Namespace) -> None:
     options = Options(args.long, args.overlap, args.per_part)
+    store_of(args.out, args.store)  # before pictures are read: whether it can be had
     records = _records(args)
 
     from rsvlm.inference.knowledge import encoder_of
@@ -110,7 +126,13 @@ def _build(args: argparse.Namespace) -> None:
 
     encoder = encoder_of(args.model, args.ckpt, args.word, batch=args.batch_size)
     base = KnowledgeBase.build(
-        records, encoder, args.out, root=args.root, options=options, progress=_progress
+        records,
+        encoder,
+        args.out,
+        root=args.root,
+        options=options,
+        progress=_progress,
+        store=args.store,
     )
     _tell(base)
     print(f"wrote {args.out}")
@@ -145,10 +167,12 @@ def _tell(base: Any) -> None:
     held = base.version
     for text in held.left_out:
         print(f"left out: {text}")
+    counts, size = held.counts(), base.store.size()
     print(f"version {held.number} of {', '.join(map(str, base.store.versions()))}")
-    print(f"{len(held.records)} records, {len(held.image)} pictures, {len(held)} chunks")
-    for kind, (first, last) in held.groups.items():
-        print(f"  {last - first:8d} {kind}")
+    print(f"store: {base.store.kind}" + (f", {size / 2**20:.1f} MiB in all" if size else ""))
+    print(f"{counts.records} records, {counts.pictures} pictures, {len(held)} chunks")
+    for kind, count in counts.chunks.items():
+        print(f"  {count:8d} {kind}")
     print(f"encoder: {base.facts['encoder']}, {base.facts['dim']} numbers a vector")
 
 

@@ -10,7 +10,7 @@ from rsvlm.errors import UserError
 from rsvlm.models.protocols import is_image_text_encoder
 from rsvlm.retrieval.knowledge_base import KnowledgeBase
 from rsvlm.retrieval.knowledge_encoder import ClipEncoder
-from rsvlm.retrieval.knowledge_store import Store
+from rsvlm.retrieval.knowledge_store import store_of
 
 #: What encodes a base where nobody names another: trained on remote sensing's pairs.
 DEFAULT = "georsclip_vitb32.rs5m"
@@ -54,16 +54,17 @@ def open_base(
     """A base with the encoder that made it.
 
     Args:
-        path: its folder.
+        path: its folder, or a server's address with its name.
         encoder: another object for the same encoder; None loads it as the base says.
         version: an older one.
 
     Raises:
         UserError: no base, damaged, or an encoder that cannot be had or is another.
     """
-    facts = Store(path).manifest
+    store = store_of(path)
+    facts = store.manifest
     if not facts:
-        Store(path).open()  # which says what is there instead
+        store.open()  # which says what is there instead
     if encoder is None:
         how = facts.get("loaded_by")
         if not how:
@@ -72,7 +73,7 @@ def open_base(
                 "with that encoder, KnowledgeBase(path, encoder)."
             )
         encoder = encoder_of(how["name"], how["ckpt"], how["words"])
-    return KnowledgeBase(path, encoder, version=version)
+    return KnowledgeBase(store, encoder, version=version)
 
 
 #: What `knowledge.<word>` may say in eval and predict, beside the options of `RSRAG`.

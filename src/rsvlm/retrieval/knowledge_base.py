@@ -11,13 +11,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from rsvlm.errors import UserError, near
-from rsvlm.retrieval.knowledge_builder import Options, check_encoder, facts_of, make, unit
+from rsvlm.retrieval.knowledge_builder import (
+    Options,
+    check_encoder,
+    distinct,
+    facts_of,
+    make,
+    plan_of,
+    unit,
+)
 from rsvlm.retrieval.knowledge_encoder import Hit, KnowledgeEncoder
 from rsvlm.retrieval.knowledge_records import TASKS, KnowledgeRecord
 from rsvlm.retrieval.knowledge_search import (
@@ -31,21 +40,20 @@ from rsvlm.retrieval.knowledge_search import (
     released_cosines,
     rows_of,
 )
-from rsvlm.retrieval.knowledge_store import Floats, Ints, Store, Version, fingerprint
+from rsvlm.retrieval.knowledge_store import SAME_PICTURE, Asked, Store, store_of
+from rsvlm.retrieval.knowledge_version import Floats, Ints, Version, fingerprint
 from rsvlm.retrieval.released_knowledge import RELEASED_TASKS, SEARCH_K
 
 log = logging.getLogger(__name__)
 
 Fusion = Literal["weighted", "rrf"]
-#: Cosine of a picture with itself, encoded twice.
-_SAME = 0.9999
 
 
 class KnowledgeBase:
     """A base that is open; what is added or removed opens as its new version.
 
     Args:
-        store: its folder.
+        store: its folder, or a server's address with its name.
         encoder: of questions; None where only vectors are searched by.
         version: an older one; None opens the last that is whole.
 
@@ -60,7 +68,7 @@ class KnowledgeBase:
         *,
         version: int | None = None,
     ) -> None:
-        self.store = store if isinstance(store, Store) else Store(store)
+        self.store = store_of(store) if isinstance(store, str | Path) else store
         self.encoder = encoder
         self.version: Version = self.store.open(version)
         self.facts = self.store.manifest
@@ -73,46 +81,48 @@ class KnowledgeBase:
         cls,
         records: Iterable[KnowledgeRecord],
         encoder: KnowledgeEncoder,
-        out: str | Path,
+        out: Store | str | Path,
         *,
         root: str | Path | None = None,
         options: Options | None = None,
         progress: Callable[[int, int], None] | None = None,
+        store: str | None = None,
     ) -> KnowledgeBase:
         """Builds a base, or goes on with a build of the same records that was stopped.
 
         Args:
             records: with ids that differ.
             encoder: of pictures and texts.
-            out: the folder.
+            out: the folder, or a server's address with a name for the base.
             root: folder of the pictures.
             options: how long texts are cut, and how much is encoded at a time.
             progress: called with records done and all.
+            store: a word of `STORES`; None takes what is there, or `files`.
 
         Raises:
             UserError: no records, two of one id, another base in the folder, or another process
                 that writes it.
         """
-        store, options = Store(out), options or Options()
-        held = list(records)
+        kept = store_of(out, store) if isinstance(out, str | Path) else out
+        held, options = list(records), options or Options()
         if not held:
             raise UserError("there is no record to build a base of: see --records.")
-        _distinct(held)
-        with store.locked():
-            plan = _plan(held, encoder, options, root, 0)
-            if store.manifest:
-                check_encoder(store.manifest, encoder, store.root)
-                opened = store.open()
+        distinct(held)
+        with kept.locked():
+            plan = plan_of(held, encoder, options, root, 0)
+            if kept.manifest:
+                check_encoder(kept.manifest, encoder, kept.root)
+                opened = kept.open()
                 if opened.fingerprint != plan:
                     raise UserError(
-                        f"{out} holds a base of other records or options: rsvlm knowledge add {out}"
-                        " adds to it; for a new one name another --out."
+                        f"{kept.root} holds a base of other records or options: rsvlm knowledge "
+                        f"add {kept.root} adds to it; for a new one name another --out."
                     )
-                store.clean()
+                kept.clean()
             else:
-                parts = make(held, encoder, store.parts(plan), root, options, progress)
-                store.write(parts, plan, facts_of(encoder, root))
-        return cls(store, encoder)
+                parts = make(held, encoder, kept.parts(plan), root, options, progress)
+                kept.write(parts, plan, facts_of(encoder, root))
+        return cls(kept, encoder)
 
     def add(
         self,
@@ -141,15 +151,15 @@ class KnowledgeBase:
         held, options = list(records), options or Options()
         if not held:
             raise UserError("there is no record to add: see --records.")
-        _distinct(held)
+        distinct(held)
         root = self.facts.get("root") if root is None else root
         with self.store.locked():
             current = self.store.open()
-            plan = _plan(held, self.encoder, options, root, current.number)
+            plan = plan_of(held, self.encoder, options, root, current.number)
             parts = make(held, self.encoder, self.store.parts(plan), root, options, progress)
             ids = {record.id for record in held}
-            replaced = sum(record.id in ids for record in current.records)
-            self.store.write([current.without(ids), *parts], plan, self._facts())
+            replaced = len(current.known(ids))
+            self.store.write(parts, plan, self._facts(), of=current, gone=ids)
         self._reopen()
         return replaced
 
@@ -162,17 +172,17 @@ class KnowledgeBase:
         gone = set(ids)
         with self.store.locked():
             current = self.store.open()
-            known = {record.id for record in current.records}
-            for id in sorted(gone - known):
-                raise UserError(f"{self.store.root} holds no record {id!r}. {near(id, known)}")
+            for id in sorted(gone - current.known(gone)):
+                there = (record.id for record in current.records)
+                raise UserError(f"{self.store.root} holds no record {id!r}. {near(id, there)}")
             plan = fingerprint("remove", sorted(gone), current.fingerprint, current.number)
-            self.store.write([current.without(gone)], plan, self._facts())
+            self.store.write([], plan, self._facts(), of=current, gone=gone)
         self._reopen()
         return len(gone)
 
     def __len__(self) -> int:
         """How many records it holds."""
-        return len(self.version.records)
+        return self.version.counts().records
 
     def search(
         self,
@@ -225,11 +235,11 @@ class KnowledgeBase:
             if task not in TASKS:
                 raise UserError(f"a base knows no task {task!r}. {near(task, TASKS)}")
             types = TASKS[task]
-        rows = rows_of(self.version, types, where)
-        seen = self._image_scores(picture, rows)
-        if exclude_self and seen is not None and len(rows):
-            rows, seen = rows[seen < _SAME], seen[seen < _SAME]
-        told = None if words is None else cosines(self.version.text, words, rows)
+        lists = lexical or fusion == "rrf"
+        wide = max(k, pool) if rerank or lists or mmr is not None else k
+        asked = Asked(picture, words, alpha, types, where, wide, exclude_self)
+        version, rows, seen = self._rows(asked, lists)
+        told = None if words is None else cosines(version.text, words, rows)
         if seen is None or told is None:
             scores = seen if seen is not None else told
             assert scores is not None
@@ -237,22 +247,23 @@ class KnowledgeBase:
             scores = alpha * seen + (1 - alpha) * told
         if not len(rows):
             return []
-        if lexical or fusion == "rrf":
+        if lists:
             pooled = self._fused(text, rows, scores, seen, told, fusion, pool)
         else:
-            wide = pool if rerank or mmr is not None else k
-            pooled = {int(i): float(scores[i]) for i in best(scores, max(wide, k))}
+            pooled = {int(i): float(scores[i]) for i in best(scores, wide)}
         if rerank is not None and text:
             order = list(pooled)
-            given = rerank(text, [self.version.text_of(int(rows[i])) for i in order])
+            given = rerank(text, [version.text_of(int(rows[i])) for i in order])
             told_by = dict(zip(order, map(float, given), strict=True))
             pooled = dict(sorted(told_by.items(), key=lambda pair: -pair[1]))
         chosen = list(pooled)
         if mmr is not None:
-            vectors = np.asarray(self.version.text[rows[chosen]])
+            vectors = np.asarray(version.text[rows[chosen]])
             values = np.array([pooled[i] for i in chosen])
             chosen = [chosen[i] for i in diverse(vectors, values, k, mmr)]
-        return [self._hit(int(rows[i]), pooled[i], _at(seen, i), _at(told, i)) for i in chosen[:k]]
+        return [
+            Hit.of(version, int(rows[i]), pooled[i], _at(seen, i), _at(told, i)) for i in chosen[:k]
+        ]
 
     def encode(self, image: Any, text: str | None) -> tuple[Floats | None, Floats | None]:
         """Vectors of unit length of a question's picture and text.
@@ -269,12 +280,27 @@ class KnowledgeBase:
         words = unit(self.encoder.encode_texts([text or ""]))[0] if said else None
         return picture, words
 
-    def _image_scores(self, picture: Floats | None, rows: Ints) -> Any:
-        if picture is None:
-            return None
-        images = np.arange(len(self.version.image), dtype=np.int64)
-        held = np.append(cosines(self.version.image, picture, images), 0.0)  # -1: no picture
-        return held[self.version.image_of[self.version.record_of[rows]]] if len(rows) else held[:0]
+    def _rows(self, asked: Asked, lists: bool) -> tuple[Version, Ints, Any]:
+        """A version with the rows to score, and the pictures' scores of these."""
+        while True:
+            narrowed = self.store.narrow(self.version, asked)
+            version, rows = narrowed or (
+                self.version,
+                rows_of(self.version, asked.types, asked.where),
+            )
+            if lists and self.version.remote:
+                raise UserError(
+                    f"words are looked up in all texts (lexical, fusion=rrf), and {self.store.root}"
+                    " keeps them on its server: search by vectors, or build the base in a folder."
+                )
+            seen = _image_scores(version, asked.image, rows)
+            found = len(rows)
+            if asked.exclude_self and seen is not None and len(rows):
+                rows, seen = rows[seen < SAME_PICTURE], seen[seen < SAME_PICTURE]
+            # What an index gave may all have been the question's own.
+            if narrowed is None or len(rows) >= asked.count or found < asked.count:
+                return version, rows, seen
+            asked = replace(asked, count=asked.count * 4)
 
     def _fused(
         self,
@@ -307,6 +333,11 @@ class KnowledgeBase:
         search_k: int | None,
     ) -> list[Hit]:
         """The published search: recall by one vector, then the weighted score of what came."""
+        if self.version.remote:
+            raise UserError(
+                f"the published search scores every row, and {self.store.root} keeps them on its "
+                "server: build the base in a folder."
+            )
         known = "runtime" if variant == "released" else variant
         if known not in RELEASED_TASKS:
             raise UserError(f"variant={variant}: {near(variant, ('released', *RELEASED_TASKS))}")
@@ -329,44 +360,31 @@ class KnowledgeBase:
         told = released_cosines(version.text, words, rows)
         scores = alpha * seen + (1 - alpha) * told
         return [
-            self._hit(int(rows[i]), float(scores[i]), float(seen[i]), float(told[i]))
+            Hit.of(version, int(rows[i]), float(scores[i]), float(seen[i]), float(told[i]))
             for i in best(scores, k)
         ]
 
-    def _hit(self, row: int, score: float, seen: float | None, told: float | None) -> Hit:
-        chunk = self.version.chunk(row)
-        record = self.version.records[int(self.version.record_of[row])]
-        if not record.image:
-            seen = None
-        return Hit(record, chunk.type, chunk.text, score, seen, told, chunk.span, chunk.order)
-
     def _facts(self) -> dict[str, Any]:
-        return {k: v for k, v in self.facts.items() if k not in ("format", "version")}
+        return {k: v for k, v in self.facts.items() if k not in ("format", "version", "store")}
 
     def _reopen(self) -> None:
         self.version, self.facts = self.store.open(), self.store.manifest
         self._lexicon = None
 
 
+def _image_scores(version: Version, picture: Floats | None, rows: Ints) -> Any:
+    if picture is None:
+        return None
+    pictures = version.image_of[version.record_of[rows]] if len(rows) else rows
+    there = pictures >= 0  # -1 of a record without one
+    if 4 * len(rows) < len(version.image):
+        few, back = np.unique(pictures[there], return_inverse=True)
+    else:
+        few, back = np.arange(len(version.image), dtype=np.int64), pictures[there]
+    found = np.zeros(len(rows))
+    found[there] = cosines(version.image, picture, few)[back]
+    return found
+
+
 def _at(scores: Any, i: int) -> float | None:
     return None if scores is None else float(scores[i])
-
-
-def _distinct(records: Sequence[KnowledgeRecord]) -> None:
-    seen: set[str] = set()
-    for record in records:
-        if record.id in seen:
-            raise UserError(f"two records have the id {record.id!r}: ids are unique in a base.")
-        seen.add(record.id)
-
-
-def _plan(
-    records: Sequence[KnowledgeRecord],
-    encoder: KnowledgeEncoder,
-    options: Options,
-    root: str | Path | None,
-    number: int,
-) -> str:
-    where = str(Path(root).resolve()) if root else ""
-    lines = [record.line() for record in records]
-    return fingerprint(lines, encoder.name, options.words(), where, number)

@@ -13,7 +13,7 @@ import numpy as np
 
 from rsvlm.errors import UserError
 from rsvlm.retrieval.knowledge_records import Chunk, KnowledgeRecord, chunks_of, windows
-from rsvlm.retrieval.knowledge_store import Floats, Part
+from rsvlm.retrieval.knowledge_version import Floats, Part, fingerprint
 
 log = logging.getLogger(__name__)
 
@@ -185,7 +185,7 @@ def facts_of(encoder: Any, root: str | Path | None) -> dict[str, Any]:
     }
 
 
-def check_encoder(facts: dict[str, Any], encoder: Any, root: Path) -> None:
+def check_encoder(facts: dict[str, Any], encoder: Any, root: Path | str) -> None:
     """Holds a base against the encoder of its questions.
 
     Raises:
@@ -200,3 +200,29 @@ def check_encoder(facts: dict[str, Any], encoder: Any, root: Path) -> None:
             "be compared. Give the encoder that made it, or build the base anew.",
             code="other_encoder",
         )
+
+
+def distinct(records: Sequence[KnowledgeRecord]) -> None:
+    """Refuses two records of one id.
+
+    Raises:
+        UserError: there are two.
+    """
+    seen: set[str] = set()
+    for record in records:
+        if record.id in seen:
+            raise UserError(f"two records have the id {record.id!r}: ids are unique in a base.")
+        seen.add(record.id)
+
+
+def plan_of(
+    records: Sequence[KnowledgeRecord],
+    encoder: Any,
+    options: Options,
+    root: str | Path | None,
+    number: int,
+) -> str:
+    """The fingerprint of what is to be made of records, onto the version of a number."""
+    where = str(Path(root).resolve()) if root else ""
+    lines = [record.line() for record in records]
+    return fingerprint(lines, encoder.name, options.words(), where, number)

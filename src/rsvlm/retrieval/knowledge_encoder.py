@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from rsvlm.retrieval.knowledge_records import KnowledgeRecord
-from rsvlm.retrieval.knowledge_store import Floats
+from rsvlm.retrieval.knowledge_version import Floats, Version
 
 
 class KnowledgeEncoder(Protocol):
@@ -64,6 +64,16 @@ class Hit:
     text_score: float | None
     span: tuple[int, int]
     order: int
+
+    @classmethod
+    def of(
+        cls, version: Version, row: int, score: float, seen: float | None, told: float | None
+    ) -> Hit:
+        """A row of a version with its scores."""
+        chunk = version.chunk(row)
+        record = version.records[int(version.record_of[row])]
+        seen = seen if record.image else None
+        return cls(record, chunk.type, chunk.text, score, seen, told, chunk.span, chunk.order)
 
 
 class ClipEncoder:

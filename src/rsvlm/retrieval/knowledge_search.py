@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from rsvlm.errors import UserError
 from rsvlm.retrieval.knowledge_records import KnowledgeRecord
-from rsvlm.retrieval.knowledge_store import Floats, Ints, Version
+from rsvlm.retrieval.knowledge_version import Floats, Ints, Version
 
 Scores = npt.NDArray[np.float64]
 

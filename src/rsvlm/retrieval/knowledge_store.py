@@ -1,7 +1,7 @@
-"""A knowledge base on disk: vectors in row groups by chunk type, texts, records, versions.
+"""Where a knowledge base is kept: what a store does, and one that is a folder of files.
 
-    kb/manifest.json            which version opens, and whose vectors these are
-    kb/versions/000001/         text.npy image.npy rows.npz chunks.txt records.jsonl version.json
+    kb/manifest.json            which version opens, whose vectors these are, and the store's kind
+    kb/versions/000001/         the files of a version (`knowledge_version`)
     kb/building/<plan>/         parts of a build that has not ended, each renamed into place whole
 
 A version is written beside the others and then named in the manifest, in one step, so that a base
@@ -10,165 +10,193 @@ that is killed while being written opens as it was. No torch here: a build may b
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-import os
 import shutil
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
-from rsvlm.errors import UserError
-from rsvlm.files import write_text, written_whole
+from rsvlm.errors import UserError, near
+from rsvlm.files import write_text
 from rsvlm.retrieval.knowledge_lock import one_writer
-from rsvlm.retrieval.knowledge_records import CHUNK_TYPES, Chunk, KnowledgeRecord, from_mapping
+from rsvlm.retrieval.knowledge_version import (
+    Floats,
+    Ints,
+    Part,
+    Version,
+    read_files,
+    write_files,
+)
+
+if TYPE_CHECKING:
+    from rsvlm.retrieval.knowledge_search import Filter
 
 log = logging.getLogger(__name__)
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 
+#: Kinds of stores, as `--store` has them.
+STORES = ("files", "lance", "qdrant")
+#: Cosine of a picture with itself, encoded twice.
+SAME_PICTURE = 0.9999
 _FORMAT = 1
 _KEPT = 3  # versions that stay on disk
-_FILES = ("text.npy", "image.npy", "rows.npz", "chunks.txt", "records.jsonl")
 
 
-@dataclass
-class Part:
-    """Some records with their chunks and vectors.
-
-    Attributes:
-        records: R of them.
-        chunks: N of them, windows.
-        record_of: [N] position of each chunk's record in `records`.
-        text: [N, D] float32, of unit length.
-        image_of: [R] row of each record's picture in `image`; -1 without one.
-        image: [M, D] float32, of unit length.
-        left_out: sentences on what could not be used.
-    """
-
-    records: list[KnowledgeRecord]
-    chunks: list[Chunk]
-    record_of: Ints
-    text: Floats
-    image_of: Ints
-    image: Floats
-    left_out: list[str] = field(default_factory=list)
-
-    def save(self, path: Path) -> None:
-        """Write the part, in one step."""
-        told = {
-            "records": [record.line() for record in self.records],
-            "chunks": [[c.type, c.text, *c.span, c.order] for c in self.chunks],
-            "left_out": self.left_out,
-        }
-        with written_whole(path) as beside, beside.open("wb") as file:
-            np.savez(
-                file,
-                told=np.frombuffer(json.dumps(told).encode(), dtype=np.uint8),
-                record_of=self.record_of,
-                text=self.text,
-                image_of=self.image_of,
-                image=self.image,
-            )
-
-    @classmethod
-    def read(cls, path: Path) -> Part:
-        """What `save` wrote."""
-        with np.load(path, allow_pickle=False) as held:
-            told = json.loads(held["told"].tobytes())
-            records = [from_mapping(json.loads(line), str(path)) for line in told["records"]]
-            chunks = [Chunk(t, s, (a, b), order) for t, s, a, b, order in told["chunks"]]
-            return cls(
-                records,
-                chunks,
-                held["record_of"],
-                held["text"],
-                held["image_of"],
-                held["image"],
-                told["left_out"],
-            )
-
-
-@dataclass
-class Version:
-    """One version of a base, opened: N rows of text, M pictures, R records.
+@dataclass(frozen=True)
+class Asked:
+    """What a search asks of a store that has an index.
 
     Attributes:
-        number: counts from 1.
-        text: [N, D] float32 of unit length, memory-mapped; rows of a chunk type stand together.
-        image: [M, D] float32 of unit length, memory-mapped.
-        groups: chunk type -> first row and the row behind the last.
-        record_of: [N] position of each row's record.
-        image_of: [R] row of each record's picture, -1 without one.
-        order: [N] position of each row in the order in which the chunks were made.
-        spans: [N, 2] first and last character of each row's text within its whole chunk.
-        records: R of them.
-        left_out: what was not used when it was made.
-        fingerprint: of the plan that made it.
+        image: [D] of the question's picture, of unit length; None without one.
+        text: [D] of its text.
+        alpha: weight of the picture, where both are given.
+        types: chunk types; None takes all.
+        where: which records may be found.
+        count: rows that are wanted at least.
+        exclude_self: leave out rows whose picture is the question's.
     """
 
-    number: int
-    text: Floats
-    image: Floats
-    groups: dict[str, tuple[int, int]]
-    record_of: Ints
-    image_of: Ints
-    order: Ints
-    spans: Ints
-    offsets: Ints
-    blob: npt.NDArray[np.uint8]
-    records: list[KnowledgeRecord]
-    left_out: list[str]
-    fingerprint: str
+    image: Floats | None
+    text: Floats | None
+    alpha: float
+    types: Sequence[str] | None
+    where: Filter | None
+    count: int
+    exclude_self: bool = False
 
-    def __len__(self) -> int:
-        return len(self.record_of)
 
-    def text_of(self, row: int) -> str:
-        """The text of a row."""
-        return self.blob[self.offsets[row] : self.offsets[row + 1]].tobytes().decode()
+class Store(Protocol):
+    """What a knowledge base asks of the place that keeps it.
 
-    def type_of(self, row: int) -> str:
-        """The chunk type of a row."""
-        return next(kind for kind, (a, b) in self.groups.items() if a <= row < b)
+    Attributes:
+        kind: a word of `STORES`.
+        root: a folder, or a server's address with the base's name.
+    """
 
-    def chunk(self, row: int) -> Chunk:
-        """A row's chunk."""
-        span = (int(self.spans[row, 0]), int(self.spans[row, 1]))
-        return Chunk(self.type_of(row), self.text_of(row), span, int(self.order[row]))
+    kind: str
 
-    def without(self, ids: Collection[str]) -> Part:
-        """What stays when records are removed, as a part."""
-        stays = np.array([record.id not in ids for record in self.records], dtype=bool)
-        place = np.cumsum(stays) - 1
-        records = [r for r, kept in zip(self.records, stays, strict=True) if kept]
-        rows = np.flatnonzero(stays[self.record_of]) if len(self) else np.zeros(0, dtype=np.int64)
-        rows = rows[np.argsort(self.order[rows], kind="stable")]
-        images = self.image_of[stays]
-        image_of = np.where(images >= 0, np.cumsum(images >= 0) - 1, -1)
-        return Part(
-            records,
-            [self.chunk(int(row)) for row in rows],
-            place[self.record_of[rows]].astype(np.int64),
-            np.asarray(self.text[rows]),
-            image_of.astype(np.int64),
-            np.asarray(self.image[images[images >= 0]]),
-            self.left_out,
+    @property
+    def root(self) -> Path | str:
+        """See above."""
+        ...
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What the base says of itself; empty where there is none."""
+        ...
+
+    def open(self, number: int | None = None) -> Version:
+        """A version, None the last that is whole.
+
+        Raises:
+            UserError: there is no base or no such version, or it is damaged.
+        """
+        ...
+
+    def versions(self) -> list[int]:
+        """Numbers of the versions that can be opened, oldest first."""
+        ...
+
+    def parts(self, fingerprint: str) -> Path:
+        """The folder of a plan's parts; what other plans left is removed."""
+        ...
+
+    def write(
+        self,
+        parts: Sequence[Part],
+        fingerprint: str,
+        facts: dict[str, Any],
+        *,
+        of: Version | None = None,
+        gone: Collection[str] = (),
+    ) -> int:
+        """Writes a new version; its number.
+
+        Args:
+            parts: what is new.
+            fingerprint: of the plan that made them.
+            facts: what the manifest says beside the version.
+            of: the version that stays otherwise.
+            gone: ids of its records that do not.
+        """
+        ...
+
+    def clean(self) -> None:
+        """Removes parts of ended builds, and the oldest versions."""
+        ...
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Holds the base for this process until the block ends, however it ends.
+
+        Raises:
+            UserError: another process writes it; says which.
+        """
+        ...
+
+    def size(self) -> int | None:
+        """Bytes on disk, of all versions; None where nobody says."""
+        ...
+
+    def narrow(self, version: Version, asked: Asked) -> tuple[Version, Ints] | None:
+        """Rows that an index finds, of the version or of a small one that holds them alone.
+
+        None where every row that the filters leave is to be scored, which finds the same and more.
+        """
+        ...
+
+
+def store_of(where: str | Path, kind: str | None = None) -> Store:
+    """The store at a place.
+
+    Args:
+        where: a folder, or a server's address with the base's name, http://host:6333/places.
+        kind: a word of `STORES`; None takes the base's own, `files` for a new folder.
+
+    Raises:
+        UserError: an unknown kind, or one that is not the base's or does not fit the place.
+    """
+    if kind is not None and kind not in STORES:
+        raise UserError(f"--store {kind} is not known. {near(kind, STORES)}")
+    if is_address(where):
+        if kind not in (None, "qdrant"):
+            raise UserError(
+                f"--store {kind} is a folder's, and {where} a server's: --store qdrant."
+            )
+        from rsvlm.retrieval.knowledge_qdrant import QdrantStore
+
+        return QdrantStore(str(where))
+    if kind == "qdrant":
+        raise UserError(
+            f"--store qdrant is a server's, and {where} a folder: give its address with a name for "
+            "the base, as --out http://localhost:6333/places."
         )
+    plain = FileStore(where)
+    held = plain.manifest.get("store", "files") if plain.manifest else None
+    if held and kind and held != kind:
+        raise UserError(f"{where} is a base in --store {held}: for --store {kind} name another.")
+    if (held or kind) == "lance":
+        from rsvlm.retrieval.knowledge_lance import LanceStore
+
+        return LanceStore(where)
+    return plain
 
 
-class Store:
-    """The folder of a base.
+def is_address(where: str | Path) -> bool:
+    """Whether a base is a server's."""
+    return str(where).startswith(("http://", "https://"))
+
+
+class FileStore:
+    """A folder of files, all that the base install needs.
 
     Args:
         root: the folder.
     """
+
+    kind = "files"
+    kept = _KEPT
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
@@ -227,8 +255,9 @@ class Store:
 
     def versions(self) -> list[int]:
         """Numbers of the versions on disk, oldest first."""
-        found = (self.root / "versions").glob("[0-9]" * 6)
-        return sorted(int(path.name) for path in found)
+        found = (int(path.name) for path in (self.root / "versions").glob("[0-9]" * 6))
+        # One that the manifest does not name was killed before it was whole.
+        return sorted(number for number in found if number <= self.manifest.get("version", 0))
 
     def parts(self, fingerprint: str) -> Path:
         """The folder of a plan's parts; what other plans left is removed.
@@ -244,16 +273,25 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def write(self, parts: Sequence[Part], fingerprint: str, facts: dict[str, Any]) -> int:
-        """Writes a new version of parts, and names it in the manifest; its number."""
-        number = max([0, *self.versions()]) + 1
+    def write(
+        self,
+        parts: Sequence[Part],
+        fingerprint: str,
+        facts: dict[str, Any],
+        *,
+        of: Version | None = None,
+        gone: Collection[str] = (),
+    ) -> int:
+        """See `Store`."""
+        number = 1 + int(self.manifest.get("version", 0))
         folder = self._folder(number)
         beside = folder.with_name(f"{folder.name}.part")
-        shutil.rmtree(beside, ignore_errors=True)
+        for left in (folder, beside):
+            shutil.rmtree(left, ignore_errors=True)
         beside.mkdir(parents=True)
-        _write(beside, parts, fingerprint)
+        self._fill(beside, parts, fingerprint, of, gone)
         beside.rename(folder)
-        held = {"format": _FORMAT, "version": number, **facts}
+        held = {"format": _FORMAT, "version": number, "store": self.kind, **facts}
         write_text(self.root / "manifest.json", json.dumps(held, indent=1, sort_keys=True))
         self.clean()
         return number
@@ -261,7 +299,7 @@ class Store:
     def clean(self) -> None:
         """Removes parts of ended builds, and the oldest versions."""
         shutil.rmtree(self.root / "building", ignore_errors=True)
-        for old in self.versions()[:-_KEPT]:
+        for old in self.versions()[: -self.kept]:
             shutil.rmtree(self._folder(old), ignore_errors=True)
         for half in (self.root / "versions").glob("*.part"):
             shutil.rmtree(half, ignore_errors=True)
@@ -274,113 +312,27 @@ class Store:
         """
         return one_writer(self.root)
 
+    def size(self) -> int | None:
+        """Bytes on disk, of all versions."""
+        return sum(path.stat().st_size for path in self.root.rglob("*") if path.is_file())
+
+    def narrow(self, version: Version, asked: Asked) -> tuple[Version, Ints] | None:
+        """None: files have no index."""
+        return None
+
     def _folder(self, number: int) -> Path:
         return self.root / "versions" / f"{number:06d}"
 
+    def _fill(
+        self,
+        folder: Path,
+        parts: Sequence[Part],
+        fingerprint: str,
+        of: Version | None,
+        gone: Collection[str],
+    ) -> None:
+        stays = [] if of is None else [of.without(gone)]
+        write_files(folder, [*stays, *parts], fingerprint)
+
     def _read(self, folder: Path, number: int) -> Version:
-        said = json.loads((folder / "version.json").read_text(encoding="utf-8"))
-        for name, size in said["bytes"].items():
-            there = (folder / name).stat().st_size
-            if there != size:
-                raise ValueError(f"{name} has {there} bytes, not {size}")
-        with np.load(folder / "rows.npz", allow_pickle=False) as held:
-            rows = {name: held[name] for name in held.files}
-        lines = (folder / "records.jsonl").read_text(encoding="utf-8").split("\n")
-        where = str(folder / "records.jsonl")
-        blob = folder / "chunks.txt"
-        return Version(
-            number,
-            _mapped(folder / "text.npy"),
-            _mapped(folder / "image.npy"),
-            {kind: (a, b) for kind, (a, b) in said["groups"].items()},
-            rows["record_of"],
-            rows["image_of"],
-            rows["order"],
-            rows["spans"],
-            rows["offsets"],
-            np.memmap(blob, np.uint8, "c") if blob.stat().st_size else np.zeros(0, np.uint8),
-            [from_mapping(json.loads(line), where) for line in lines if line],
-            said["left_out"],
-            said["fingerprint"],
-        )
-
-
-def fingerprint(*told: Any) -> str:
-    """A short word that stands for what is to be made."""
-    digest = hashlib.sha256()
-    for one in told:
-        digest.update(json.dumps(one, sort_keys=True, ensure_ascii=False).encode())
-    return digest.hexdigest()[:16]
-
-
-def _mapped(path: Path) -> Floats:
-    # Copy on write: torch warns of arrays that may not be written to.
-    held: Floats = np.load(path, mmap_mode="c", allow_pickle=False)
-    return held
-
-
-def _write(folder: Path, parts: Sequence[Part], fingerprint: str) -> None:
-    dim = max((part.text.shape[1] for part in parts), default=0)
-    kinds = [kind for part in parts for kind in (chunk.type for chunk in part.chunks)]
-    count = len(kinds)
-    rank = {kind: i for i, kind in enumerate([*CHUNK_TYPES, *sorted({*kinds} - {*CHUNK_TYPES})])}
-    keys = np.array([rank[kind] for kind in kinds], dtype=np.int64)
-    chunks = [chunk for part in parts for chunk in part.chunks]
-    # A published base is numbered as published; the others in the order of their records.
-    order = np.array([c.order for c in chunks], dtype=np.int64)
-    order = order if count and order.min() >= 0 else np.arange(count, dtype=np.int64)
-    rows = np.lexsort((order, keys))
-    place = np.empty(count, dtype=np.int64)
-    place[rows] = np.arange(count)
-    text = _empty(folder / "text.npy", count, dim)
-    image = _empty(folder / "image.npy", sum(len(part.image) for part in parts), dim)
-    record_of = np.empty(count, dtype=np.int64)
-    image_of: list[int] = []
-    records: list[KnowledgeRecord] = []
-    row = picture = 0
-    for part in parts:
-        there = place[row : row + len(part.chunks)]
-        if part.chunks:
-            text[there] = part.text
-        record_of[there] = part.record_of + len(records)
-        if len(part.image):
-            image[picture : picture + len(part.image)] = part.image
-        image_of += [int(i) + picture if i >= 0 else -1 for i in part.image_of]
-        records += part.records
-        row, picture = row + len(part.chunks), picture + len(part.image)
-    texts = [chunks[i].text.encode() for i in rows]
-    sizes = np.cumsum([0, *map(len, texts)], dtype=np.int64)
-    spans = np.array([chunks[i].span for i in rows], dtype=np.int64).reshape(count, 2)
-    for array in (text, image):
-        if isinstance(array, np.memmap):
-            array.flush()
-    np.savez(
-        folder / "rows.npz",
-        record_of=record_of,
-        image_of=np.array(image_of, dtype=np.int64),
-        order=order[rows],
-        spans=spans,
-        offsets=sizes,
-    )
-    (folder / "chunks.txt").write_bytes(b"".join(texts))
-    lines = "".join(f"{record.line()}\n" for record in records)
-    (folder / "records.jsonl").write_text(lines, encoding="utf-8")
-    ends = {kind: np.flatnonzero(keys[rows] == i) for kind, i in rank.items()}
-    said = {
-        "groups": {k: (int(at[0]), int(at[-1]) + 1) for k, at in ends.items() if len(at)},
-        "left_out": [text for part in parts for text in part.left_out],
-        "fingerprint": fingerprint,
-        "bytes": {name: (folder / name).stat().st_size for name in _FILES},
-    }
-    for name in _FILES:
-        with (folder / name).open("rb") as file:
-            os.fsync(file.fileno())
-    write_text(folder / "version.json", json.dumps(said, indent=1))
-
-
-def _empty(path: Path, count: int, dim: int) -> Floats:
-    if count and dim:
-        made: Floats = np.lib.format.open_memmap(path, "w+", np.float32, (count, dim))
-        return made
-    np.save(path, np.zeros((count, dim), dtype=np.float32))
-    return np.zeros((count, dim), dtype=np.float32)
+        return read_files(folder, number)

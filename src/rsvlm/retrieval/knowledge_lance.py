@@ -1,0 +1,362 @@
+"""A knowledge base in LanceDB's tables: what changed is written alone, and large ones get an index.
+
+    kb/lance/                   tables of records, chunks and pictures, with all of their versions
+    kb/versions/000002/         lance.json: which versions of the tables; of the last one the files
+                                of `knowledge_version` too, made from the tables
+
+The tables are what the base is; the files are there because an exact search reads vectors where
+they lie, which torch does in a fraction of the time of a scan by LanceDB (benchmarks/knowledge.py).
+Files that are damaged, or were dropped with an older version, are made again from the tables.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rsvlm.errors import extra
+from rsvlm.files import write_text
+from rsvlm.retrieval.knowledge_records import Chunk, from_mapping
+from rsvlm.retrieval.knowledge_search import best, cosines, rows_of
+from rsvlm.retrieval.knowledge_store import Asked, FileStore
+from rsvlm.retrieval.knowledge_version import (
+    Floats,
+    Ints,
+    Part,
+    Version,
+    read_files,
+    write_files,
+)
+
+log = logging.getLogger(__name__)
+
+#: From how many chunks on a base gets an index; an exact search of fewer takes 0.1 s on two cores.
+INDEX_ROWS = 500_000
+#: From how many rows on, of those that the filters leave, the index is asked.
+EXACT_ROWS = 100_000
+#: Rows that are scored exactly for each that is wanted, and at least.
+_REFINE, _AT_LEAST = 20, 400
+#: Lists of the index that are looked through.
+PROBES = 40
+#: From how many pieces on a table is put together again.
+_FRAGMENTS = 20
+_TABLES = ("records", "chunks", "pictures")
+_INSTEAD = "Without it, --store files keeps a base on the base install."
+
+
+class LanceStore(FileStore):
+    """A folder of LanceDB's tables, and of the files that an exact search reads.
+
+    Args:
+        root: the folder.
+        index_rows: from how many chunks on an index is made.
+        exact_rows: from how many rows on, of those that the filters leave, it is asked.
+
+    Raises:
+        UserError: LanceDB is not installed; names the extra.
+    """
+
+    kind = "lance"
+    #: Versions share what did not change; so more of them stay than of files.
+    kept = 10
+
+    def __init__(
+        self, root: str | Path, *, index_rows: int = INDEX_ROWS, exact_rows: int = EXACT_ROWS
+    ) -> None:
+        super().__init__(root)
+        self.index_rows, self.exact_rows = index_rows, exact_rows
+        self._open_at: tuple[int, Any, Ints, Ints] | None = None
+        with extra("knowledge", _INSTEAD):
+            import lancedb  # noqa: F401
+
+    def clean(self) -> None:
+        """Removes parts of ended builds, old versions, and the files of all but the last."""
+        super().clean()
+        for number in self.versions()[:-1]:
+            for path in self._folder(number).iterdir():
+                if path.name != "lance.json":
+                    path.unlink(missing_ok=True)
+
+    def narrow(self, version: Version, asked: Asked) -> tuple[Version, Ints] | None:
+        """Rows near the question's text, by the index, and rows of pictures near its picture.
+
+        They are scored exactly afterwards, so that what is found has its own score.
+        """
+        if version.keys is None or len(version) < self.exact_rows:
+            return None
+        if not self._said(version.number)["indexed"]:
+            return None
+        spans = [s for kind, s in version.groups.items() if not asked.types or kind in asked.types]
+        among = sum(last - first for first, last in spans)
+        taken = None if asked.where is None else rows_of(version, asked.types, asked.where)
+        if (among if taken is None else len(taken)) < self.exact_rows:
+            return None  # few enough to be scored where they lie
+        # A filter on records is held against what the index gave, of which more is asked then.
+        share = 1.0 if taken is None else len(taken) / among
+        wanted = min(among, int(max(_AT_LEAST, _REFINE * asked.count) / share))
+        found = [np.zeros(0, dtype=np.int64)]
+        if asked.text is not None:
+            found.append(self._near(version, asked, wanted))
+        if asked.image is not None:
+            found.append(_of_pictures(version, asked.image, wanted, asked.types))
+        rows = np.unique(np.concatenate(found))
+        if taken is not None:
+            rows = np.intersect1d(rows, taken, assume_unique=True)
+        return version, rows
+
+    def _near(self, version: Version, asked: Asked, count: int) -> Ints:
+        at = self._said(version.number)["tables"]["chunks"]
+        if self._open_at is None or self._open_at[0] != at:
+            table = self._table("chunks")
+            table.checkout(at)
+            assert version.keys is not None
+            order = np.argsort(version.keys, kind="stable")
+            self._open_at = at, table, order, version.keys[order]
+        _, table, order, keys = self._open_at
+        search = table.search(asked.text).distance_type("cosine").select(["key"]).limit(count)
+        if asked.types is not None:
+            search = search.where(f"type IN ({_quoted(asked.types)})", prefilter=True)
+        near = search.nprobes(PROBES).to_arrow()["key"].to_numpy()
+        found: Ints = order[np.searchsorted(keys, near)]
+        return found
+
+    def _fill(
+        self,
+        folder: Path,
+        parts: Sequence[Part],
+        fingerprint: str,
+        of: Version | None,
+        gone: Collection[str],
+    ) -> None:
+        said: dict[str, Any] = {"dim": 0, "next": [0, 0], "tables": {}, "indexed": False}
+        said |= {} if of is None else self._said(of.number)
+        dim = next((part.text.shape[1] for part in parts if len(part.text)), 0)
+        firsts, said["next"] = said["next"], _counted(said["next"], parts)
+        anew = said["dim"] == 0  # there are no tables, or tables of no vectors
+        said["dim"] = dim if anew else said["dim"]
+        if anew:
+            shutil.rmtree(self.root / "lance", ignore_errors=True)
+        for name in _TABLES:
+            schema = _schema(name, said["dim"])
+            if anew:
+                table = _connect(self.root).create_table(name, schema=schema)
+            else:
+                table = self._table(name)
+                if table.version != said["tables"][name]:  # a write of another was killed
+                    table.checkout(said["tables"][name])
+                    table.restore()
+                _delete(table, "id" if name == "records" else "record", gone)
+            _append(table, schema, _ROWS[name](parts, *firsts))
+            if name == "chunks":
+                said["indexed"] = self._index(table, said["dim"], said["indexed"])
+            said["tables"][name] = table.version
+        said["left_out"] = [
+            *(of.left_out if of is not None else ()),
+            *(t for p in parts for t in p.left_out),
+        ]
+        said["fingerprint"] = fingerprint
+        self._files(folder, said)
+        write_text(folder / "lance.json", json.dumps(said, indent=1))
+
+    def _index(self, table: Any, dim: int, indexed: bool) -> bool:
+        """Makes the chunks' index, or takes up what was added; whether there is one."""
+        count = table.count_rows()
+        if table.stats()["fragment_stats"]["num_fragments"] > _FRAGMENTS:
+            # Its versions are ours to drop, so nothing is old enough for it.
+            table.optimize(cleanup_older_than=timedelta(days=36500))
+        if indexed or count < self.index_rows:
+            return indexed
+        log.info("%s: an index of %d chunks is made.", self.root, count)
+        with extra("knowledge", _INSTEAD):
+            from lancedb.index import Bitmap, IvfPq
+        table.create_index("vector", config=IvfPq(**index_options(count, dim)))
+        table.create_index("type", config=Bitmap())
+        return True
+
+    def _files(self, folder: Path, said: dict[str, Any]) -> None:
+        """Makes the files of a version from its tables."""
+        held = {}
+        for name in _TABLES:
+            table = self._table(name)
+            table.checkout(said["tables"][name])
+            held[name] = table.to_arrow().combine_chunks()
+        part, keys = _part_of(held, said)
+        write_files(folder, [part], said["fingerprint"], keys)
+
+    def _read(self, folder: Path, number: int) -> Version:
+        try:
+            return read_files(folder, number)
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            said = self._said(number)
+            if (folder / "version.json").is_file():
+                log.warning("%s is damaged (%s): it is read from the tables.", folder, error)
+        try:
+            with tempfile.TemporaryDirectory(prefix="rsvlm-knowledge-") as beside:
+                self._files(Path(beside), said)
+                return read_files(Path(beside), number)  # mapped: it stays when the name goes
+        except RuntimeError as error:  # LanceDB's own
+            raise ValueError(str(error)) from error
+
+    def _said(self, number: int) -> dict[str, Any]:
+        said: dict[str, Any] = json.loads((self._folder(number) / "lance.json").read_text())
+        return said
+
+    def _table(self, name: str) -> Any:
+        return _connect(self.root).open_table(name)
+
+
+def index_options(count: int, dim: int) -> dict[str, Any]:
+    """LanceDB's options of an index for `count` vectors of `dim` numbers."""
+    lists = max(1, int(count**0.5))
+    return {"distance_type": "cosine", "num_partitions": lists, "num_sub_vectors": max(1, dim // 8)}
+
+
+def _connect(root: Path) -> Any:
+    with extra("knowledge", _INSTEAD):
+        import lancedb
+    return lancedb.connect(str(root / "lance"))
+
+
+def _schema(name: str, dim: int) -> Any:
+    with extra("readers", _INSTEAD):  # LanceDB brings it
+        import pyarrow as pa
+
+    number, text, vector = pa.int64(), pa.string(), pa.list_(pa.float32(), max(dim, 1))
+    fields = {
+        "records": {"key": number, "id": text, "line": text},
+        "chunks": {"key": number, "record": text, "type": text, "text": text, "first": number}
+        | {"last": number, "order": number, "vector": vector},
+        "pictures": {"key": number, "record": text, "vector": vector},
+    }
+    return pa.schema(list(fields[name].items()))
+
+
+def _append(table: Any, schema: Any, parts: Iterator[dict[str, Any]]) -> None:
+    """Adds rows, some at a time, as one version of the table."""
+    with extra("readers", _INSTEAD):
+        import pyarrow as pa
+
+    def batches() -> Iterator[Any]:
+        for part in parts:
+            columns = []
+            for field in schema:
+                held = part[field.name]
+                if field.name == "vector":
+                    made = pa.FixedSizeListArray.from_arrays(
+                        pa.array(held.reshape(-1)), schema.field("vector").type.list_size
+                    )
+                else:
+                    made = pa.array(held, field.type)
+                columns.append(made)
+            if len(part["key"]):
+                yield pa.record_batch(columns, schema=schema)
+
+    made = list(batches())
+    if made:
+        table.add(pa.RecordBatchReader.from_batches(schema, made))
+
+
+def _record_rows(parts: Sequence[Part], record: int, chunk: int) -> Iterator[dict[str, Any]]:
+    for part in parts:
+        count = len(part.records)
+        yield {
+            "key": np.arange(record, record + count),
+            "id": [held.id for held in part.records],
+            "line": [held.line() for held in part.records],
+        }
+        record += count
+
+
+def _chunk_rows(parts: Sequence[Part], record: int, chunk: int) -> Iterator[dict[str, Any]]:
+    for part in parts:
+        count = len(part.chunks)
+        yield {
+            "key": np.arange(chunk, chunk + count),
+            "record": [part.records[i].id for i in part.record_of],
+            "type": [held.type for held in part.chunks],
+            "text": [held.text for held in part.chunks],
+            "first": [held.span[0] for held in part.chunks],
+            "last": [held.span[1] for held in part.chunks],
+            "order": [held.order for held in part.chunks],
+            "vector": part.text,
+        }
+        chunk += count
+
+
+def _picture_rows(parts: Sequence[Part], record: int, chunk: int) -> Iterator[dict[str, Any]]:
+    for part in parts:
+        there = np.flatnonzero(part.image_of >= 0)
+        yield {
+            "key": record + there,
+            "record": [part.records[i].id for i in there],
+            "vector": part.image[part.image_of[there]],
+        }
+        record += len(part.records)
+
+
+_ROWS = {"records": _record_rows, "chunks": _chunk_rows, "pictures": _picture_rows}
+
+
+def _counted(firsts: Sequence[int], parts: Sequence[Part]) -> list[int]:
+    """The keys behind those of parts, of records and of chunks."""
+    records, chunks = firsts
+    return [
+        records + sum(len(part.records) for part in parts),
+        chunks + sum(len(part.chunks) for part in parts),
+    ]
+
+
+def _part_of(held: dict[str, Any], said: dict[str, Any]) -> tuple[Part, Ints]:
+    """What tables hold, in the order of their keys; and the chunks' keys."""
+    records, chunks, pictures = (held[name].sort_by("key") for name in _TABLES)
+    ids = {id: i for i, id in enumerate(records["id"].to_pylist())}
+    names = ("type", "text", "first", "last", "order")
+    rows = zip(*(chunks[name].to_pylist() for name in names), strict=True)
+    image_of = np.full(len(ids), -1, dtype=np.int64)
+    image_of[[ids[id] for id in pictures["record"].to_pylist()]] = np.arange(pictures.num_rows)
+    part = Part(
+        [from_mapping(json.loads(line), "lance") for line in records["line"].to_pylist()],
+        [Chunk(kind, text, (a, b), order) for kind, text, a, b, order in rows],
+        np.array([ids[id] for id in chunks["record"].to_pylist()], dtype=np.int64),
+        _vectors(chunks, said["dim"]),
+        image_of,
+        _vectors(pictures, said["dim"]),
+        said["left_out"],
+    )
+    return part, chunks["key"].to_numpy()
+
+
+def _vectors(table: Any, dim: int) -> Floats:
+    parts = [chunk.flatten().to_numpy() for chunk in table["vector"].chunks]
+    held = np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
+    made: Floats = held.reshape(table.num_rows, dim)
+    return made
+
+
+def _delete(table: Any, column: str, ids: Collection[str]) -> None:
+    listed = sorted(ids)
+    for start in range(0, len(listed), 1000):
+        table.delete(f"{column} IN ({_quoted(listed[start : start + 1000])})")
+
+
+def _quoted(words: Sequence[str]) -> str:
+    return ", ".join("'" + word.replace("'", "''") + "'" for word in words)
+
+
+def _of_pictures(version: Version, image: Floats, count: int, types: Sequence[str] | None) -> Ints:
+    """Rows of the records whose pictures are nearest, scored exactly: they are few beside rows."""
+    pictures = np.arange(len(version.image), dtype=np.int64)
+    near = best(cosines(version.image, image, pictures), count)
+    chosen = np.zeros(len(version.image) + 1, dtype=bool)
+    chosen[near] = True  # the last is of records without a picture
+    rows = rows_of(version, types, None)
+    found: Ints = rows[chosen[version.image_of[version.record_of[rows]]]]
+    return found
