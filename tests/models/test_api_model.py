@@ -118,8 +118,9 @@ def test_what_cannot_be_read_or_is_refused_is_counted():
 
 def test_it_is_asked_and_not_trained():
     one = model()
-    with pytest.raises(UserError, match="asked, not trained"):
-        one.collate(training=True)
+    for use in (one.collate(training=True), one):
+        with pytest.raises(UserError, match="asked, not trained"):
+            use([])
     batch = batch_of(one, Sample([picture()], turns=[Turn("user", "?", (0,))]))
     for options, words in (({"num_beams": 4}, "give 1"), ({"top_p": 1}, "no option top_p=")):
         with pytest.raises(UserError, match=words):

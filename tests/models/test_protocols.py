@@ -76,10 +76,6 @@ def built(word_map):
     return build
 
 
-#: What is learnt lies elsewhere; tests/models/test_api_model.py.
-ASKED_ONLY = {"api"}
-
-
 def same_arguments(model, protocol):
     """Each method takes what its protocol says."""
     for name in members(protocol):
@@ -108,7 +104,7 @@ def test_every_model_option_keeps_the_protocols(built, name):
     assert seen.dtype == torch.uint8 and seen.ndim == 3
     assert callable(model.tokenizer) or model.tokenizer.encode("a road")
     if is_generator(model):
-        for training in (False,) if name in ASKED_ONLY else (True, False):
+        for training in (True, False):
             assert callable(model.collate(training, kinds="all", instructions={}))
         flags = (model.describes, model.takes_prompt, model.bitemporal)
         assert all(isinstance(flag, bool) for flag in flags)

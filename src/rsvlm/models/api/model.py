@@ -20,7 +20,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -75,6 +75,20 @@ class AsStored:
     ) -> tuple[list[Tensor], list[Geometry]]:
         """All pictures of a sample."""
         return [self(image) for image in images], [self.geometry(*sides(i)) for i in images]
+
+
+class Remote(nn.Module):
+    """What stands here for the model there.
+
+    Attributes:
+        weights: where they are, for a run's results.
+        placeholder: [0], never trained; whoever moves a model looks where its parameters are.
+    """
+
+    def __init__(self, weights: str) -> None:
+        super().__init__()
+        self.weights = weights
+        self.placeholder = nn.Parameter(torch.empty(0), requires_grad=False)
 
 
 class APIModel(GenerativeModel):
@@ -169,8 +183,7 @@ class APIModel(GenerativeModel):
         )
         self._instructions, self.max_length = instructions, max_length
         self.counts: Counter[str] = Counter()
-        # Whoever moves a model looks where its parameters are; this one has none of its own.
-        self.nowhere = nn.Parameter(torch.empty(0), requires_grad=False)
+        self.remote = Remote(f"{name} at {url}")
 
     @property
     def image_size(self) -> int:
@@ -193,11 +206,11 @@ class APIModel(GenerativeModel):
         *,
         kinds: Kinds = None,
         instructions: Mapping[str, Any] | None = None,
-    ) -> MessageCollate:
-        """From samples to messages.
+    ) -> Callable[[Sequence[Any]], Any]:
+        """From samples to messages; one for training refuses.
 
         Raises:
-            UserError: for training, or there is no address or name.
+            UserError: there is no address or name.
         """
         missing = [f"model.{w}=" for w, v in (("url", self.url), ("name", self.name)) if not v]
         if missing:
@@ -206,10 +219,7 @@ class APIModel(GenerativeModel):
                 "name there, as model.url=http://127.0.0.1:8000/v1 model.name=<name>."
             )
         if training:
-            raise UserError(
-                "model=api is asked, not trained: what it has learnt lies behind the endpoint. "
-                "Train model=hf_vlm or another member of the zoo (rsvlm list models)."
-            )
+            return _refuse
         options: dict[str, Any] = {}
         if self._instructions is not None:
             convention = {"boxes": self.codec.name} if self.codec is not None else {}
@@ -223,6 +233,10 @@ class APIModel(GenerativeModel):
             **options,
             **asked(kinds),
         )
+
+    def forward(self, batch: Any) -> Any:
+        """Refuses: nothing here can be trained."""
+        return _refuse(batch)
 
     def generate(self, batch: MessageBatch, **options: Any) -> list[Answer]:
         """An answer to each dialogue; one that the endpoint refuses has no text and a note.
@@ -260,6 +274,13 @@ def family(name: str) -> tuple[str, int]:
         if re.search(pattern, name.lower().replace("_", "-")):
             return found
     return OTHERS, 1
+
+
+def _refuse(_: Any) -> Any:
+    raise UserError(
+        "model=api is asked, not trained: what it has learnt lies behind the endpoint. Train "
+        "model=hf_vlm or another member of the zoo (rsvlm list models)."
+    )
 
 
 def _changes(options: Mapping[str, Any]) -> dict[str, Any]:
