@@ -122,4 +122,4 @@ def finish() -> None:
     """Ends W&B's run, so that the next job of a sweep gets one of its own."""
     wandb = sys.modules.get("wandb")
     if wandb is not None and getattr(wandb, "run", None) is not None:
-        wandb.finish(quiet=True)
+        wandb.finish()
