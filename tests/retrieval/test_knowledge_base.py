@@ -24,7 +24,7 @@ from rsvlm.retrieval.knowledge_records import (
     read_records,
     windows,
 )
-from rsvlm.retrieval.knowledge_search import Filter
+from rsvlm.retrieval.knowledge_search import Filter, cosines
 
 CATEGORIES = ("Stadium", "Bridge", "Museum")
 
@@ -98,6 +98,15 @@ def test_exact_search_is_the_whole_product(base):
     hits = base.search(text="a roof3 beside Place5", k=7)
     best = np.sort(np.asarray(base.version.text) @ query)[::-1][:7]
     np.testing.assert_allclose([hit.score for hit in hits], best, atol=1e-6)
+
+
+@pytest.mark.parametrize("step", [1, 3])  # rows that stand together, and scattered ones
+def test_scores_of_some_rows_are_those_of_all(step):
+    draw = np.random.default_rng(0)
+    vectors = draw.standard_normal((900, 48), dtype=np.float32)
+    rows = np.arange(5, 800, step)
+    found = cosines(vectors, vectors[7], rows)
+    np.testing.assert_allclose(found, vectors[rows] @ vectors[7], atol=1e-4)
 
 
 def test_filters_leave_out(base):

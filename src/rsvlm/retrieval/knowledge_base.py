@@ -350,12 +350,12 @@ class KnowledgeBase:
             raise UserError("the published search needs a picture and a text: give both.")
         version = self.version
         rows = rows_of(version, RELEASED_TASKS[known][asked], None)
-        rows = rows[version.image_of[version.record_of[rows]] >= 0]
+        rows = rows[version.picture_of[rows] >= 0]
         rows = rows[np.argsort(version.order[rows], kind="stable")]
         query = words if known == "builder" else picture
         recalled = best(released_cosines(version.text, query, rows), search_k or SEARCH_K[known])
         rows = rows[recalled]
-        pictures = version.image_of[version.record_of[rows]]
+        pictures = version.picture_of[rows]
         seen = released_cosines(version.image, picture, pictures)
         told = released_cosines(version.text, words, rows)
         scores = alpha * seen + (1 - alpha) * told
@@ -375,15 +375,15 @@ class KnowledgeBase:
 def _image_scores(version: Version, picture: Floats | None, rows: Ints) -> Any:
     if picture is None:
         return None
-    pictures = version.image_of[version.record_of[rows]] if len(rows) else rows
-    there = pictures >= 0  # -1 of a record without one
+    pictures = version.picture_of[rows]
     if 4 * len(rows) < len(version.image):
-        few, back = np.unique(pictures[there], return_inverse=True)
-    else:
-        few, back = np.arange(len(version.image), dtype=np.int64), pictures[there]
-    found = np.zeros(len(rows))
-    found[there] = cosines(version.image, picture, few)[back]
-    return found
+        few, back = np.unique(pictures, return_inverse=True)
+        held = few[few >= 0]  # -1, of a record without a picture, is the first
+        return np.append(np.zeros(len(few) - len(held)), cosines(version.image, picture, held))[
+            back
+        ]
+    every = np.arange(len(version.image), dtype=np.int64)
+    return np.append(cosines(version.image, picture, every), 0.0)[pictures]
 
 
 def _at(scores: Any, i: int) -> float | None:

@@ -355,8 +355,17 @@ def _of_pictures(version: Version, image: Floats, count: int, types: Sequence[st
     """Rows of the records whose pictures are nearest, scored exactly: they are few beside rows."""
     pictures = np.arange(len(version.image), dtype=np.int64)
     near = best(cosines(version.image, image, pictures), count)
-    chosen = np.zeros(len(version.image) + 1, dtype=bool)
-    chosen[near] = True  # the last is of records without a picture
-    rows = rows_of(version, types, None)
-    found: Ints = rows[chosen[version.image_of[version.record_of[rows]]]]
-    return found
+    order, pictures = version.by_picture
+    starts, ends = (
+        np.searchsorted(pictures, near, "left"),
+        np.searchsorted(pictures, near, "right"),
+    )
+    spans = [order[a:b] for a, b in zip(starts, ends, strict=True)]
+    rows = np.concatenate([np.zeros(0, dtype=np.int64), *spans])
+    if types is None:
+        return rows
+    there = np.zeros(len(rows), dtype=bool)
+    for kind, (first, last) in version.groups.items():
+        if kind in types:
+            there |= (rows >= first) & (rows < last)
+    return rows[there]

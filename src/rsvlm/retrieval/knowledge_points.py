@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rsvlm.retrieval.knowledge_columns import names_of, place_of
 from rsvlm.retrieval.knowledge_records import CHUNK_TYPES, Chunk, KnowledgeRecord, from_mapping
 from rsvlm.retrieval.knowledge_store import SAME_PICTURE
 from rsvlm.retrieval.knowledge_version import Counts, Floats, Part, Version, rows_in_groups
@@ -218,14 +219,12 @@ def of_picture(point: Any, image: Floats) -> bool:
 
 def _told(record: KnowledgeRecord) -> dict[str, Any]:
     """What `knowledge_search.Filter` reads of a record."""
-    place = [record.name, record.location]
-    place += [str(record.world.get(key, "")) for key in ("Address", "Area")]
     held: dict[str, Any] = {
         "id": record.id,
-        "names": list({record.id, record.image, record.image.rpartition("/")[2]}),
+        "names": sorted(names_of(record)),
         "category": record.category.casefold(),
         "split": record.split,
-        "place": "\n".join(place).casefold(),
+        "place": "\n".join(place_of(record)).casefold(),
     }
     if record.position is not None:
         held["position"] = dict(zip(("lat", "lon"), record.position, strict=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rsvlm.errors import UserError
+from rsvlm.retrieval.knowledge_columns import Columns
 from rsvlm.retrieval.knowledge_records import KnowledgeRecord
 from rsvlm.retrieval.knowledge_version import Floats, Ints, Version
 
@@ -23,7 +25,8 @@ _WORD = re.compile(r"\w+")
 RRF_K = 60
 #: Okapi BM25's usual values.
 _K1, _B = 1.2, 0.75
-_EARTH = 6371.0  # km
+#: Up to how many runs of rows are read one by one.
+_RUNS = 64
 
 
 @dataclass(frozen=True)
@@ -52,43 +55,7 @@ class Filter:
 
     def takes(self, record: KnowledgeRecord) -> bool:
         """Whether a record may be found."""
-        if self.exclude and {record.id, record.image, record.image.rpartition("/")[2]} & {
-            *self.exclude
-        }:
-            return False
-        if self.records is not None and record.id not in self.records:
-            return False
-        if self.categories is not None:
-            wanted = {name.casefold() for name in self.categories}
-            if record.category.casefold() not in wanted:
-                return False
-        if self.place is not None:
-            held = [record.name, record.location]
-            held += [str(record.world.get(key, "")) for key in ("Address", "Area")]
-            if not any(self.place.casefold() in text.casefold() for text in held):
-                return False
-        if self.near is not None:
-            here = record.position
-            if here is None or distance(here, self.near[:2]) > self.near[2]:
-                return False
-        if self.splits is not None and record.split not in self.splits:
-            return False
-        # ISO dates of several lengths compare by what both say.
-        if self.since is not None and (
-            not record.date or record.date < self.since[: len(record.date)]
-        ):
-            return False
-        return self.until is None or bool(
-            record.date and record.date[: len(self.until)] <= self.until
-        )
-
-
-def distance(a: tuple[float, float], b: tuple[float, float]) -> float:
-    """Kilometres along the sphere between two (latitude, longitude) in degrees."""
-    phi, psi = math.radians(a[0]), math.radians(b[0])
-    dphi, dlam = psi - phi, math.radians(b[1] - a[1])
-    h = math.sin(dphi / 2) ** 2 + math.cos(phi) * math.cos(psi) * math.sin(dlam / 2) ** 2
-    return 2 * _EARTH * math.asin(min(1.0, math.sqrt(h)))
+        return bool(Columns([record]).taken(self)[0])
 
 
 def rows_of(version: Version, types: Sequence[str] | None, where: Filter | None) -> Ints:
@@ -98,8 +65,7 @@ def rows_of(version: Version, types: Sequence[str] | None, where: Filter | None)
     rows = np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
     if where is None or where == Filter():
         return rows
-    taken = np.array([where.takes(record) for record in version.records], dtype=bool)
-    return rows[taken[version.record_of[rows]]] if len(rows) else rows
+    return rows[version.columns.taken(where)[version.record_of[rows]]] if len(rows) else rows
 
 
 def cosines(vectors: Floats, query: Floats, rows: Ints) -> Scores:
@@ -110,15 +76,32 @@ def cosines(vectors: Floats, query: Floats, rows: Ints) -> Scores:
         return np.zeros(0)
     asked = torch.from_numpy(np.ascontiguousarray(query, dtype=np.float32))
     found = torch.empty(len(rows))
-    # Rows of a group stand together: those are read where they lie, others are gathered.
+    # Rows of a group stand together: those are read where they lie.
     cuts = np.flatnonzero(np.diff(rows) != 1) + 1
-    runs = np.split(np.arange(len(rows)), cuts) if len(cuts) < 64 else []
-    for run in runs:
-        a, b = int(rows[run[0]]), int(rows[run[-1]]) + 1
-        torch.mv(torch.from_numpy(vectors[a:b]), asked, out=found[run[0] : run[-1] + 1])
-    if not runs:
-        torch.mv(torch.from_numpy(vectors[rows]), asked, out=found)
+    if len(cuts) < _RUNS:
+        for run in np.split(np.arange(len(rows)), cuts):
+            a, b = int(rows[run[0]]), int(rows[run[-1]]) + 1
+            torch.mv(torch.from_numpy(vectors[a:b]), asked, out=found[run[0] : run[-1] + 1])
+    else:
+        found = _scattered(torch.from_numpy(vectors), asked, torch.from_numpy(rows))
     return found.numpy().astype(np.float64)
+
+
+def _scattered(vectors: Any, asked: Any, rows: Any) -> Any:
+    """Inner products of some rows: entries of a product that is sparse, so that none is copied."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch says that its layout is in beta
+        entries = torch.sparse_csr_tensor(
+            torch.tensor([0, len(rows)]),
+            rows,
+            torch.zeros(len(rows)),
+            size=(1, len(vectors)),
+            check_invariants=False,
+        )
+        found = torch.sparse.sampled_addmm(entries, asked[None], vectors.T, beta=0.0)
+    return found.values()
 
 
 def released_cosines(vectors: Floats, query: Floats, rows: Ints) -> Scores:

@@ -10,6 +10,7 @@ No torch here: a build may be all numpy.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -22,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rsvlm.files import write_text, written_whole
+from rsvlm.retrieval.knowledge_columns import Columns
 from rsvlm.retrieval.knowledge_records import CHUNK_TYPES, Chunk, KnowledgeRecord, from_mapping
 
 Floats = npt.NDArray[np.float32]
@@ -135,6 +137,22 @@ class Version:
 
     def __len__(self) -> int:
         return len(self.record_of)
+
+    @functools.cached_property
+    def columns(self) -> Columns:
+        """What filters read of the records."""
+        return Columns(self.records)
+
+    @functools.cached_property
+    def picture_of(self) -> Ints:
+        """[N] row of each row's picture in `image`, -1 without one."""
+        return self.image_of[self.record_of] if len(self) else self.record_of
+
+    @functools.cached_property
+    def by_picture(self) -> tuple[Ints, Ints]:
+        """[N] rows in the order of their pictures, and [N] those pictures."""
+        order = np.argsort(self.picture_of, kind="stable")
+        return order, self.picture_of[order]
 
     def counts(self) -> Counts:
         """How much it holds."""
