@@ -62,8 +62,16 @@ def convert(packed: Path, folder: Path) -> None:
     """Writes a `.gguf` file as a folder of transformers, which loads in a second."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from rsvlm.encoders.gguf import plain
+
     where = {"gguf_file": packed.name}
-    model = AutoModelForCausalLM.from_pretrained(packed.parent, dtype=torch.float32, **where)
+    model = AutoModelForCausalLM.from_pretrained(
+        packed.parent, dtype=torch.float32, **where, **plain(where)
+    )
+    # What was read is plain numbers; the mark of the form that they came in forbids to save them.
+    model.hf_quantizer, model.is_quantized = None, False
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(packed.parent, **where).save_pretrained(folder)
 

@@ -114,6 +114,19 @@ def test_a_learned_router_weighs_experts_and_prompts_and_is_differentiable():
     assert sum(each.dialogue == 1 for each in asked.asked) == 1
 
 
+def test_one_expert_for_all_questions_is_a_collapse_that_the_balance_counts():
+    even = routing("learned")
+    torch.manual_seed(0)
+    router = Router("learned", ("theme", "objects", "relations"), dim=4)
+    with torch.no_grad():
+        router.net[-1].bias[9 + 1] = 30.0  # behind the nine of the updates
+    given = batch(model("first"), True)
+    found = router(given.instructions, torch.randn(3, 4), answers=given.answers)
+    assert found.balance > even.balance + 0.5 and found.most_used > 0.99 > even.most_used
+    described = router(given.instructions[:1], torch.randn(1, 4), answers=given.answers[:1])
+    assert torch.isfinite(described.balance) and described.most_used < 0.9
+
+
 def test_a_draft_stands_in_the_prompt_and_braces_stay():
     router = Router("template", ["theme", "objects"], {"theme": "{instruction} | {draft}"}, dim=4)
     assert router.prompt("theme", "Say {draft}", "a port") == "Say {draft} | a port"

@@ -59,7 +59,7 @@ def routing_statistics(
     most = max(shares.values())
     return {
         "most": most,
-        "entropy": spread / math.log(len(shares)) if several else 1.0,
+        "entropy": max(0.0, spread) / math.log(len(shares)) if several else 1.0,
         "information": max(0.0, information),
         "collapsed": float(several and most > COLLAPSE),
     }

@@ -33,11 +33,11 @@ def routing_sheet(
         for kind in kinds
     ]
     told = (
-        f"most used expert {found['most']:.0%}, evenness {found['entropy']:.2f}, "
+        f"most used expert {found['most']:.0%}, evenness {found['entropy']:.2f}\n"
         f"kind and expert share {found['information']:.2f} bits"
     )
     if found["collapsed"]:
-        told = f"COLLAPSED to one expert: {told}"
+        told = f"COLLAPSED to one expert\n{told}"
 
     def draw(figure: Any, theme: Theme) -> None:
         axes = figure.add_subplot(1, 1, 1)
@@ -64,7 +64,7 @@ def routing_sheet(
             edge.set_visible(False)
         axes.set_title(told, loc="left", fontsize=9, color=theme.ink, pad=8)
 
-    return write_figure(path, (1.6 + 1.5 * len(experts), 1.0 + 0.45 * len(kinds)), draw)
+    return write_figure(path, (1.6 + 1.5 * len(experts), 1.3 + 0.45 * len(kinds)), draw)
 
 
 def _square(column: int, row: int, colour: str, share: float) -> Any:

@@ -78,6 +78,8 @@ class RSMoE(LLMBlock):
         UserError: an unknown word, experts without prompts, or parts that do not go together.
     """
 
+    stage = "first"  # `train` asks while parts are built
+
     def __init__(
         self,
         vision: EvaViT,
@@ -170,7 +172,7 @@ class RSMoE(LLMBlock):
     def train(self, mode: bool = True) -> RSMoE:
         """What the second stage freezes stays in eval mode."""
         super().train(mode)
-        if getattr(self, "stage", "first") == "second":
+        if self.stage == "second":
             for name in self.frozen_parts:
                 getattr(self, name).eval()
         return self
@@ -221,9 +223,9 @@ class RSMoE(LLMBlock):
                 )
             )
         merged = together_of(outputs)
-        if routing is not None and routing.balance is not None and routing.shares is not None:
+        if routing is not None and routing.balance is not None and routing.most_used is not None:
             terms.append(routing.balance)
-            merged["most_used"] = routing.shares.detach().mean((0, 1)).max()
+            merged["most_used"] = routing.most_used
         return merged | ({"balance": torch.stack(terms).sum()} if terms else {})
 
     @property

@@ -9,7 +9,8 @@ relationship inference); its words and form are not published, so all of this is
 - `learned`: the same prompts; a small network on what the Q-Former found and on the instruction's
   words weights, for each prompt, the updates of all experts (the `top_k` largest), and for a
   question also the prompts themselves, of which the likeliest answers. Both are differentiable,
-  the first carries the load-balancing term of Switch Transformers (arXiv 2101.03961).
+  and both carry the load-balancing term of Switch Transformers (arXiv 2101.03961): without it, one
+  expert came to answer all questions (experiments/rsmoe).
 - `none`: every expert gets the bare instruction.
 """
 
@@ -77,7 +78,9 @@ class Routing:
         updates: [R, experts], how much of each expert's update a row gets.
         weights: [R], how much a row counts.
         shares: [B, tasks, experts] of a learned router, before the choice; else None.
-        balance: the load-balancing term, a scalar, of a learned router; else None.
+        balance: the load-balancing term, a scalar, of a learned router: the mean of that of the
+            updates and that of the prompts; else None.
+        most_used: the largest mean share of an expert in either, a scalar, of a learned router.
     """
 
     asked: list[Asked]
@@ -85,6 +88,7 @@ class Routing:
     weights: Tensor
     shares: Tensor | None = None
     balance: Tensor | None = None
+    most_used: Tensor | None = None
 
 
 def tasks_of(count: int, tasks: Sequence[str] | None, prompts: Mapping[str, str]) -> list[str]:
@@ -238,7 +242,22 @@ class Router(nn.Module):
                     )
                 )
                 weights.append(weight)
-        return self._routing(asked, weights, shares, seen)
+        found = self._routing(asked, weights, shares, seen)
+        if likely is not None:
+            self._balance_prompts(found, likely, [together or not known for known in describes])
+        return found
+
+    def _balance_prompts(self, found: Routing, likely: Tensor, chooses: Sequence[bool]) -> None:
+        """Adds what is said of the choice of prompts, which a description does not make."""
+        # Not zero, so that a batch of descriptions alone is no division by it, on any rank.
+        mask = torch.tensor([1.0 if one else 1e-6 for one in chooses], device=likely.device)
+        chosen = torch.zeros_like(likely).scatter(-1, likely.argmax(-1, keepdim=True), 1.0)
+        term = balance([Routed(likely[:, None], chosen[:, None])], mask[:, None])
+        assert found.balance is not None and found.shares is not None
+        found.balance = (found.balance + term) / 2
+        most = (likely.detach() * mask[:, None]).sum(0).max() / mask.sum()
+        kept = found.shares.detach().mean((0, 1)).max()
+        found.most_used = torch.maximum(most, kept) if any(chooses) else kept
 
     def _answers(self, task: str, question: str) -> bool:
         return self.kind != "template" or task in self.for_question(question)
