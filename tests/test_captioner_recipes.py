@@ -23,7 +23,11 @@ RUNS = {
     "llava_lora": ["experiment=llava_rsgpt4v", "model.tuning=lora"],
     "llava_moe_lora": ["experiment=llava_rsgpt4v", "model.tuning=moe_lora"],
     "geochat": ["experiment=geochat_instruct"],
+    "geochat_rswk": ["experiment=geochat_rswk"],
 }
+#: The same model as another, on other data.
+SLOW = {"geochat_rswk"}
+NAMES = [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in RUNS]
 
 
 def configured(compose, name, divide):
@@ -57,7 +61,7 @@ def with_gradient(model):
     return {name for name, p in model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", NAMES)
 def test_full_size_takes_a_step_on_meta(compose, name):
     cfg = configured(compose, name, 1)
     with torch.device("meta"):

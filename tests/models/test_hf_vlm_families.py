@@ -164,7 +164,30 @@ def llava_next(tf, folder):
     }
 
 
-FAMILIES = {f.__name__: f for f in (internvl, idefics3, qwen3_vl, llava_next)}
+def mllama(tf, folder):
+    tokenizer = marked("<|image|>")
+    tokenizer.add_special_tokens({"bos_token": "<s>"})
+    processor = tf.MllamaProcessor(
+        image_processor=tf.MllamaImageProcessor(
+            size={"height": 28, "width": 28}, max_image_tiles=4
+        ),
+        tokenizer=tokenizer,
+        chat_template="<s>" + template("<|image|>"),
+    )
+    return processor, {
+        "text_config": {**TEXT, "cross_attention_layers": [1]},
+        "vision_config": {
+            **{k: v for k, v in VISION.items() if k != "num_attention_heads"},
+            "attention_heads": 4,
+            "num_global_layers": 1,
+            "intermediate_layers_indices": [0],
+            "vision_output_dim": 64,
+        },
+        "image_token_index": tokenizer.convert_tokens_to_ids("<|image|>"),
+    }
+
+
+FAMILIES = {f.__name__: f for f in (internvl, idefics3, qwen3_vl, llava_next, mllama)}
 
 
 def row(model, number, turns, sizes, **more):
@@ -210,7 +233,11 @@ def made(family, folder):
     processor, numbers = FAMILIES[family](tf, folder)
     numbers["text_config"]["vocab_size"] = len(processor.tokenizer)
     config = tf.AutoConfig.for_model(family, **numbers)
-    tf.AutoModelForImageTextToText.from_config(config).save_pretrained(folder)
+    model = tf.AutoModelForImageTextToText.from_config(config)
+    for name, p in model.named_parameters():
+        if "gate" in name.rpartition(".")[2] and p.numel() == 1:  # shut in a new Mllama
+            torch.nn.init.constant_(p, 0.5)
+    model.save_pretrained(folder)
     processor.save_pretrained(folder)
 
 
@@ -298,3 +325,36 @@ def test_a_processor_that_writes_around_images_is_told(tmp_path):
     found = row(model, 0, [("user", "how many ?", (0,)), ("assistant", "two")], [(50, 70)])
     with pytest.raises(UserError, match="Gemma3Processor puts plain text around an image"):
         model.collate(training=True)([found])
+
+
+@pytest.mark.parametrize(
+    ("family", "recipe"),
+    [
+        ("mllama", "llama3_2_11b_vision_rswk"),
+        pytest.param("internvl", "internvl2_5_8b_rswk", marks=pytest.mark.slow),
+    ],
+)
+def test_rsrags_recipe_takes_a_real_step(family, recipe, tmp_path, compose):
+    pytest.importorskip("peft")
+    from hydra.utils import instantiate
+
+    made(family, tmp_path)
+    cfg = compose("train", [f"experiment={recipe}", "optimizer.fused=false"])
+    cfg.model.lm.update({"size": None, "weights": str(tmp_path), "dtype": "float32"})
+    cfg.model.lm.grad_checkpointing = False
+    model = instantiate(cfg.model).train()
+    rows = [
+        row(model, n, [("user", "how many ?", (0,)), ("assistant", "two")], [(50, 70)])
+        for n in range(2)
+    ]
+    batch = model.collate(training=True)(rows)
+    optimizer = instantiate(cfg.optimizer)(model)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for _ in range(2):  # LoRA's A moves once B has
+        optimizer.zero_grad()
+        total = sum(instantiate(cfg.loss)(model(batch), batch).values())
+        total.backward()
+        optimizer.step()
+    assert torch.isfinite(total)
+    moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    assert moved == {name for name, p in model.named_parameters() if p.requires_grad}

@@ -12,11 +12,11 @@ from knowledge_encoders import HashEncoder
 from model_options import build
 from PIL import Image
 
+from rsvlm.data.text.knowledge_prompts import citations, cited, context, harmless, released
 from rsvlm.errors import UserError
 from rsvlm.inference.ask import ask, ask_many
 from rsvlm.models.protocols import check_model
 from rsvlm.models.rsrag import RSRAG
-from rsvlm.models.rsrag.prompts import citations, cited, context, harmless, released
 from rsvlm.retrieval.knowledge_base import KnowledgeBase
 from rsvlm.retrieval.knowledge_records import KnowledgeRecord
 

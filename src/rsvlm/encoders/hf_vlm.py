@@ -199,6 +199,13 @@ class ImageTextModel(nn.Module):
         return self.processor.tokenizer
 
     @property
+    def image_token_id(self) -> int:
+        """The id at an image's place; -1 of a configuration that does not say it."""
+        config = self.model.config
+        found = getattr(config, "image_token_id", getattr(config, "image_token_index", None))
+        return -1 if found is None else int(found)
+
+    @property
     def eos_token_ids(self) -> list[int]:
         """Ids that end an answer: the tokenizer's end token first, then the model's others."""
         config = self.model.generation_config

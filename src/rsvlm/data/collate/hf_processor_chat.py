@@ -149,13 +149,22 @@ class TemplateWriter(Writer):
         )
         ids = found.pop("input_ids")
         found.pop("attention_mask", None)
+        begin = self.processor.tokenizer.bos_token_id
+        if ids.shape[1] > 1 and int(ids[0, -1]) == begin:
+            ids = ids[:, :-1]  # Mllama's begins the text behind its images
         for token in (int(ids[0, 0]), int(ids[0, -1])):
             if token not in self.marks:
                 raise UserError(
                     f"a {type(self.processor).__name__} puts plain text around an image, so that "
                     "prompts cannot be put together from its parts; this family is not supported."
                 )
-        beside = {n: v for n, v in found.items() if v.shape == ids.shape and v.dtype == torch.long}
+        beside = {
+            name: value
+            for name, value in found.items()
+            if value.shape == ids.shape
+            and value.dtype == torch.long
+            and not name.startswith("aspect_ratio")  # Mllama's, of the image and not of its place
+        }
         rest = {name: value for name, value in found.items() if name not in beside}
         return Seen(ids[0].tolist(), {n: v[0].tolist() for n, v in beside.items()}, rest)
 

@@ -38,6 +38,7 @@ from rsvlm.data.sample import Answer, Picture
 from rsvlm.data.text.box_codecs import codec
 from rsvlm.data.text.instructions import InstructionTemplates, merged, system
 from rsvlm.data.transforms import sides, to_tensor
+from rsvlm.encoders.cross_attended import by_rows
 from rsvlm.encoders.hf_vlm import ImageTextModel
 from rsvlm.encoders.processors import placing
 from rsvlm.errors import UserError
@@ -188,7 +189,7 @@ class HFVLM(GenerativeModel):
         Returns:
             `logits` [N, vocabulary] and `targets` [N] of the N supervised positions.
         """
-        return self.lm(_inputs(batch), batch.labels)
+        return self.lm(_inputs(batch, self.lm.image_token_id), batch.labels)
 
     @torch.no_grad()
     def generate(self, batch: TemplateBatch, **options: Any) -> list[Answer]:
@@ -208,7 +209,8 @@ class HFVLM(GenerativeModel):
         mode = self.training
         self.eval()
         try:
-            found = self.lm.generate(_inputs(batch), **{**self.generation, **options})
+            inputs = _inputs(batch, self.lm.image_token_id)
+            found = self.lm.generate(inputs, **{**self.generation, **options})
         finally:
             self.train(mode)
         answers = []
@@ -243,11 +245,11 @@ def system_of(kind: str, name: str | None) -> Any:
     return system(name or FAMILIES.get(kind, OTHERS))
 
 
-def _inputs(batch: TemplateBatch) -> dict[str, torch.Tensor]:
+def _inputs(batch: TemplateBatch, image_token: int) -> dict[str, torch.Tensor]:
     return {
         "input_ids": batch.input_ids,
         "attention_mask": batch.attention_mask,
-        **batch.inputs,
+        **by_rows(batch.inputs, batch.input_ids, image_token),
     }
 
 

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from rsvlm.data.item import Skipped, TransformedSample
 from rsvlm.data.sample import Answer, Passage, Turn
+from rsvlm.data.text.knowledge_prompts import PROMPTS, citations, cited, harmless, released
 from rsvlm.errors import UserError, near
 from rsvlm.models.base import GenerativeModel
 from rsvlm.models.protocols import Kinds, is_generator
-from rsvlm.models.rsrag.prompts import PROMPTS, citations, cited, harmless, released
 from rsvlm.retrieval.knowledge_base import KnowledgeBase
 from rsvlm.retrieval.knowledge_encoder import Hit
 from rsvlm.retrieval.knowledge_records import TASKS
