@@ -6,7 +6,8 @@ A row trains `experiment=geopix_tiny_scenes`'s model for some steps in a plain l
 mIoU on scenes of seeds that training never saw: teacher-forced (the true answer's words) on all of
 them, and with the model's own words on some. Beside it, on the same questions: the mean box of the
 class in training, the whole image, the same model asked for "it" in place of each phrase, and the
-same model shown another question's image.
+same model shown another question's image. Questions for what `HELD_OUT` names are left out of
+training and measured apart.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import torch
 from rsvlm.config.compose import compose
 from rsvlm.config.instantiate import instantiate
 from rsvlm.data.loading.transformed import TransformedDataset
-from rsvlm.losses.mask import AnswerAndMasksLoss
+from rsvlm.data.sample import Instance
 from rsvlm.models.pixel.teacher_forcing import teacher_forced
 from rsvlm.synthetic import Scenes
 
@@ -34,6 +35,13 @@ ROWS = {
     "paper": ["model.memory.variant=paper"],
     # Every number of the bank larger: 16 maps of 16 x 16 in place of 4 of 4 x 4.
     "paper_large": ["model.memory.variant=paper", "model.memory.length=16", "model.memory.grid=16"],
+}
+#: Combinations of class and quarter of the picture that training never asks for.
+HELD_OUT = {
+    ("building", "upper left"),
+    ("tank", "lower right"),
+    ("court", "lower left"),
+    ("soccer field", "upper right"),
 }
 
 
@@ -50,26 +58,55 @@ def built(words: list[str], seed: int):
     return cfg, instantiate(cfg.model)
 
 
-def items_of(cfg, model, split: str, count: int, seed: int, **changes):
+def viewed(dataset, model, count: int):
     """Samples as the model sees them."""
-    options = {k: v for k, v in cfg.data.dataset.items() if not k.startswith("_")}
-    dataset = Scenes(split, **{**options, "n": count, "seed": seed, **changes})
     view = TransformedDataset(dataset, model.preprocess, training=False, caption="all")
     return [view[(0, i)] for i in range(count)]
 
 
-def train(model, items, steps: int, size: int, lr: float, seed: int) -> float:
+def items_of(cfg, model, split: str, count: int, seed: int, **changes):
+    """Scenes as the model sees them."""
+    options = {k: v for k, v in cfg.data.dataset.items() if not k.startswith("_")}
+    return viewed(Scenes(split, **{**options, "n": count, "seed": seed, **changes}), model, count)
+
+
+def combination(instance, side: tuple[int, int]) -> tuple[str, str]:
+    """Class and quarter of the picture of an object."""
+    x0, y0, x1, y1 = instance.box
+    rows = "upper" if y0 + y1 < side[0] else "lower"
+    return instance.category, f"{rows} {'left' if x0 + x1 < side[1] else 'right'}"
+
+
+def without(items, held: set[tuple[str, str]]):
+    """The items without questions for what is held out; none without a question."""
+    out = []
+    for item in items:
+        side = item.geometry[0].source
+        gone = {one.id for one in item.stored if combination(one, side) in held}
+        turns, pairs = [], item.sample.turns
+        for asked, said in zip(pairs[::2], pairs[1::2], strict=True):
+            if not gone & set(said.instance_ids):
+                turns += [asked, said]
+        if turns:
+            sample = dataclasses.replace(item.sample, turns=turns)
+            out.append(dataclasses.replace(item, sample=sample))
+    return out
+
+
+def train(cfg, model, items, steps: int, seed: int) -> float:
     """Trains; gives processor seconds."""
-    collate, loss = model.collate(training=True), AnswerAndMasksLoss()
-    usable = [item for item in items if item.sample.turns]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.05)
+    collate, loss = model.collate(training=True), instantiate(cfg.loss)
+    lr, size = cfg.optimizer.lr, min(cfg.data.batch_size, len(items))
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=lr, weight_decay=cfg.optimizer.weight_decay
+    )
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
     draws, start = np.random.default_rng(seed), time.process_time()
     model.train()
     for step in range(steps):
         rows = []
-        for i in draws.choice(len(usable), size, replace=False):
-            rows.append(dataclasses.replace(usable[i], key=(seed, step, int(i))))
+        for i in draws.choice(len(items), size, replace=False):
+            rows.append(dataclasses.replace(items[i], key=(seed, step, int(i))))
         batch = collate(rows)
         total = sum(loss(model(batch), batch).values())
         optimizer.zero_grad()
@@ -97,12 +134,12 @@ def mean_boxes(items) -> dict[str, np.ndarray]:
     return out
 
 
-def measure(model, items, boxes, generated: int) -> dict[str, float]:
-    """Mean IoU in per cent of all questions about single objects."""
+def measure(model, items, boxes, generated: int, held=frozenset()) -> dict[str, float]:
+    """Mean IoU in per cent of all questions about single objects; those held out apart."""
     collate = model.collate(training=False)
     found = defaultdict(list)
-    for start in range(0, len(items), 24):
-        batch = collate(items[start : start + 24])
+    for start in range(0, len(items), 16):
+        batch = collate(items[start : start + 16])
         keep = [i for i in range(len(batch)) if len(batch.masks[i]) == 1]
         if not keep:
             continue
@@ -110,14 +147,18 @@ def measure(model, items, boxes, generated: int) -> dict[str, float]:
         count = len(batch.images)
         turned = dataclasses.replace(batch, images=batch.images.roll(1, 0)) if count > 1 else None
         other = teacher_forced(model, turned) if turned is not None else forced
-        asked = without_text(items[start : start + 24], collate)
+        asked = without_text(items[start : start + 16], collate)
         blind = teacher_forced(model, asked)
         written = model.generate(batch) if start < generated else None
         for i in keep:
             true = batch.masks[i][0].numpy()
-            found["teacher_forced"].append(iou(forced[i].masks[0], true))
+            place = Instance(0, batch.classes[i][0], box=tuple(batch.boxes[i][0].tolist()))
+            apart = "held_out_" if combination(place, true.shape) in held else ""
+            found[f"{apart}teacher_forced"].append(iou(forced[i].masks[0], true))
+            found[f"{apart}without_text"].append(iou(blind[i].masks[0], true))
+            if apart:
+                continue
             found["other_images"].append(iou(other[i].masks[0], true))
-            found["without_text"].append(iou(blind[i].masks[0], true))
             found["whole_image"].append(iou(np.ones_like(true), true))
             box = boxes.get(batch.classes[i][0])
             found["mean_box"].append(iou(box, true) if box is not None else 0.0)
@@ -126,7 +167,9 @@ def measure(model, items, boxes, generated: int) -> dict[str, float]:
                 found["generated"].append(iou(masks[0], true) if masks else 0.0)
                 found["no_mask"].append(float(not masks))
     out = {name: round(100 * float(np.mean(rows)), 2) for name, rows in found.items()}
-    return out | {"questions": len(found["teacher_forced"]), "asked": len(found["generated"])}
+    counts = {"questions": "teacher_forced", "asked": "generated"}
+    counts["held_out_questions"] = "held_out_teacher_forced"
+    return out | {word: len(found[name]) for word, name in counts.items() if found[name]}
 
 
 def without_text(items, collate):
@@ -157,13 +200,13 @@ def main() -> None:
         for row in given.rows:
             cfg, model = built(ROWS[row], seed)
             if items is None:
-                items = items_of(cfg, model, "train", cfg.data.dataset.n, seed)
+                items = without(items_of(cfg, model, "train", cfg.data.dataset.n, seed), HELD_OUT)
                 test = items_of(cfg, model, "test", given.test, seed)
-            seconds = train(model, items, given.steps, cfg.data.batch_size, cfg.optimizer.lr, seed)
+            seconds = train(cfg, model, items, given.steps, seed)
             found = {"row": row, "seed": seed, "steps": given.steps, "train_s": round(seconds)}
             memory = model.masks.memory
             found["memory"] = sum(p.numel() for p in memory.parameters())
-            found |= measure(model, test, mean_boxes(items), given.generated)
+            found |= measure(model, test, mean_boxes(items), given.generated, HELD_OUT)
             results.append(found)
             print(json.dumps(found), flush=True)
             if given.out:

@@ -301,6 +301,25 @@ def test_questions_for_several_objects_and_for_what_is_not_there():
         SegmentTemplates("geopix", absent=0.5)
 
 
+def test_training_may_draw_a_question_of_a_picture_and_measuring_asks_all():
+    model = tiny("geopix_tiny", chat={"which": 1})
+    counts = [len(batch_of(model, [sample(0, 3)], training=on).masks) for on in (True, False)]
+    assert counts == [1, 3]
+
+
+def test_a_weight_of_the_tokens_carries_the_phrase_to_the_mask():
+    masks, states = {}, torch.randn(2, 6, 64, generator=torch.Generator().manual_seed(0))
+    image = torch.randn(1, 64, 8, 8, generator=torch.Generator().manual_seed(1))
+    for weight in (None, 4):  # a whole number, as users type it
+        predictor = tiny(
+            "geopix_tiny", masks={"token_weight": weight}, memory=None, classes=[]
+        ).masks
+        found = predictor([image, image], predictor.prompts(states), torch.zeros(2).long())
+        masks[weight] = found.logits.detach()
+    apart = {weight: float(m.std(0).mean() / m.std()) for weight, m in masks.items()}
+    assert apart[4] > 4 * apart[None]
+
+
 def test_a_user_gets_masks_at_the_size_of_the_picture():
     model = tiny("lisa_tiny").eval()
     picture = sample(0).images[0]

@@ -98,7 +98,11 @@ class ChatVLM(VisionLanguageModel):
         not fit is skipped with its reason. For the arguments see `models.protocols.Generator`.
         """
         options = self._collate_options(training, instructions)
-        return ChatCollate(self.tokenizer, **{**options, **self._chat, **asked(kinds)})
+        return ChatCollate(self.tokenizer, **{**options, **self._chosen(training), **asked(kinds)})
+
+    def _chosen(self, training: bool) -> dict[str, Any]:
+        """The options of the collate; training alone may draw some of a sample's questions."""
+        return {k: v for k, v in self._chat.items() if training or k != "which"}
 
     def _collate_options(
         self, training: bool, instructions: Mapping[str, Any] | None

@@ -130,7 +130,7 @@ class PixelModel(ChatVLM):
         """See `ChatVLM.collate`; with the masks of the objects that answers point at."""
         options = self._collate_options(training, instructions)
         return PixelCollate(
-            self.tokenizer, seg=self.seg, **{**options, **self._chat, **asked(kinds)}
+            self.tokenizer, seg=self.seg, **{**options, **self._chosen(training), **asked(kinds)}
         )
 
     # What a family gives ------------------------------------------------------------------
