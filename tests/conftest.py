@@ -17,6 +17,19 @@ os.environ["WANDB_MODE"] = "offline"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).parents[1]
+# Files of few and long tests, which start runs and build models, are handed out first: a worker
+# that got one of them last would leave the other idle.
+LONG = ("lit", "", "models", "app", "evaluation", "inference", "retrieval", "encoders", "losses")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Rooms of long files before the others; files and tests keep their order."""
+
+    def place(item: pytest.Item) -> int:
+        room = "/".join(item.path.relative_to(ROOT / "tests").parts[:-1][:1])
+        return LONG.index(room) if room in LONG else len(LONG)
+
+    items.sort(key=place)
 
 
 def _folder(variable: str) -> Path:

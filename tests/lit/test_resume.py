@@ -57,9 +57,18 @@ def whole(tmp_path_factory, request):
 
 
 # Before the first checkpoint, between two, right after one, at an epoch's end and start, near the
-# end; checkpoints are written at steps 3, 4, 6, 8, 9 and 12.
+# end; checkpoints are written at steps 3, 4, 6, 8, 9 and 12. The quick suite has one before any
+# and one between two.
 @pytest.mark.parametrize(
-    ("kill", "where"), [(2, "start"), (4, "start"), (7, "middle"), (8, "start"), (11, "middle")]
+    ("kill", "where"),
+    [
+        (2, "start"),
+        (7, "middle"),
+        *(
+            pytest.param(kill, where, marks=pytest.mark.slow)
+            for kill, where in ((4, "start"), (8, "start"), (11, "middle"))
+        ),
+    ],
 )
 def test_killed_and_resumed_equals_uninterrupted(whole, compose, monkeypatch, scratch, kill, where):
     with monkeypatch.context() as patch:

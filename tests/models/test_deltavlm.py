@@ -169,7 +169,10 @@ def test_gradients_reach_exactly_the_published_trainable_set():
         assert trained or parameter.grad is None
 
 
-@pytest.mark.parametrize("variant", ["paper", "released", "bypass"])
+@pytest.mark.parametrize(
+    "variant",
+    ["released", *(pytest.param(v, marks=pytest.mark.slow) for v in ("paper", "bypass"))],
+)
 def test_it_learns_and_answers(variant):
     model = tiny(variant=variant, lm={"tuning": "full"})
     data = batch(model)
