@@ -17,7 +17,7 @@ from rsvlm.errors import UserError
 from rsvlm.inference.ask import ask
 from rsvlm.losses.mask import AnswerAndMasksLoss
 from rsvlm.models.pixel.classes import ClassNames
-from rsvlm.models.pixel.placing import UNSEEN, as_stored
+from rsvlm.models.pixel.placing import UNSEEN, as_stored, coarse
 from rsvlm.models.pixel.runs import whole_runs
 from rsvlm.models.pixel.teacher_forcing import teacher_forced
 from rsvlm.nn.class_memory import ClassMemory
@@ -252,6 +252,8 @@ def test_a_large_image_says_how_it_is_scaled_and_what_that_loses():
     assert answer.masks[0].shape == (200, 2000)
     assert "the image of 2000 x 200 px was scaled to 64 px" in answer.notes[0]
     assert "one step of theirs is 62 px" in answer.notes[0]
+    (note,) = coarse((20_000, 20_000), 448, 128)
+    assert "20000 x 20000 px was scaled to 448 px" in note and "is 156 px of the image" in note
 
 
 def test_a_checkpoint_whose_seg_ids_differ_is_told(scratch):
