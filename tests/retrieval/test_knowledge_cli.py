@@ -57,7 +57,8 @@ def test_a_folder_with_records(folder, tmp_path, checkpoint, capsys):
     assert "1 of which took the place" in capsys.readouterr().out
     assert main(["knowledge", "remove", kb, "x"]) == 0
     assert main(["knowledge", "info", kb]) == 0
-    assert "version 3 of 1, 2, 3" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "version 3 of 1, 2, 3" in said and "store: files, 0." in said
     assert main(["knowledge", "search", kb, "--category", "Casino", "--text", "a"]) == 0
     assert "nothing was found." in capsys.readouterr().out
     for argv, message in (
@@ -66,6 +67,8 @@ def test_a_folder_with_records(folder, tmp_path, checkpoint, capsys):
         (["remove", kb, "blu"], "Did you mean blue"),
         (["build", *words, *model], "rsvlm knowledge add"),
         (["build", *words[:-1], kb + "2", *model, "--overlap", "99"], "--overlap 99"),
+        (["build", *words[:-1], kb + "3", *model, "--store", "qdrant"], "localhost:6333/places"),
+        (["info", "http://localhost:9/places"], "does not answer"),
     ):
         if argv[0] == "build" and argv[6] == kb:
             records.write_text('{"id": "other", "texts": ["b"]}\n')

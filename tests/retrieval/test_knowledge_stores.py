@@ -1,6 +1,7 @@
 """What a store of a knowledge base keeps, one and the same for folders, LanceDB and Qdrant."""
 
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -286,3 +287,13 @@ def test_places_and_kinds_that_do_not_fit_are_said(tmp_path):
     ):
         with pytest.raises(UserError, match=says):
             store_of(where, kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "where", "package"),
+    [("lance", "kb", "lancedb"), ("qdrant", "http://localhost:9/places", "qdrant_client")],
+)
+def test_a_store_that_is_not_installed_names_its_extra(monkeypatch, kind, where, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match=rf"{package} is not.*rsvlm\[knowledge\]'\. Without it,"):
+        store_of(where, kind)
