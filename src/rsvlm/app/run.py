@@ -79,6 +79,8 @@ def _fit(cfg: DictConfig, out: Path, resume: bool) -> float | None:
     from rsvlm.app.measure import test_all
     from rsvlm.app.resume import newest_whole
     from rsvlm.inference.build import build_model, prepare
+    from rsvlm.lit.callbacks import Checkpoints
+    from rsvlm.lit.loggers import CSVLogger
 
     prepare(cfg, out)
     if not resume:
@@ -101,7 +103,7 @@ def _fit(cfg: DictConfig, out: Path, resume: bool) -> float | None:
         task.model.compile()
     if resume:
         for logger in trainer.loggers:
-            if hasattr(logger, "rewind"):
+            if isinstance(logger, CSVLogger):
                 logger.rewind(start[1]["global_step"] if start else 0)
     # The checkpoint of step 0 holds what the seed gives: nothing is to be restored.
     path = str(start[0]) if start and start[1]["global_step"] else None
@@ -109,7 +111,7 @@ def _fit(cfg: DictConfig, out: Path, resume: bool) -> float | None:
     _remember_wandb(trainer, out)
     trainer.fit(task, datamodule=data, ckpt_path=path, weights_only=True)
 
-    keeper = next((c for c in trainer.callbacks if hasattr(c, "best")), None)
+    keeper = next((c for c in trainer.callbacks if isinstance(c, Checkpoints)), None)
     best = out / "best.ckpt"
     used = best if best.is_file() else out / "last.ckpt"
     missing = _not_tested(task, data, trainer)

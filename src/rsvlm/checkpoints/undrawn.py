@@ -23,7 +23,7 @@ _DRAWS = {"aten::normal_", "aten::uniform_"}
 _SHAPES = {"aten::erfinv_", "aten::mul_", "aten::add_", "aten::clamp_"}
 
 
-class Undrawn(TorchDispatchMode):
+class Undrawn(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Leaves large parameters as they were allocated, while modules are built within it.
 
     Args:
@@ -31,7 +31,7 @@ class Undrawn(TorchDispatchMode):
     """
 
     def __init__(self, least: int | None = None) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.least = LEAST if least is None else least
         self._left: dict[int, weakref.ref[Tensor]] = {}
         self._versions: list[tuple[weakref.ref[Tensor], int]] = []
@@ -63,7 +63,7 @@ class Undrawn(TorchDispatchMode):
 
     def __exit__(self, *error: object) -> None:
         """Remembers what was left out."""
-        super().__exit__(*error)
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
         kept = ((left, left()) for left in self._left.values())
         self._versions = [(left, tensor._version) for left, tensor in kept if tensor is not None]
 

@@ -225,8 +225,9 @@ def _sample(dataset: Any, index: int, size: int | None) -> tuple[bytes, str, byt
 def _stored(dataset: Any, index: int, entry: Any) -> tuple[bytes, str]:
     """The picture's bytes as they are, and its ending; no bytes where it is no picture."""
     from rsvlm.data.images import BrokenImage, read_file
+    from rsvlm.data.protocols import StoresFiles
 
-    if hasattr(dataset, "stored"):
+    if isinstance(dataset, StoresFiles):
         data, ext = dataset.stored(index)
         ext = "jpg" if ext == "img_content" else ext
     else:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
+
+from PIL import Image
+
+from rsvlm.data.geometry import Geometry
+from rsvlm.data.sample import Picture, Sample
 
 
 @dataclass(frozen=True)
@@ -47,3 +52,68 @@ def attributes_of(dataset: Any) -> DatasetAttributes:
     """What a data set says of itself."""
     names = [each.name for each in fields(DatasetAttributes) if hasattr(dataset, each.name)]
     return DatasetAttributes(**{name: getattr(dataset, name) for name in names})
+
+
+# What some data sets can do beside giving samples -----------------------------------------------
+
+
+@runtime_checkable
+class Mixed(Protocol):
+    """A mixture, which shows other samples of its sources in each epoch."""
+
+    def at(self, epoch: int, index: int) -> Sample:
+        """The sample at a place of an epoch."""
+        ...
+
+    def counts(self, epoch: int, places: Sequence[int]) -> Mapping[str, int]:
+        """Samples of each source at places of an epoch."""
+        ...
+
+
+@runtime_checkable
+class Sharded(Protocol):
+    """Samples in tar files, the usable ones of each."""
+
+    shard_sizes: Sequence[int]
+
+
+@runtime_checkable
+class StoresFiles(Protocol):
+    """Gives a picture's bytes and its ending as they are stored."""
+
+    def stored(self, index: int) -> tuple[bytes, str]:
+        """Bytes and ending of a sample's picture."""
+        ...
+
+
+@runtime_checkable
+class ReadsImages(Protocol):
+    """Reads a sample's picture without the rest."""
+
+    def image(self, index: int) -> Image.Image:
+        """The first picture of a sample."""
+        ...
+
+
+@runtime_checkable
+class GivesCaptions(Protocol):
+    """Gives a sample's captions without its picture."""
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        ...
+
+    def captions(self, index: int) -> Sequence[str]:
+        """The captions of a sample."""
+        ...
+
+
+@runtime_checkable
+class MovesGeometry(Protocol):
+    """A transform that says where the pixels of a sample's images go."""
+
+    def apply_with_geometry(
+        self, images: Sequence[Picture], *generator: Any
+    ) -> tuple[Sequence[Any], Sequence[Geometry]]:
+        """Transformed images, and the way of their pixels; training gives a generator too."""
+        ...

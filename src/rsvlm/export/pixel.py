@@ -82,7 +82,7 @@ def write_merged(model: Any, folder: Path) -> list[Path]:
 
 def _state(model: Any) -> dict[str, Tensor]:
     """All that a layout has names for, without LoRA and, beside a merged folder, without CLIP."""
-    left = tuple(getattr(model, "initial", ()))
+    left = tuple(model.initial)
     alone = type(model).__name__ != "GeoPix"
     state = {
         name: tensor

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from rsvlm.checkpoints.read import read
 from rsvlm.checkpoints.resolve import resolve
 from rsvlm.config.instantiate import instantiate
-from rsvlm.data.protocols import attributes_of
+from rsvlm.data.protocols import GivesCaptions, attributes_of
 from rsvlm.data.text.vocabulary import Vocabulary
 from rsvlm.errors import UserError
 from rsvlm.files import write_text
@@ -89,7 +89,7 @@ def captions(dataset: Any) -> Iterator[str]:
     found: Iterable[Any]
     if entries:
         found = (entry.texts for entry in entries)
-    elif hasattr(dataset, "captions"):
+    elif isinstance(dataset, GivesCaptions):
         found = (dataset.captions(i) for i in range(len(dataset)))
     else:
         found = (dataset[i].texts for i in range(len(dataset)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import lightning as L
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from rsvlm.data.loading.sampler import BatchSampler
 from rsvlm.data.loading.stages import check_apart
 from rsvlm.data.loading.transformed import TransformedDataset
-from rsvlm.data.protocols import attributes_of
+from rsvlm.data.protocols import Mixed, MovesGeometry, Sharded, attributes_of
 from rsvlm.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -195,9 +195,7 @@ class DataModule(L.LightningDataModule):
             world=trainer.world_size if trainer else 1,
             order=self.order if training else "shuffled",
             block=self.block,
-            sizes=getattr(
-                dataset, "source_sizes" if self.order == "grouped" else "shard_sizes", None
-            ),
+            sizes=self._sizes(dataset),
             positions=left,
         )
         collate = self.train_collate if training else self.eval_collate
@@ -221,6 +219,13 @@ class DataModule(L.LightningDataModule):
             )
         self.loaders[stage] = loader
         return loader
+
+    def _sizes(self, dataset: Any) -> Sequence[int] | None:
+        """Samples of each source, or of each shard, for an order that goes by them."""
+        if self.order == "grouped":
+            mixed = isinstance(dataset, Mixed)
+            return dataset.source_sizes if mixed else None  # an error where there are stages
+        return dataset.shard_sizes if isinstance(dataset, Sharded) else None
 
     def train_dataloader(self) -> Loader:
         """Loader of the training split."""
@@ -269,8 +274,9 @@ class Plain:
 
     def apply_with_geometry(self, images: Any, generator: Any) -> tuple[list[Any], list[Any]]:
         """All images of a sample, and where their pixels go if the transform says so."""
-        if hasattr(self.preprocess, "apply_with_geometry"):
-            return self.preprocess.apply_with_geometry(images)
+        if isinstance(self.preprocess, MovesGeometry):
+            tensors, moves = self.preprocess.apply_with_geometry(images)
+            return list(tensors), list(moves)
         return [self.preprocess(image) for image in images], []
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
+from rsvlm.data.protocols import Mixed
+
 
 class MixtureLogger(Callback):
     """Prints and logs, at each epoch's end, the samples of each source of a mixture.
@@ -22,7 +24,7 @@ class MixtureLogger(Callback):
         if module is None or not hasattr(module, "dataset"):
             return
         dataset = module.dataset("train")
-        if not hasattr(dataset, "counts"):
+        if not isinstance(dataset, Mixed):
             return
         epoch = trainer.current_epoch
         sampler = module.train_dataloader().sampler

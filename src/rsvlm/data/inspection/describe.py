@@ -14,7 +14,7 @@ from PIL import ExifTags
 from rsvlm.data.datasets.base import overrides
 from rsvlm.data.images import BrokenImage
 from rsvlm.data.inspection import statistics
-from rsvlm.data.protocols import attributes_of
+from rsvlm.data.protocols import ReadsImages, attributes_of
 
 _CONTEXT = 77
 
@@ -215,7 +215,7 @@ def _read(dataset: Any, facts: Description, found: statistics.DatasetStatistics)
                 with lock:
                     found.add_maps(sample)
                 image = sample.images[0]
-            elif hasattr(dataset, "image"):
+            elif isinstance(dataset, ReadsImages):
                 image = dataset.image(index)
             else:
                 image = dataset[index].images[0]

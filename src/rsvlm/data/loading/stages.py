@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rsvlm.data.datasets.base import listed
+from rsvlm.data.protocols import Sharded, attributes_of
 from rsvlm.errors import UserError
 
 #: Samples of both stages above which they are not compared: published splits of that size are
@@ -27,8 +28,8 @@ def check_apart(train: Any, other: Any, stage: str) -> None:
     Raises:
         UserError: some are in both.
     """
-    mine, theirs = (getattr(data, "entries", None) for data in (train, other))
-    if mine is None or theirs is None or hasattr(train, "shard_sizes"):
+    mine, theirs = (attributes_of(data).entries for data in (train, other))
+    if mine is None or theirs is None or isinstance(train, Sharded):
         return
     if len(mine) + len(theirs) > _MOST:
         return

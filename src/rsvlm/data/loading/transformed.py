@@ -18,6 +18,7 @@ from rsvlm.data.geometry import Geometry, identity
 from rsvlm.data.images import BrokenImage
 from rsvlm.data.item import Skipped, TransformedSample
 from rsvlm.data.loading.sampler import Key, rng
+from rsvlm.data.protocols import Mixed, MovesGeometry
 from rsvlm.data.sample import Instance, Picture, Sample, SampleError
 from rsvlm.data.transforms import sides, to_pil
 from rsvlm.errors import UserError, near
@@ -72,6 +73,7 @@ class TransformedDataset(Dataset[TransformedSample | Skipped]):
             if word not in known:
                 raise UserError(f"{what}={word!r} is not known. {near(word, known)}")
         self.dataset, self.transform = dataset, transform
+        self._mixed = dataset if isinstance(dataset, Mixed) else None
         self.seed, self.training, self.caption = seed, training, caption
         self.cache: list[Sample | BrokenImage] | None = None
         if cache == "decoded":
@@ -109,13 +111,11 @@ class TransformedDataset(Dataset[TransformedSample | Skipped]):
     ) -> TransformedSample:
         generator = rng(*key)
         geometry: tuple[Geometry, ...] = ()
-        transform = getattr(self.transform, "apply_with_geometry", None)
         images: list[Picture] = []
-        if transform is not None:
-            tensors, found = (
-                transform(sample.images, generator) if self.training else transform(sample.images)
-            )
-            images, geometry = list(tensors), tuple(found)
+        if isinstance(self.transform, MovesGeometry):
+            drawn = (generator,) if self.training else ()
+            tensors, moves = self.transform.apply_with_geometry(sample.images, *drawn)
+            images, geometry = list(tensors), tuple(moves)
         else:
             for image in sample.images:
                 images.append(
@@ -134,8 +134,8 @@ class TransformedDataset(Dataset[TransformedSample | Skipped]):
     def _read(self, index: int, epoch: int) -> Sample:
         if self.cache is None:
             # A mixture shows other samples in each epoch.
-            at = getattr(self.dataset, "at", None)
-            return _aligned(self.dataset[index] if at is None else at(epoch, index))
+            mixed = self._mixed
+            return _aligned(self.dataset[index] if mixed is None else mixed.at(epoch, index))
         held = self.cache[index]
         if isinstance(held, BrokenImage):
             # A new one: raising the held one would grow its traceback each time.
@@ -148,7 +148,7 @@ class TransformedDataset(Dataset[TransformedSample | Skipped]):
                 "cache=decoded is for training: scaled twice, images would change the numbers of "
                 "an evaluation."
             )
-        if hasattr(self.dataset, "at"):
+        if self._mixed is not None:
             raise UserError("cache=decoded cannot hold a mixture, which changes with each epoch.")
         if not size:
             raise UserError("cache=decoded needs cache_size=, the shorter side in pixels.")
