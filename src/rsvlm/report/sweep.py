@@ -75,11 +75,15 @@ def chosen(results: Sequence[Mapping[str, float]]) -> list[str]:
 
 
 def differing(results: Sequence[Mapping[str, float]]) -> list[str]:
-    """Names whose values differ between jobs; all names where there is one job."""
+    """Names whose values differ as a table shows them; all names where there is one job."""
     names = list(dict.fromkeys(name for found in results for name in found))
     if len(results) < 2:
         return names
-    return [name for name in names if len({found.get(name) for found in results}) > 1]
+    return [name for name in names if len({_shown(found.get(name)) for found in results}) > 1]
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def _number(text: str | None) -> float | None:
