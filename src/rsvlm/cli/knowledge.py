@@ -7,6 +7,7 @@
   rsvlm knowledge remove kb p17 p18
   rsvlm knowledge info kb
   rsvlm knowledge contexts kb --data rswk --root /data/RSWK --out contexts.jsonl   # to train with
+  rsvlm knowledge page kb --out pages                                  # a page of each record
   rsvlm knowledge build ... --store lance --out kb                        # LanceDB's tables
   rsvlm knowledge build ... --store qdrant --out http://localhost:6333/places   # on a server
 
@@ -23,7 +24,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rsvlm.cli import knowledge_contexts
+from rsvlm.cli import knowledge_contexts, knowledge_page
 from rsvlm.errors import UserError
 from rsvlm.retrieval.knowledge_builder import Options
 from rsvlm.retrieval.knowledge_store import STORES, store_of
@@ -71,10 +72,12 @@ def main(argv: list[str]) -> None:
     search.add_argument("--version", type=int, help="an older version")
     search.add_argument("--sheet", type=Path, help="a picture of what was found")
     search.add_argument("--json", action="store_true", help="a line of JSON for each chunk")
-    knowledge_contexts.add_parser(commands)
+    more = {"contexts": knowledge_contexts, "page": knowledge_page}
+    for command in more.values():
+        command.add_parser(commands)
     args = parser.parse_args(argv)
-    if args.command == "contexts":
-        knowledge_contexts.run(args)
+    if args.command in more:
+        more[args.command].run(args)
         return
     {"build": _build, "add": _add, "remove": _remove, "info": _info, "search": _search}[
         args.command

@@ -26,7 +26,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("-k", type=int, default=3, help="most passages of a question (3)")
     parser.add_argument("--alpha", type=float, default=0.7, help="weight of the picture (0.7)")
     parser.add_argument("--exclude-self", action="store_true", help="not the picture's own record")
-    parser.add_argument("option", nargs="*", help="key=value for the data set")
+    parser.add_argument("--option", nargs="*", default=[], help="key=value of the data set")
 
 
 def run(args: argparse.Namespace) -> None:
