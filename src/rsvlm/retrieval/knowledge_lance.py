@@ -192,7 +192,7 @@ class LanceStore(FileStore):
         for name in _TABLES:
             table = self._table(name)
             table.checkout(said["tables"][name])
-            held[name] = table.to_arrow().combine_chunks()
+            held[name] = _columns(table, said["dim"])
         part, keys = _part_of(held, said)
         write_files(folder, [part], said["fingerprint"], keys)
 
@@ -328,9 +328,11 @@ def _counted(firsts: Sequence[int], parts: Sequence[Part]) -> list[int]:
     ]
 
 
-def _part_of(held: dict[str, Any], said: dict[str, Any]) -> tuple[Part, Ints]:
+def _part_of(held: dict[str, tuple[Any, Floats]], said: dict[str, Any]) -> tuple[Part, Ints]:
     """What tables hold, in the order of their keys; and the chunks' keys."""
-    records, chunks, pictures = (held[name].sort_by("key") for name in _TABLES)
+    records, _ = held["records"]
+    chunks, text = held["chunks"]
+    pictures, image = held["pictures"]
     ids = {id: i for i, id in enumerate(records["id"].to_pylist())}
     names = ("type", "text", "first", "last", "order")
     rows = zip(*(chunks[name].to_pylist() for name in names), strict=True)
@@ -340,19 +342,27 @@ def _part_of(held: dict[str, Any], said: dict[str, Any]) -> tuple[Part, Ints]:
         [from_mapping(json.loads(line), "lance") for line in records["line"].to_pylist()],
         [Chunk(kind, text, (a, b), order) for kind, text, a, b, order in rows],
         np.array([ids[id] for id in chunks["record"].to_pylist()], dtype=np.int64),
-        _vectors(chunks, said["dim"]),
+        text,
         image_of,
-        _vectors(pictures, said["dim"]),
+        image,
         said["left_out"],
     )
     return part, chunks["key"].to_numpy()
 
 
-def _vectors(table: Any, dim: int) -> Floats:
-    parts = [chunk.flatten().to_numpy() for chunk in table["vector"].chunks]
-    held = np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
-    made: Floats = held.reshape(table.num_rows, dim)
-    return made
+def _columns(table: Any, dim: int) -> tuple[Any, Floats]:
+    """A table without its vectors, in the order of its keys; and the vectors, held once."""
+    names = [name for name in table.schema.names if name != "vector"]
+    told = table.search().select(names).to_arrow().sort_by("key")
+    if "vector" not in table.schema.names:
+        return told, np.zeros((0, dim), dtype=np.float32)
+    keys, vectors = told["key"].to_numpy(), np.empty((told.num_rows, dim), dtype=np.float32)
+    for batch in table.search().select(["key", "vector"]).to_batches(8192):
+        if not batch.num_rows:
+            continue  # reshape asks how many there are
+        some = batch["vector"].flatten().to_numpy()
+        vectors[np.searchsorted(keys, batch["key"].to_numpy())] = some.reshape(-1, dim)
+    return told, vectors
 
 
 def _delete(table: Any, column: str, ids: Collection[str]) -> None:

@@ -136,7 +136,7 @@ class QdrantStore:
         """Numbers of the versions that can be opened, oldest first."""
         last = self._about(_MANIFEST).get("version", 0)
         with self._asked():
-            found = self.client.retrieve(f"{self.name}-about", range(max(1, last - 9), last + 1))
+            found = self.client.retrieve(f"{self.name}-about", [*range(max(1, last - 9), last + 1)])
         return sorted(point.id for point in found)
 
     def parts(self, fingerprint: str) -> Path:
@@ -292,7 +292,7 @@ class QdrantStore:
                     self.client.create_collection(name, vectors_config=space)
                     if self._remote():
                         for field, kind in INDEXED.items():
-                            self.client.create_payload_index(name, field, kind)
+                            self.client.create_payload_index(name, field, m.PayloadSchemaType(kind))
                 return
             for name in (self.name, f"{self.name}-records"):
                 self.client.delete(name, self._chosen(since={"gte": number}))
