@@ -103,7 +103,8 @@ def _wanted(value: Any, hint: Any) -> str:
     if words:
         text = str(value)
         if _OTHERS.get(text) in words:
-            return f"Did you mean {_OTHERS[text]}? Known: {', '.join(map(str, words))}."
+            known = ", ".join(dict.fromkeys(map(str, words)))
+            return f"Did you mean {_OTHERS[text]}? Known: {known}."
         return near(text, words) if isinstance(value, str) else f"Known: {', '.join(words)}."
     kinds = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
     args = typing.get_args(hint) or (hint,)

@@ -49,7 +49,7 @@ def read_image(
     convert: bool = False,
     *,
     name: str | None = None,
-    told: list[str] | None = None,
+    notices: list[str] | None = None,
 ) -> Image.Image:
     """Reads a picture as 8-bit RGB.
 
@@ -66,7 +66,7 @@ def read_image(
         source: a file, or its content.
         convert: turn what is not 8-bit RGB into it.
         name: what errors call the picture; the path, unless given.
-        told: gets a sentence on what `convert` did, where it did anything.
+        notices: gets a sentence on what `convert` did, where it did anything.
 
     Raises:
         BrokenImage: it is missing, empty, damaged, too large, not a picture, or not RGB.
@@ -87,8 +87,8 @@ def read_image(
             if fault and not convert:
                 advice = "Save it as 8-bit RGB, or read with convert=True"
                 raise BrokenImage(name, f"{fault[0]}. {advice} ({fault[1]}).")
-            if fault and told is not None:
-                told.append(_notice(name, fault))
+            if fault and notices is not None:
+                notices.append(_notice(name, fault))
             image.load()
             return _rgb(image, bits, name)
     except Image.DecompressionBombError as error:
@@ -189,7 +189,7 @@ def read_any(source: str | Path) -> tuple[Image.Image, str]:
         BrokenImage: as `read_image` with `convert`.
     """
     said: list[str] = []
-    return read_image(source, convert=True, told=said), "".join(said)
+    return read_image(source, convert=True, notices=said), "".join(said)
 
 
 def _notice(name: str, fault: tuple[str, str] | None) -> str:

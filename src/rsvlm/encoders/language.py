@@ -330,9 +330,9 @@ class LanguageModel(nn.Module):
             with experts, `balance` (a scalar), see `nn.moe_lora.balance`.
         """
         hidden, more = self.states(inputs_embeds, attention_mask, plan)
-        told = labels[:, 1:] != -100
+        supervised = labels[:, 1:] != -100
         head = self.model.get_output_embeddings()
-        return self.head_outputs(head, hidden[:, :-1][told], labels[:, 1:][told]) | more
+        return self.head_outputs(head, hidden[:, :-1][supervised], labels[:, 1:][supervised]) | more
 
     def states(
         self, inputs_embeds: Tensor, attention_mask: Tensor, plan: Plan | None = None

@@ -320,15 +320,15 @@ def on_first_rank(work: Callable[[], Measurement], device: torch.device) -> Meas
     """
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return work()
-    told: list[Any] = [None]
+    outcome: list[Any] = [None]
     mine: Measurement | None = None
     if dist.get_rank() == 0:
         try:
             mine = work()
-            told[0] = replace(mine, statistics=[], marks={})
+            outcome[0] = replace(mine, statistics=[], marks={})
         except (ValueError, RuntimeError, LookupError, OSError) as error:
-            told[0] = error  # for all ranks, or the others would wait for good
-    dist.broadcast_object_list(told, src=0, device=device if device.type != "cpu" else None)
-    if isinstance(told[0], Exception):
-        raise told[0]
-    return mine or told[0]
+            outcome[0] = error  # for all ranks, or the others would wait for good
+    dist.broadcast_object_list(outcome, src=0, device=device if device.type != "cpu" else None)
+    if isinstance(outcome[0], Exception):
+        raise outcome[0]
+    return mine or outcome[0]

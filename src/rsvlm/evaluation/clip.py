@@ -141,9 +141,9 @@ def scored(batch: Any, scores: torch.Tensor, classes: Sequence[str]) -> list[Pre
     best = rows.sort(dim=1, descending=True, stable=True).indices[:, 0].tolist()
     return [
         PredictionRecord(
-            id, sample=str(name), prediction=classes[told], scores=row, label=int(label)
+            id, sample=str(name), prediction=classes[predicted], scores=row, label=int(label)
         )
-        for id, name, told, row, label in zip(
+        for id, name, predicted, row, label in zip(
             batch.index.tolist(), batch.ids, best, rows.tolist(), batch.label.tolist(), strict=True
         )
     ]

@@ -66,7 +66,7 @@ class DetectionEvaluation(AnswerEvaluation):
         return [truth_of(true_boxes(model, batch, row)) for row in range(len(answers))]
 
     def metric_from(self, records: Sequence[PredictionRecord], facts: DatasetFacts) -> Measurement:
-        """All boxes told against all true ones; recall also by size of the true ones."""
+        """All predicted boxes against all true ones; recall also by size of the true ones."""
         del facts
         turn = self.protocol == "one_to_one_oriented"
         metric = Detection(self.protocol, **ALONE)
@@ -78,10 +78,11 @@ class DetectionEvaluation(AnswerEvaluation):
         values, about = measured_by(metric)
         marks = {
             id: (
-                2 * hits / (told + true),
-                f"{hits} of {true} found" + (f", {told - hits} wrong" if told > hits else ""),
+                2 * hits / (predicted + true),
+                f"{hits} of {true} found"
+                + (f", {predicted - hits} wrong" if predicted > hits else ""),
             )
-            for id, (hits, told, true) in metric.found.items()
+            for id, (hits, predicted, true) in metric.found.items()
         }
         found = Measurement(values, about, [metric.statistics()], marks)
         ids = [one.id for one in records for _ in one.true_boxes]

@@ -124,13 +124,13 @@ class GroundingEvaluation(AnswerEvaluation):
         metric, centre = (Grounding(self.protocol, **ALONE) for _ in range(2))
         used = [one for one in records if len(one.true_boxes) == 1]
         true = [shapes(one.true_boxes, one.true_angles, oriented=oriented)[0] for one in used]
-        told = [shapes(one.boxes[:1], one.angles[:1], oriented=oriented) for one in used]
+        predicted = [shapes(one.boxes[:1], one.angles[:1], oriented=oriented) for one in used]
         ids = [one.id for one in used]
         middles = []
         for one in used:
             wide, high = one.more["width"], one.more["height"]
             middles.append((wide / 4, high / 4, 3 * wide / 4, 3 * high / 4))
-        metric.update([boxes[0] if boxes else None for boxes in told], true, ids)
+        metric.update([boxes[0] if boxes else None for boxes in predicted], true, ids)
         centre.update(middles, true, ids)
         values, about = measured_by(metric)
         chance = {word: float(value) for word, value in centre.compute().items()}

@@ -80,8 +80,10 @@ class RemoteCountEvaluation(Evaluation):
         rows = self.metric.scores(images, texts_of).cpu()
         best = rows.sort(dim=1, descending=True, stable=True).indices[:, 0].tolist()
         return [
-            PredictionRecord(id, str(name), prediction=NUMBERS[told], scores=row, label=number - 1)
-            for id, name, told, row, number in zip(
+            PredictionRecord(
+                id, str(name), prediction=NUMBERS[predicted], scores=row, label=number - 1
+            )
+            for id, name, predicted, row, number in zip(
                 batch.index.tolist(), batch.ids, best, rows.tolist(), numbers, strict=True
             )
             if number

@@ -143,19 +143,21 @@ class SegmentationEvaluation(AnswerEvaluation):
         used = [one for one in records if one.true_masks or self.protocol != "rmsin"]
         areas = {}
         for one in used:
-            told, true = (
+            predicted, true = (
                 [rle.decode(mask) for mask in masks] for masks in (one.masks, one.true_masks)
             )
             areas[one.id] = float(sum(int(mask.sum()) for mask in true))
             if several:
                 true = [_left_out(one, mask) for mask in true]
-                metric.update([told], [true], [one.id], [image_of(one.id)])
+                metric.update([predicted], [true], [one.id], [image_of(one.id)])
             else:
                 empty = np.zeros((one.more["height"], one.more["width"]), bool)
                 joined = np.logical_or.reduce(true) if true else empty
                 if metric.rule.ignore:
                     joined = _left_out(one, joined)
-                metric.update([np.logical_or.reduce(told) if told else None], [joined], [one.id])
+                metric.update(
+                    [np.logical_or.reduce(predicted) if predicted else None], [joined], [one.id]
+                )
         values, about = measured_by(metric)
         ious = {id: sum(each) / max(len(each), 1) for id, each in metric.ious.items()}
         marks = {one.id: (ious[one.id], self._words(one, ious[one.id])) for one in used}

@@ -120,10 +120,10 @@ def _words_of(name: str, ckpt: str | None, own: Path | None) -> list[str]:
     known = options("model", own)
     if option not in known:
         looks = "/" in name or path.suffix in (".ckpt", ".pt", ".pth", ".safetensors")
-        told = (
+        hint = (
             f" (and there is no file or folder {name}, looked from {Path.cwd()})" if looks else ""
         )
-        raise UserError(f"there is no model {option!r}{told}. {near(option, [*known, *rows()])}")
+        raise UserError(f"there is no model {option!r}{hint}. {near(option, [*known, *rows()])}")
     if not tag and ckpt is None:
         tags = [row for row in rows() if row.startswith(f"{option}.")]
         raise UserError(

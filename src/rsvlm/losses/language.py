@@ -48,8 +48,8 @@ def cross_entropy_of(
     if made is None:
         logits, targets = outputs[f"{prefix}logits"], outputs[f"{prefix}targets"]
         return word_cross_entropy(logits, targets, smoothing=smoothing)
-    told, every = made.unbind(-1)
-    return _mean(((1 - smoothing) * told + smoothing * every).sum(), len(made))
+    negative_logs, every = made.unbind(-1)
+    return _mean(((1 - smoothing) * negative_logs + smoothing * every).sum(), len(made))
 
 
 def _mean(total: Tensor, words: int) -> Tensor:

@@ -41,7 +41,7 @@ class Binary(Metric):
     higher_is_better = True
     full_state_update = False
 
-    told: Tensor
+    predicted: Tensor
     right: Tensor
     positives: Tensor
     seen: Tensor
@@ -55,7 +55,7 @@ class Binary(Metric):
             )
         self.classes = list(classes)
         count = len(self.classes)
-        for name in ("told", "right"):
+        for name in ("predicted", "right"):
             self.add_state(name, torch.zeros(THRESHOLDS, count, dtype=torch.long), "sum")
         self.add_state("positives", torch.zeros(count, dtype=torch.long), "sum")
         self.add_state("seen", torch.zeros((), dtype=torch.long), "sum")
@@ -80,9 +80,9 @@ class Binary(Metric):
             raise ValueError("cosines are not finite.")
         true = F.one_hot(labels + 1, count + 1)[:, 1:].bool()
         thresholds = torch.linspace(-1, 1, THRESHOLDS, dtype=torch.float64, device=cosines.device)
-        told = cosines.double()[:, None] >= thresholds[:, None]
-        self.told += told.sum(0)
-        self.right += (told & true[:, None]).sum(0)
+        predicted = cosines.double()[:, None] >= thresholds[:, None]
+        self.predicted += predicted.sum(0)
+        self.right += (predicted & true[:, None]).sum(0)
         self.positives += true.sum(0)
         self.seen += len(labels)
 
@@ -95,9 +95,9 @@ class Binary(Metric):
         there = self.positives > 0
         if not bool(there.any()):
             raise ValueError("no image of any of the classes was given: F1 is not defined.")
-        right, told = self.right[:, there].double(), self.told[:, there].double()
+        right, predicted = self.right[:, there].double(), self.predicted[:, there].double()
         positives = self.positives[there].double()
-        precision = (right + _TINY) / (told + _TINY)
+        precision = (right + _TINY) / (predicted + _TINY)
         recall = (right + _TINY) / (positives + _TINY)
         f1 = 2 * precision * recall / (precision + recall + _TINY)
         best = f1.argmax(0, keepdim=True)
@@ -132,10 +132,10 @@ def binary_statistics(images: Sequence[Any], cosines: Tensor, labels: Tensor) ->
         return []
     true = F.one_hot(labels + 1, count + 1)[:, 1:].numpy().astype(np.float64)
     thresholds = np.linspace(-1, 1, THRESHOLDS)
-    told = (cosines.double().numpy()[:, None] >= thresholds[:, None]).astype(np.float64)
+    predicted = (cosines.double().numpy()[:, None] >= thresholds[:, None]).astype(np.float64)
     size = THRESHOLDS * count
     rows = np.concatenate(
-        [told.reshape(-1, size), (told * true[:, None]).reshape(-1, size), true], axis=1
+        [predicted.reshape(-1, size), (predicted * true[:, None]).reshape(-1, size), true], axis=1
     )
 
     def value(sums: Floats) -> dict[str, Floats]:

@@ -148,8 +148,8 @@ class Judged(RecordMetric):
         for _, verdict, kind in rows:
             each.setdefault(kind, []).append(verdict)
         means = {kind: sum(one) / len(one) for kind, one in each.items()}
-        told = {str(kind): [len(each[kind]), round(100 * means[kind], 2)] for kind in means}
-        self.note([[row[0], row[2]] for row in rows], types=told)
+        by_type = {str(kind): [len(each[kind]), round(100 * means[kind], 2)] for kind in means}
+        self.note([[row[0], row[2]] for row in rows], types=by_type)
         found = {"judged": sum(self.verdicts.values()) / len(rows)}
         if None not in means:
             found["judged_mean"] = sum(means.values()) / len(means)

@@ -78,10 +78,10 @@ class Naming(RecordMetric):
         named = self.name_items(len(answers), ids, "box")
         for id, answer, truth, name in zip(named, answers, truths, classes, strict=True):
             what = f"box {id!r}"
-            told, target = text_of(answer, what), text_of(truth, f"{what}, truth")
+            prediction, target = text_of(answer, what), text_of(truth, f"{what}, truth")
             if not target.strip():
                 raise UserError(f"{what}: the true answer is empty.")
-            rows.append([id, told, target, name])
+            rows.append([id, prediction, target, name])
         self.keep(rows)
 
     def compute(self) -> dict[str, Tensor]:

@@ -34,7 +34,7 @@ class CaptionInstructions:
             unasked = turn.role == "user" and not turn.text
             return replace(turn, text=self.prompt) if unasked else turn
 
-        return [[asked(turn) for turn in told] for told in self.instructions(item, draws)]
+        return [[asked(turn) for turn in turns] for turns in self.instructions(item, draws)]
 
 
 class RetTokenizer:

@@ -196,7 +196,7 @@ class SkyScriptBench(FileDataset):
                 "the label's with label_column=."
             )
         label = header.index(column)
-        told = header.index(actual or column)
+        captions = header.index(actual or column)
         rows = []
         for line, row in lines:
             if len(row) != len(header):
@@ -206,7 +206,7 @@ class SkyScriptBench(FileDataset):
             if row[label].strip() in NAN:
                 self.unlabelled += 1
             else:
-                rows.append((line, row[image[0]], row[told].strip()))
+                rows.append((line, row[image[0]], row[captions].strip()))
         if not rows:
             raise UserError(f"{file}: no line has a label in column {column}.")
         return rows

@@ -194,15 +194,15 @@ class Captions(RecordMetric):
             return self._score()
         group = self.process_group
         first = dist.get_global_rank(group, 0) if group is not None else 0
-        told: list[Scores | UserError | None] = [None]
+        outcome: list[Scores | UserError | None] = [None]
         if dist.get_rank() == first:
             try:
-                told[0] = self._score()
+                outcome[0] = self._score()
             except UserError as error:
-                told[0] = error  # for all ranks, or the others would wait for good
+                outcome[0] = error  # for all ranks, or the others would wait for good
         device = self.device if self.device.type != "cpu" else None
-        dist.broadcast_object_list(told, src=first, group=group, device=device)
-        found = told[0]
+        dist.broadcast_object_list(outcome, src=first, group=group, device=device)
+        found = outcome[0]
         if isinstance(found, Scores):
             return found
         raise found if found is not None else UserError("the first rank gave no scores.")

@@ -215,8 +215,8 @@ def _read_references(path: Path, split: str) -> dict[Id, Any]:
     elif isinstance(rows, Mapping) and "images" in rows:
         for row in rows["images"]:
             if row.get("split") == split:
-                told = [s["raw"] for s in row["sentences"]]
-                found.setdefault(row["filename"], []).extend(told)
+                raw = [s["raw"] for s in row["sentences"]]
+                found.setdefault(row["filename"], []).extend(raw)
     elif isinstance(rows, list):
         for number, row in enumerate(rows):
             if not isinstance(row, Mapping) or "references" not in row:

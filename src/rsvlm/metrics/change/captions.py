@@ -80,8 +80,8 @@ class ChangeCaptions(Captions):
         for flag in flags or ():
             if flag is not None and flag not in (0, 1):
                 raise UserError(f"flag {flag!r}: 1 is a changed pair, 0 an unchanged one.")
-        told = [None if flag is None else bool(flag) for flag in flags] if flags else None
-        self._add(predictions, references, ids, told)
+        known = [None if flag is None else bool(flag) for flag in flags] if flags else None
+        self._add(predictions, references, ids, known)
 
     @property
     def changed(self) -> list[bool]:

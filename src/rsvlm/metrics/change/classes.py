@@ -64,8 +64,8 @@ def by_class(metric: ChangeCaptions) -> Iterator[Part]:
         metric: after `compute`.
     """
     whole = statistics(metric.scores, [image_of(one.id) for one in metric.used])
-    told = metric.changed
-    named = [classes_of(one.references) if told[n] else set() for n, one in enumerate(metric.used)]
+    flags = metric.changed
+    named = [classes_of(one.references) if flags[n] else set() for n, one in enumerate(metric.used)]
     for name in CLASSES:
         inside = np.array([[name in one] for one in named], np.float64)
         count = int(inside.sum())

@@ -176,8 +176,8 @@ class ChangeCounts(RecordMetric):
         """
         rows = self.items()
         read = [PARSERS[self.protocol](row[1]) for row in rows]
-        told = torch.tensor([one or (0, 0) for one in read], dtype=torch.float64)
-        apart = told - torch.tensor([row[2:] for row in rows], dtype=torch.float64)
+        predicted = torch.tensor([one or (0, 0) for one in read], dtype=torch.float64)
+        apart = predicted - torch.tensor([row[2:] for row in rows], dtype=torch.float64)
         self._apart = [row[0] for row in rows], apart, [one is None for one in read]
         empty = sum(not row[1].strip() for row in rows)
         self.note([row[2:] for row in rows], empty=empty)

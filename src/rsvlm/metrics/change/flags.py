@@ -109,11 +109,11 @@ class ChangeFlags(RecordMetric):
         rows = self.items()
         self._cells = {}
         for id, answer, flag in rows:
-            told = self._told(answer)
-            unread += told is None
-            cell = int(flag), int(not flag if told is None else told)
+            predicted = self._predicted(answer)
+            unread += predicted is None
+            cell = int(flag), int(not flag if predicted is None else predicted)
             counts[cell] += 1
-            self._cells[id] = (*cell, int(told is None))
+            self._cells[id] = (*cell, int(predicted is None))
         self._confusion = counts
         settings: dict[str, Any] = {}
         if self.protocol == "custom_templates":
@@ -137,7 +137,7 @@ class ChangeFlags(RecordMetric):
 
     def statistics(self) -> Statistics:
         """The cell of the confusion matrix that each pair is in, of the last `compute`."""
-        cells = [2 * flag + told for flag, told, _ in self._cells.values()]
+        cells = [2 * flag + predicted for flag, predicted, _ in self._cells.values()]
         unread = np.array([[one] for *_, one in self._cells.values()], np.float64)
         rows = np.concatenate([one_hot(cells, range(4)), unread], 1)
 
@@ -175,7 +175,7 @@ class ChangeFlags(RecordMetric):
             raise RuntimeError("confusion is there after compute; call that first.")
         return self._confusion
 
-    def _told(self, answer: str) -> bool | None:
+    def _predicted(self, answer: str) -> bool | None:
         if self.protocol == "yes_no":
             return says_changed(answer)
         return plain(answer) not in self.templates

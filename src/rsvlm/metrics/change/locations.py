@@ -162,25 +162,25 @@ class ChangeLocations(RecordMetric):
         found: dict[str, Tensor] = {}
         columns: list[Tensor] = []
         for column, thing in enumerate(THINGS):
-            told = _cells([one[column] if one else () for one in read])
+            predicted = _cells([one[column] if one else () for one in read])
             true = _cells([row[2 + column] for row in rows])
-            hits = (told & true).sum().double()
-            precision = ratio(hits, told.sum().double())
+            hits = (predicted & true).sum().double()
+            precision = ratio(hits, predicted.sum().double())
             recall = ratio(hits, true.sum().double())
-            either = (told | true).sum(1)
-            jaccard = (told & true).sum(1) / either.clamp(min=1).double()
+            either = (predicted | true).sum(1)
+            jaccard = (predicted & true).sum(1) / either.clamp(min=1).double()
             jaccard[(either == 0) & legible] = self.empty
             columns += [
-                *((told & true).sum(1), told.sum(1), true.sum(1), jaccard),
-                *((told == true).all(1) & legible, (told != true).double().mean(1)),
+                *((predicted & true).sum(1), predicted.sum(1), true.sum(1), jaccard),
+                *((predicted == true).all(1) & legible, (predicted != true).double().mean(1)),
             ]
             values = {
                 "precision": precision,
                 "recall": recall,
                 "f1": f_score(precision, recall, 1.0),
                 "jaccard": jaccard.mean(),
-                "subset_accuracy": ((told == true).all(1) & legible).double().mean(),
-                "hamming": (told != true).double().mean(),
+                "subset_accuracy": ((predicted == true).all(1) & legible).double().mean(),
+                "hamming": (predicted != true).double().mean(),
             }
             found |= {f"{thing}_loc_{word}": 100 * value for word, value in values.items()}
         self._rows = [row[0] for row in rows], [*columns, ~legible]
@@ -205,10 +205,10 @@ class ChangeLocations(RecordMetric):
             found: dict[str, Floats] = {}
             count = sums[..., -1]
             for n, thing in enumerate(THINGS):
-                hits, told, true, jaccard, right, wrong = np.moveaxis(
+                hits, predicted, true, jaccard, right, wrong = np.moveaxis(
                     sums[..., 6 * n : 6 * n + 6], -1, 0
                 )
-                precision, recall = rate(hits, told), rate(hits, true)
+                precision, recall = rate(hits, predicted), rate(hits, true)
                 values = {
                     "precision": precision,
                     "recall": recall,

@@ -65,9 +65,9 @@ def areas(box: list[float] | None, truth: list[float], protocol: str) -> tuple[f
         true = np.reshape(truth, (4, 2))
         if box is None:
             return 0.0, abs(signed_area(true))
-        told = np.reshape(box, (4, 2))
-        shared = shared_area(told, true)
-        return shared, abs(signed_area(told)) + abs(signed_area(true)) - shared
+        predicted = np.reshape(box, (4, 2))
+        shared = shared_area(predicted, true)
+        return shared, abs(signed_area(predicted)) + abs(signed_area(true)) - shared
     more = 1.0 if protocol == "minigpt" else 0.0
 
     def area(x0: float, y0: float, x1: float, y1: float) -> float:

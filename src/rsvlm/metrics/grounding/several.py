@@ -50,7 +50,7 @@ class Detection(RecordMetric):
         if protocol not in known:
             raise UserError(f"protocol {protocol!r} is unknown. {near(protocol, known)}")
         self.protocol, self._rule = protocol, _RULES[protocol]
-        #: Id -> (boxes found, told, true) of the last `compute`.
+        #: Id -> (boxes found, predicted, true) of the last `compute`.
         self.found: dict[Id, tuple[int, int, int]] = {}
         #: Id -> mean IoU of its pairs, those left over counting 0.
         self.ious: dict[Id, float] = {}
@@ -77,14 +77,14 @@ class Detection(RecordMetric):
         if len(boxes) != len(truths):
             raise UserError(f"{len(boxes)} answers and {len(truths)} truths: give one of each.")
         rows = []
-        for id, told, true in zip(
+        for id, predicted, true in zip(
             self.name_items(len(boxes), ids, "question"), boxes, truths, strict=True
         ):
             what = f"question {id!r}"
             targets = [flat(box, f"{what}, true box", self._rule) for box in true]
             if not targets or None in targets:
                 raise UserError(f"{what}: of its true boxes {list(true)!r} each needs an area.")
-            read = [flat(box, what, self._rule) for box in told]
+            read = [flat(box, what, self._rule) for box in predicted]
             rows.append([id, [box for box in read if box is not None], targets])
         self.keep(rows)
 
@@ -97,23 +97,25 @@ class Detection(RecordMetric):
         rows = self.items()
         mean = same = unread = 0.0
         self.found, self.ious, self.hits = {}, {}, {}
-        for id, told, true in rows:
-            ious = [[self._iou(box, target) for target in true] for box in told]
+        for id, predicted, true in rows:
+            ious = [[self._iou(box, target) for target in true] for box in predicted]
             # A pair above the threshold outweighs whatever else its boxes could share.
             gains = [[(v >= 0.5) * 2.0 + v for v in row] for row in ious]
             self.hits[id] = {j for i, j in assign(gains) if ious[i][j] >= 0.5}
             hits = len(self.hits[id])
-            self.ious[id] = sum(ious[i][j] for i, j in assign(ious)) / max(len(told), len(true))
+            self.ious[id] = sum(ious[i][j] for i, j in assign(ious)) / max(
+                len(predicted), len(true)
+            )
             mean += self.ious[id]
-            same += len(told) == len(true)
-            unread += not told
-            self.found[id] = (hits, len(told), len(true))
+            same += len(predicted) == len(true)
+            unread += not predicted
+            self.found[id] = (hits, len(predicted), len(true))
         self.note([row[2] for row in rows], empty=int(unread))
-        hits, told, true = (sum(column) for column in zip(*self.found.values(), strict=True))
+        hits, predicted, true = (sum(column) for column in zip(*self.found.values(), strict=True))
         values = {
-            "det_precision": hits / told if told else 0.0,
+            "det_precision": hits / predicted if predicted else 0.0,
             "det_recall": hits / true,
-            "det_f1": 2 * hits / (told + true),
+            "det_f1": 2 * hits / (predicted + true),
             "det_miou": mean / len(rows),
             "det_count": same / len(rows),
             "det_unparsable": unread / len(rows),
@@ -121,18 +123,18 @@ class Detection(RecordMetric):
         return {w: torch.tensor(100 * v, dtype=torch.float64) for w, v in values.items()}
 
     def statistics(self) -> Statistics:
-        """Boxes found, told and true of each question, of the last `compute`."""
+        """Boxes found, predicted and true of each question, of the last `compute`."""
         rows = [
-            [hits, told, true, self.ious[id], told == true, not told, 1]
-            for id, (hits, told, true) in self.found.items()
+            [hits, predicted, true, self.ious[id], predicted == true, not predicted, 1]
+            for id, (hits, predicted, true) in self.found.items()
         ]
 
         def value(sums: Floats) -> dict[str, Floats]:
-            hits, told, true, iou, same, unread, count = np.moveaxis(sums, -1, 0)
+            hits, predicted, true, iou, same, unread, count = np.moveaxis(sums, -1, 0)
             found = {
-                "det_precision": np.where(told > 0, share(hits, told), 0.0),
+                "det_precision": np.where(predicted > 0, share(hits, predicted), 0.0),
                 "det_recall": share(hits, true),
-                "det_f1": share(2 * hits, told + true),
+                "det_f1": share(2 * hits, predicted + true),
                 "det_miou": share(iou, count),
                 "det_count": share(same, count),
                 "det_unparsable": share(unread, count),

@@ -122,8 +122,8 @@ class Segmentation(RecordMetric):
         named = self.name_items(len(predictions), ids)
         groups = named if images is None else images
         self.keep(
-            [id, group, *self._count(told, true, f"item {id!r}")]
-            for id, group, told, true in zip(named, groups, predictions, truths, strict=True)
+            [id, group, *self._count(predicted, true, f"item {id!r}")]
+            for id, group, predicted, true in zip(named, groups, predictions, truths, strict=True)
         )
 
     def compute(self) -> dict[str, Tensor]:
@@ -137,10 +137,10 @@ class Segmentation(RecordMetric):
         rows = self.items()
         counts: dict[Id, list[int]] = {}
         self._ious = {}
-        for id, group, pairs, told, true, *_ in rows:
+        for id, group, pairs, predicted, true, *_ in rows:
             self._ious[id] = [self._iou(*pair) for pair in pairs]
             held = counts.setdefault(group, [0, 0])
-            held[0], held[1] = held[0] + told, held[1] + true
+            held[0], held[1] = held[0] + predicted, held[1] + true
         masks = sum(max(pair) for pair in counts.values())
         if not masks:
             raise UserError("no item has a mask, predicted or true: there is nothing to measure.")
@@ -179,14 +179,14 @@ class Segmentation(RecordMetric):
             return 0.0
         return shared / (union + self.rule.epsilon) if union else self.rule.empty
 
-    def _count(self, told: Any, true: Any, what: str) -> list[Any]:
+    def _count(self, predicted: Any, true: Any, what: str) -> list[Any]:
         """[pairs of (I, U, matched), predicted, true, digest of the truth, empty, resized]."""
         truths = self._masks(true, f"{what}, true mask", IGNORE if self.rule.ignore else 1)
         if truths is None:
             if not self.rule.several:
                 raise UserError(f"{what} has no true mask.")
             truths = torch.zeros(0, 1, 1, dtype=torch.uint8)
-        guesses = self._masks(told, what, 1)
+        guesses = self._masks(predicted, what, 1)
         none = guesses is None
         if guesses is None:
             kept = 0 if self.rule.several else 1
@@ -204,7 +204,7 @@ class Segmentation(RecordMetric):
         ious = (found.shared / found.union.clamp(min=1)).tolist()
         met = assign(ious)
         pairs = [[int(found.shared[i, j]), int(found.union[i, j]), 1] for i, j in met]
-        alone = [found.told[i] for i in range(len(guesses)) if i not in {i for i, _ in met}]
+        alone = [found.predicted[i] for i in range(len(guesses)) if i not in {i for i, _ in met}]
         alone += [found.true[j] for j in range(len(truths)) if j not in {j for _, j in met}]
         pairs += [[0, int(area), 0] for area in alone]
         return [pairs, len(guesses), len(truths), digest, int(none), int(moved)]

@@ -19,18 +19,18 @@ class Overlap:
     Attributes:
         shared: [P, G] in both.
         union: [P, G] in either, without the pixels that the true mask leaves out.
-        told: [P] of each predicted mask.
+        predicted: [P] of each predicted mask.
         true: [G] of each true mask.
     """
 
     shared: Tensor
     union: Tensor
-    told: Tensor
+    predicted: Tensor
     true: Tensor
 
 
 def overlap(
-    told: Tensor, true: Tensor, valid: Tensor | None = None, *, block: int = BLOCK
+    predicted: Tensor, true: Tensor, valid: Tensor | None = None, *, block: int = BLOCK
 ) -> Overlap:
     """Counts what each predicted mask shares with each true one.
 
@@ -38,25 +38,25 @@ def overlap(
     number; the counts are exact.
 
     Args:
-        told: [P, H, W] bool.
+        predicted: [P, H, W] bool.
         true: [G, H, W] bool.
         valid: [G, H, W] bool, the pixels that count for each true mask; None counts all.
         block: pixels, of all masks together.
     """
-    told, true = told.flatten(1), true.flatten(1)
+    predicted, true = predicted.flatten(1), true.flatten(1)
     valid = None if valid is None else valid.flatten(1)
-    rows = len(told) + len(true) * (1 if valid is None else 2)
+    rows = len(predicted) + len(true) * (1 if valid is None else 2)
     # A block's counts stay below 2^24, where float32 is exact.
     step = max(1, min(block // max(rows, 1), 2**24))
-    shared = torch.zeros(len(told), len(true), dtype=torch.long, device=told.device)
+    shared = torch.zeros(len(predicted), len(true), dtype=torch.long, device=predicted.device)
     inside = torch.zeros_like(shared)
-    for start in range(0, told.shape[1], step):
+    for start in range(0, predicted.shape[1], step):
         span = slice(start, start + step)
-        one, other = told[:, span].float(), true[:, span].float()
+        one, other = predicted[:, span].float(), true[:, span].float()
         shared += (one @ other.T).long()
         if valid is not None:
             inside += (one @ valid[:, span].float().T).long()
-    sizes = told.sum(1), true.sum(1)
+    sizes = predicted.sum(1), true.sum(1)
     if valid is None:
         inside = sizes[0][:, None].expand_as(shared)
     return Overlap(shared, inside + sizes[1] - shared, *sizes)

@@ -102,10 +102,10 @@ class VQA(RecordMetric):
         named = self.name_items(len(answers), ids, "question")
         for id, answer, truth, kind in zip(named, answers, truths, kinds, strict=True):
             what = f"question {id!r}"
-            told, target = text_of(answer, what), text_of(truth, f"{what}, truth")
+            prediction, target = text_of(answer, what), text_of(truth, f"{what}, truth")
             if not target.strip():
                 raise UserError(f"{what}: the true answer is empty.")
-            rows.append([id, told, target, self._type(kind, target, what)])
+            rows.append([id, prediction, target, self._type(kind, target, what)])
         self.keep(rows)
 
     def compute(self) -> dict[str, Tensor]:

@@ -83,6 +83,11 @@ class PixelModel(ChatVLM):
             )
         self.train(self.training)
 
+    @property
+    def initial(self) -> Sequence[str]:
+        """Names that a published file may lack because its training left them as they were made."""
+        return ()
+
     # Words --------------------------------------------------------------------------------
 
     @property
@@ -189,11 +194,11 @@ class PixelModel(ChatVLM):
             owners = owners[..., 0]
             row, plan = pack(row, keys)
         hidden, more = self.lm.states(row.inputs_embeds, row.attention_mask, plan)
-        told = row.labels[:, 1:] != -100
-        states, targets = hidden[:, :-1][told], row.labels[:, 1:][told]
+        supervised = row.labels[:, 1:] != -100
+        states, targets = hidden[:, :-1][supervised], row.labels[:, 1:][supervised]
         head = partial(self.new.logits, self.lm, word=self.first_id)
         outputs: dict[str, Any] = self.lm.head_outputs(head, states, targets) | more
-        places = self._objects(targets.tolist(), owners[:, 1:][told].tolist(), batch)
+        places = self._objects(targets.tolist(), owners[:, 1:][supervised].tolist(), batch)
         outputs["mask_logits"] = self._learned(batch, tokens, states, places)
         return outputs
 
