@@ -11,7 +11,8 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -58,9 +59,10 @@ def main(verb: str, words: Sequence[str] | None = None) -> None:
         if own is not None and str(Path.cwd()) not in sys.path:
             # Own classes lie beside own configurations; a console script does not look there.
             sys.path.insert(0, str(Path.cwd()))
-        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=verb)(
-            lambda cfg: _run(verb, cfg)
-        )()
+        with _hydras_line_held():
+            hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=verb)(
+                lambda cfg: _run(verb, cfg)
+            )()
     except (UserError, WriteError) as error:
         sys.exit(f"error: {error}")
     except HydraException as error:
@@ -70,6 +72,40 @@ def main(verb: str, words: Sequence[str] | None = None) -> None:
         if not text:
             raise
         sys.exit(f"error: {error.filename or 'a file'} cannot be written: {text}.")
+
+
+class _Held:
+    """A stream that keeps Hydra's line above an error back."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream, self.line = stream, ""
+
+    def write(self, text: str) -> int:
+        """Writes anything else."""
+        if not text.startswith("Error executing job with overrides"):
+            return int(self.stream.write(text))
+        self.line = text
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+@contextmanager
+def _hydras_line_held() -> Iterator[None]:
+    """Leaves "Error executing job ..." to errors that are not the user's.
+
+    A launcher's jobs hand their errors over, and Hydra writes that line before it raises them.
+    """
+    held = _Held(sys.stderr)
+    try:
+        with redirect_stderr(held):
+            yield
+    except (UserError, WriteError):
+        raise
+    except Exception:
+        sys.stderr.write(held.line)
+        raise
 
 
 def _check_launcher(words: Sequence[str]) -> None:

@@ -66,6 +66,12 @@ class Checkpoints(Checkpoint):
         """Saves at the end of each epoch."""
         self._save(trainer, LAST)
 
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Ends a training whose weights are no numbers any more, before they are measured."""
+        module: Any = pl_module
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            module.finite.check(trainer, module.model)
+
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keeps the best."""
         if self.monitor is None or trainer.sanity_checking or not trainer.fit_loop.epoch_loop:
