@@ -67,7 +67,7 @@ class Row(NamedTuple):
 
 def experts(*words: str) -> Row:
     """A second stage on the plain first one."""
-    return Row(["model.stage=second", *words], [])
+    return Row(["model.stage=second", "model.combine=concatenated", *words], [])
 
 
 ROWS: dict[str, Row] = {
@@ -85,7 +85,7 @@ ROWS: dict[str, Row] = {
     "summarised": Row(
         ["model.stage=second", "model.combine=summarised"], ["model.combine=summarised"]
     ),
-    "one_stage": Row(["model.stage=joint"]),
+    "one_stage": Row(["model.stage=joint", "model.combine=concatenated"]),
     "token_mixture": Row([*DENSE, f"model.token_mixture={{_target_: {MIXTURE}, _partial_: true}}"]),
     "token_mixture_released": Row(
         [
@@ -95,6 +95,24 @@ ROWS: dict[str, Row] = {
     ),
 }
 
+#: What the table calls them.
+TOLD = {
+    "dense_active": "dense, the active size",
+    "dense_total": "dense, the total size",
+    "first_stage": "dense, the first stage alone (300 batches)",
+    "experts3": "**3 experts, template router, concatenated**",
+    "experts3_lr8": "the same, second stage at four times the rate",
+    "no_router": "router none",
+    "learned": "router learned",
+    "experts1": "1 expert (the whole description)",
+    "experts2": "2 experts",
+    "experts4": "4 experts",
+    "logits": "combined as mixed logits",
+    "summarised": "combined as summarised by the LLM block",
+    "one_stage": "one stage in place of two",
+    "token_mixture": "dense with the mixture of tokens, residual",
+    "token_mixture_released": "dense with the mixture of tokens, released",
+}
 #: Rows between which the validation split chooses a default.
 CHOICES = ("experts3", "experts3_lr8", "logits", "summarised")
 
@@ -363,7 +381,7 @@ def table() -> str:
         seconds = statistics.mean(one["processor_seconds"] for one in ones)
         size, trained = ones[0]["parameters"], ones[0]["trained"]
         lines.append(
-            f"| {row} | {len(ones)} | {size:,} | {trained:,} | {' | '.join(cells)} "
+            f"| {TOLD[row]} | {len(ones)} | {size:,} | {trained:,} | {' | '.join(cells)} "
             f"| {seconds:.0f} |"
         )
     for name in ("other_images", "most_frequent"):
@@ -375,7 +393,8 @@ def table() -> str:
             )
     for path in sorted(FOLDER.glob("_first*.json")):
         one = json.loads(path.read_text())
-        lines.append(f"| {path.stem[1:]} | 1 | | | | | | | | {one['processor_seconds']:.0f} |")
+        told = path.stem[1:].replace("_", " ")
+        lines.append(f"| training of {told} | | | | | | | | | {one['processor_seconds']:.0f} |")
     return "\n".join(lines)
 
 

@@ -36,8 +36,13 @@ SHARED = [
 ]
 RECIPES = {
     "first": ["model.stage=first"],
-    "second": ["model.stage=second", "model.router=learned", "init={out}/first/last.ckpt"],
-    "joint": ["model.stage=joint", "model.router=learned"],
+    "second": [
+        "model.stage=second",
+        "model.router=learned",
+        "model.combine=concatenated",
+        "init={out}/first/last.ckpt",
+    ],
+    "joint": ["model.stage=joint", "model.router=learned", "model.combine=concatenated"],
     "logits": ["model.stage=joint", "model.router=learned", "model.combine=logits"],
 }
 

@@ -32,9 +32,9 @@ PARTS = {
 }
 
 
-def model(stage="second", seed=0, **options):
+def model(stage="second", seed=0, combine="concatenated", **options):
     torch.manual_seed(seed)
-    found = build("rsmoe_tiny", stage=stage, **options)
+    found = build("rsmoe_tiny", stage=stage, combine=combine, **options)
     if found.experts is not None:
         with torch.no_grad():  # as after some training
             for name, parameter in found.experts.named_parameters():
@@ -341,9 +341,21 @@ def test_mixed_probabilities_write_one_text():
         for answer in found.generate(batch(found, False), max_new_tokens=5):
             assert {part.text for part in answer.parts} == {answer.text}
             assert sum(part.weight for part in answer.parts) == pytest.approx(1)
-    # The loss is that of the mixture: with one expert's weights alone, that expert's.
     given = batch(found, True)
-    assert torch.isfinite(found(given)["token_losses"]).all()
+    found(given)["token_losses"][:, 0].sum().backward()
+    grads = [p.grad for p in found.experts.parameters()]
+    assert all(torch.isfinite(grad).all() for grad in grads)
+
+
+@pytest.mark.parametrize(("kind", "shares"), [("template", [0, 1, 0]), ("none", [1 / 3] * 3)])
+def test_of_one_text_a_template_lets_one_expert_answer_a_question(kind, shares):
+    router = Router(kind, ("theme", "objects", "relations"), dim=4)
+    given = batch(model("first"), True)
+    found = router(given.instructions, torch.zeros(3, 4), answers=given.answers, together=True)
+    weights = found.weights.view(3, 3)  # [tasks, dialogues]
+    assert weights[:, 0].tolist() == pytest.approx([1 / 3] * 3)
+    assert weights[:, 1].tolist() == pytest.approx(shares)
+    assert all(each.target == given.answers[each.dialogue] for each in found.asked)
 
 
 def test_the_block_learns_to_summarise_in_the_first_stage():

@@ -209,7 +209,7 @@ class Router(nn.Module):
             drafts: the LLM block's answers.
             answers: the right ones, in training.
             together: all experts write one text (logits are mixed): each is asked, and learns the
-                whole answer.
+                whole answer; a template lets one of them write the answer to a question.
         """
         drafts = drafts or [""] * len(instructions)
         shares, likely = self._learned(seen)
@@ -227,8 +227,12 @@ class Router(nn.Module):
                         continue
                     weight = likely[row, place] * (1 if together else len(self.tasks))
                     weight = weight if answers is not None or together else one
+                elif together and likely is not None:
+                    weight = likely[row, place]
+                elif together and (describes[row] or self.kind == "none"):
+                    weight = one / len(self.tasks)
                 elif together:
-                    weight = one / len(self.tasks) if likely is None else likely[row, place]
+                    weight = one * self._answers(task, instruction)
                 elif not (describes[row] or self._answers(task, instruction)):
                     continue
                 target = answer if whole else part(answer, task, self.tasks)
