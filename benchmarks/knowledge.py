@@ -165,13 +165,14 @@ def build(args: argparse.Namespace, drawn: Drawn) -> None:
     """Records with pictures and texts: the store's own time, and a CLIP's."""
     from PIL import Image
 
+    from rsvlm.config.compose import compose
     from rsvlm.inference.build import build_model
     from rsvlm.retrieval.knowledge_encoder import ClipEncoder
 
     records = landmarks(args.records)
     for record in records:
         record.world["Historical_Background"] = "it was built long ago beside a river. " * 12
-    for store in ("files", "lance"):
+    for store in ("files", "lance", "lance"):  # the first brings LanceDB's import
         out = args.work / f"built-{store}"
         shutil.rmtree(out, ignore_errors=True)
         encoder = Given(args.questions)
@@ -187,7 +188,10 @@ def build(args: argparse.Namespace, drawn: Drawn) -> None:
             f"{store}, vectors given: {args.records / used:.0f} records, "
             f"{len(base.version) / used:.0f} chunks a second of one core"
         )
-    encoder = ClipEncoder(build_model(args.model), args.model)
+    encoder = ClipEncoder(
+        build_model(compose("predict", [f"model={args.model}", "model.activation=quick_gelu"])),
+        args.model,
+    )
     pictures = [Image.new("RGB", (256, 256), (i, 90, 40)) for i in range(32)]
     texts = [f"a stadium beside road {i} that was built in 19{i}" for i in range(64)]
     for what, call in (

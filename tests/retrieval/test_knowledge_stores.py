@@ -244,6 +244,8 @@ def test_what_needs_every_row_is_said_of_a_server(make):
     for words in ({"lexical": True}, {"fusion": "rrf"}, {"variant": "released", "task": "vqa"}):
         with pytest.raises(UserError, match="on its server"):
             base.search("picture_1.png", "roof0", **words)
+    with pytest.raises(UserError, match="on its server"):
+        assert list(base.version.record_of)
 
 
 def test_an_index_finds_what_all_rows_do(make, tmp_path):

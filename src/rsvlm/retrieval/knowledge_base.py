@@ -333,11 +333,6 @@ class KnowledgeBase:
         search_k: int | None,
     ) -> list[Hit]:
         """The published search: recall by one vector, then the weighted score of what came."""
-        if self.version.remote:
-            raise UserError(
-                f"the published search scores every row, and {self.store.root} keeps them on its "
-                "server: build the base in a folder."
-            )
         known = "runtime" if variant == "released" else variant
         if known not in RELEASED_TASKS:
             raise UserError(f"variant={variant}: {near(variant, ('released', *RELEASED_TASKS))}")

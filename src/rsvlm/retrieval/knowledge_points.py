@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rsvlm.errors import UserError
 from rsvlm.retrieval.knowledge_columns import names_of, place_of
 from rsvlm.retrieval.knowledge_records import CHUNK_TYPES, Chunk, KnowledgeRecord, from_mapping
 from rsvlm.retrieval.knowledge_store import SAME_PICTURE
@@ -32,12 +33,6 @@ INDEXED = {
     "last_day": "integer",
     "position": "geo",
 }
-_NOTHING = (
-    np.zeros((0, 0), dtype=np.float32),
-    np.zeros((0, 0), dtype=np.float32),
-    np.zeros(0, dtype=np.int64),
-    np.zeros(0, dtype=np.int64),
-)
 _DATE = re.compile(r"(\d{4})(?:-(\d\d))?(?:-(\d\d))?")
 
 
@@ -53,16 +48,20 @@ class ServerVersion(Version):
     remote = True
 
     def __init__(self, store: Any, number: int, said: dict[str, Any]) -> None:
-        super().__init__(**vars(rows_in_groups(number, [], *_NOTHING, [])))
+        self.number, self.keys = number, None
         self.left_out, self.fingerprint = said["left_out"], said["fingerprint"]
         self._store, self._said = store, said
-        del self.records  # read from the server when they are asked for
 
     def __getattr__(self, name: str) -> Any:
-        if name != "records":
-            raise AttributeError(name)
-        self.records = self._store.records(self.number)
-        return self.records
+        if name == "records":  # read from the server when they are asked for
+            self.records = self._store.records(self.number)
+            return self.records
+        if name in Version.__dataclass_fields__:
+            raise UserError(
+                f"{self._store.root} keeps its rows on its server, and this asks for all of them: "
+                "build the base in a folder."
+            )
+        raise AttributeError(name)
 
     def __len__(self) -> int:
         return sum(self._said["kinds"].values())
