@@ -70,6 +70,19 @@ def compose() -> Callable[..., object]:
     return compose
 
 
+@pytest.fixture(scope="session", autouse=True)
+def light_pictures():
+    """Runs of tests draw the light variant of each picture alone: drawing was half of them.
+
+    tests/test_report.py draws both.
+    """
+    from rsvlm.report import figures
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "THEMES", figures.THEMES[:1])
+        yield
+
+
 @pytest.fixture
 def root() -> Path:
     """The checkout."""

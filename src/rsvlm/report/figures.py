@@ -51,6 +51,8 @@ DARK = Theme(
     good="#4ac27e",
     ramp=("#1b222b", "#8cc8ff"),
 )
+#: The variants of each picture, and what its name ends in.
+THEMES = ((LIGHT, ".png"), (DARK, ".dark.png"))
 
 
 @dataclass(frozen=True)
@@ -315,13 +317,13 @@ def write_figure(path: Path, size: tuple[float, float], draw: Callable[[Any, The
     from matplotlib.figure import Figure
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    for theme, target in ((LIGHT, path), (DARK, path.with_suffix(".dark.png"))):
+    for theme, end in THEMES:
         figure = Figure(figsize=size, dpi=150, facecolor=theme.page)
         FigureCanvasAgg(figure)
         draw(figure, theme)
         if len(figure.axes) > 0 and figure.axes[0].get_subplotspec() is not None:
             figure.tight_layout(pad=1.0, h_pad=1.6, w_pad=1.6)
-        figure.savefig(target, facecolor=theme.page)
+        figure.savefig(path.with_suffix(end), facecolor=theme.page)
     return path
 
 
