@@ -1,21 +1,17 @@
 """Recipes trained by one process and by two gloo ranks, for the tests that hold both together.
 
-A rank is the test file itself, run as a program: all recipes train in it, for importing Lightning
-takes longer than any.
+A rank is the test file itself, run as a program that has imported Lightning already (`warm.py`);
+all recipes train in it.
 """
 
 import csv
 import json
-import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-
-ROOT = Path(__file__).parents[2]
+from warm import Script
 
 
 def train(recipes, shared, out, trainer):
@@ -60,7 +56,7 @@ def alone_and_together(script, recipes, shared, folders, scalars=("loss", "grad_
         port = free.getsockname()[1]
     ranks = []
     for rank in range(2):
-        env = os.environ | {
+        env = {
             "OMP_NUM_THREADS": "1",
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(port),
@@ -68,13 +64,11 @@ def alone_and_together(script, recipes, shared, folders, scalars=("loss", "grad_
             "LOCAL_RANK": str(rank),
             "WORLD_SIZE": "2",
         }
-        command = [sys.executable, script, str(together)]
-        ranks.append(
-            subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        )
+        ranks.append(Script(together / f"rank_{rank}", script, [str(together)], env=env))
     train(recipes, shared, alone, "cpu")
-    said = [rank.communicate()[0].decode(errors="replace")[-3000:] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], "\n\n".join(said)
+    ended = [rank.wait() for rank in ranks]
+    said = [text[-3000:] for done in ended for text in (done.stdout, done.stderr)]
+    assert [done.returncode for done in ended] == [0, 0], "\n\n".join(said)
     return {
         name: (found(alone / name, scalars), found(together / name, scalars)) for name in recipes
     }

@@ -9,6 +9,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence
+from warm import METHOD
 
 from rsvlm.errors import UserError
 from rsvlm.losses.language import CaptionLoss, word_cross_entropy
@@ -84,7 +85,7 @@ def _rank(rank, folder):
 
 
 def test_two_processes_with_uneven_words_equal_one(tmp_path):
-    mp.spawn(_rank, (str(tmp_path),), nprocs=2)
+    mp.start_processes(_rank, (str(tmp_path),), nprocs=2, start_method=METHOD)
     logits, given = batch()
     whole = CaptionLoss()({"logits": logits}, given)["caption"]
     whole.backward()

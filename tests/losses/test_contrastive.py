@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
+from warm import METHOD
 
 from rsvlm.losses.contrastive import DUPLICATES, ClipLoss, SigLipLoss, caption_groups
 
@@ -235,4 +236,6 @@ def test_two_processes_equal_one() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    torch.multiprocessing.spawn(worker, args=(port, references), nprocs=2)
+    torch.multiprocessing.start_processes(
+        worker, args=(port, references), nprocs=2, start_method=METHOD
+    )

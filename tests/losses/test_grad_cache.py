@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from warm import METHOD
 
 from rsvlm.app import run
 from rsvlm.encoders.clip.model import CLIP, clip
@@ -206,7 +207,9 @@ def test_two_processes_equal_one() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    torch.multiprocessing.spawn(worker, args=(port, references), nprocs=2)
+    torch.multiprocessing.start_processes(
+        worker, args=(port, references), nprocs=2, start_method=METHOD
+    )
 
 
 def test_a_run_in_micro_batches_is_the_same_run(compose: Any, scratch: Any) -> None:

@@ -8,6 +8,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from test_captions_metric import METRICS_HERE, filled
 from test_retrieval import feed, world
+from warm import METHOD
 
 from rsvlm.errors import UserError
 from rsvlm.metrics import Accuracy, Probe, RemoteCount, Retrieval, SeLo, ZeroShot
@@ -190,7 +191,9 @@ def worker(rank, file, out):
 def test_two_ranks_with_uneven_shards_equal_one_process(tmp_path):
     file, out = str(tmp_path / "meet"), str(tmp_path / "found")
     alone = measure(WHOLE, WHOLE)
-    context = torch.multiprocessing.spawn(worker, args=(file, out), nprocs=2, join=False)
+    context = torch.multiprocessing.start_processes(
+        worker, args=(file, out), nprocs=2, join=False, start_method=METHOD
+    )
     deadline = time.monotonic() + 200
     while not context.join(timeout=5):
         if time.monotonic() > deadline:
