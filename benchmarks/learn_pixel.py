@@ -192,13 +192,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--test", type=int, default=150)
     parser.add_argument("--generated", type=int, default=48)
+    parser.add_argument("--words", nargs="*", default=[], help="further overrides of the recipe")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     results = []
     for seed in given.seeds:
         items = test = None
         for row in given.rows:
-            cfg, model = built(ROWS[row], seed)
+            cfg, model = built([*ROWS[row], *given.words], seed)
             if items is None:
                 items = without(items_of(cfg, model, "train", cfg.data.dataset.n, seed), HELD_OUT)
                 test = items_of(cfg, model, "test", given.test, seed)
@@ -206,6 +207,7 @@ def main() -> None:
             found = {"row": row, "seed": seed, "steps": given.steps, "train_s": round(seconds)}
             memory = model.masks.memory
             found["memory"] = sum(p.numel() for p in memory.parameters())
+            found |= {"words": given.words} if given.words else {}
             found |= measure(model, test, mean_boxes(items), given.generated, HELD_OUT)
             results.append(found)
             print(json.dumps(found), flush=True)
