@@ -1,7 +1,7 @@
 """Three experts on one set of weights in one pass, beside three models in turn: the same words.
 
     python benchmarks/moe.py --size 1b --device cuda
-    python benchmarks/moe.py --size 135m --rounds 3 --threads 1
+    python benchmarks/moe.py --size 135m --images 4 --words 128 --rounds 1 --threads 1
 
 Random weights, the same on both sides. The straightforward side holds three copies of the language
 model, each with its expert's LoRA merged into the weights, which is their fastest form, and lets
