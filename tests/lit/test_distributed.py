@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from warm import Script
 
 from rsvlm import checkpoints
 from rsvlm.app import run
@@ -32,16 +33,9 @@ RECIPE = [
 
 
 def train(root, out, trainer):
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    """`train.py`; Lightning starts the second rank as it does for a user."""
     words = [*RECIPE, f"trainer={trainer}", f"hydra.run.dir={out}"]
-    done = subprocess.run(
-        [sys.executable, "train.py", *words],
-        check=False,
-        cwd=root,
-        env=env,
-        capture_output=True,
-        text=True,
-    )
+    done = Script(out, "train.py", words, cwd=root, env={"OMP_NUM_THREADS": "1"}).wait()
     assert done.returncode == 0, done.stderr[-3000:]
     with (out / "metrics.csv").open() as file:
         rows = list(csv.reader(file))[1:]
