@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from warm import Script
 
 SMALL = [
     "experiment=clip_tiny_scenes",
@@ -23,6 +24,7 @@ SMALL = [
 
 
 def start(root, script, *words):
+    """A process of its own: what only that shows."""
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(
         [sys.executable, script, *words],
@@ -90,12 +92,14 @@ def test_a_refusal_is_the_last_line_of_the_process_too(root, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_a_sweep_through_the_job_launcher_leaves_numbered_runs(root, tmp_path):
-    """SLURM's own path with submitit's local executor in its place."""
-    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs rsvlm[slurm]")
+@pytest.mark.parametrize("launcher", ["basic", pytest.param("local_jobs", marks=pytest.mark.slow)])
+def test_a_sweep_leaves_numbered_runs(root, tmp_path, launcher):
+    """In one process; and SLURM's own path with submitit's local executor in its place."""
+    if launcher == "local_jobs":
+        pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs rsvlm[slurm]")
     sweep = tmp_path / "sweep"
-    words = [*SMALL, "seed=0,1", "hydra/launcher=local_jobs", f"hydra.sweep.dir={sweep}"]
-    done = start(root, "train.py", "-m", *words)
+    words = ["-m", *SMALL, "seed=0,1", f"hydra/launcher={launcher}", f"hydra.sweep.dir={sweep}"]
+    done = Script(tmp_path / "said", "train.py", words, cwd=root).wait()
     assert done.returncode == 0, done.stderr[-3000:]
     losses = []
     for number in ("0", "1"):
@@ -116,17 +120,19 @@ def test_predict_asks_and_searches(root, tmp_path):
     folder.mkdir()
     for i in range(3):
         Scenes("test", size=64)[i].images[0].save(folder / f"{i}.png")
-    done = start(root, "train.py", *SMALL, f"hydra.run.dir={tmp_path}/run")
-    assert done.returncode == 0, done.stderr[-3000:]
+
+    def typed(script, *words):
+        done = Script(tmp_path / f"{len(said)}", script, words, cwd=root).wait()
+        assert done.returncode == 0, done.stderr[-3000:]
+        said.append(done.stdout)
+        return done.stdout
+
+    said = []
+    typed("train.py", *SMALL, f"hydra.run.dir={tmp_path}/run")
     model = ["model=clip_tiny", f"ckpt={tmp_path}/run/last.ckpt", f"hydra.run.dir={tmp_path}/p"]
-    asked = start(
-        root, "predict.py", *model, f"image={folder}/0.png", "prompt=an airport; a [long] lake"
-    )
-    assert asked.returncode == 0, asked.stderr[-3000:]
-    assert "an airport" in asked.stdout
-    assert "a [long] lake" in asked.stdout
-    found = start(root, "predict.py", *model, f"gallery={folder}", "text=a lake, with trees")
-    assert found.returncode == 0, found.stderr[-3000:]
-    named = sorted(re.findall(r"^ *-?0\.\d{4}  (.+)$", found.stdout, re.MULTILINE))
+    asked = typed("predict.py", *model, f"image={folder}/0.png", "prompt=an airport; a [long] lake")
+    assert "an airport" in asked and "a [long] lake" in asked
+    found = typed("predict.py", *model, f"gallery={folder}", "text=a lake, with trees")
+    named = sorted(re.findall(r"^ *-?0\.\d{4}  (.+)$", found, re.MULTILINE))
     assert named == ["0.png", "1.png", "2.png"]
     assert (tmp_path / "p" / "answer.png").is_file()
