@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -183,10 +184,14 @@ def predict(
     cfg: DictConfig, out: Path | None = None, overrides: Sequence[str] | None = None
 ) -> Any:
     """Asks a model about pictures, holds a dialogue, or looks through a folder for a text."""
+    from PIL import Image
+
     from rsvlm.inference.build import build_model, built_to_ask
     from rsvlm.inference.display import show
     from rsvlm.inference.own_configuration import bring
 
+    # What is scaled down is told in our own words; Pillow refuses twice the size that it warns of.
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
     out = out or Path(HydraConfig.get().runtime.output_dir)
     cfg = bring(cfg, said(overrides))
     check(built_to_ask(cfg))
