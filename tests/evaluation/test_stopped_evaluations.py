@@ -134,7 +134,10 @@ class Run:
             if len(done) == len(self.data.dataset("test")):
                 return
             task = SimpleNamespace(
-                evaluation=self.task.evaluation, model=self.model, trainer=trainer
+                evaluation=self.task.evaluation,
+                model=self.model,
+                trainer=trainer,
+                sharded=False,
             )
             self.task.evaluation.stage = "test"
             self.task.evaluation.start(self.model, self.data.dataset("test"), torch.device("cpu"))
