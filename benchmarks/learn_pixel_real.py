@@ -40,7 +40,8 @@ PLACES = {
     "in the lower right": (slice(1, 2), slice(1, 2)),
 }
 WORDS = ["data.batch_size=8", "model.vision.arch.image_size=64", "model.vision.arch.patch_size=8"]
-WORDS += ["model.masks.image_size=64", "optimizer.lr=1e-3"]
+WORDS += ["model.masks.image_size=64", "model/bridge=mlp2x_pooled", "model.bridge.grid=4"]
+WORDS += ["model.bridge.widen=1"]
 
 
 def asked(image: Image.Image, masks: dict[str, np.ndarray], id: str) -> Sample | None:
@@ -74,8 +75,8 @@ def asked(image: Image.Image, masks: dict[str, np.ndarray], id: str) -> Sample |
     return Sample([image], turns=turns, instances=things, meta={"id": id}) if turns else None
 
 
-def tiles(root: Path, split: str) -> list[Sample]:
-    """Tiles of the pictures of iSAID's sample."""
+def tiles(root: Path, split: str, step: int) -> list[Sample]:
+    """Tiles of the pictures of iSAID's sample, one every `step` pixels."""
     out = []
     for sample in ISAID(root / "isaid_sample", split):
         image = sample.images[0]
@@ -84,8 +85,8 @@ def tiles(root: Path, split: str) -> list[Sample]:
             for name in NAMES
             if any(i.category == name for i in sample.instances)
         }
-        for top in range(0, image.height - TILE + 1, STEP):
-            for left in range(0, image.width - TILE + 1, STEP):
+        for top in range(0, image.height - TILE + 1, step):
+            for left in range(0, image.width - TILE + 1, step):
                 cut = np.s_[top : top + TILE, left : left + TILE]
                 made = asked(
                     image.crop((left, top, left + TILE, top + TILE)),
@@ -124,9 +125,9 @@ def main() -> None:
     cfg, model = built([*ROWS[given.row], *WORDS], given.seed)
     levir = pictures(root)
     parts = {
-        "iSAID P0005, fitted": tiles(root, "train"),
+        "iSAID P0005, fitted": tiles(root, "train", STEP),
         "LEVIR-CD train_1 and train_2, fitted": [one for one in levir if fitted(one)],
-        "iSAID P0003 and P0004, held out": tiles(root, "val"),
+        "iSAID P0003 and P0004, held out": tiles(root, "val", TILE),
         "LEVIR-CD, eleven others, held out": [one for one in levir if not fitted(one)],
     }
     items = {name: viewed(rows, model, len(rows)) for name, rows in parts.items()}
