@@ -33,6 +33,7 @@ import torch
 
 from rsvlm.retrieval.knowledge_base import KnowledgeBase
 from rsvlm.retrieval.knowledge_builder import facts_of
+from rsvlm.retrieval.knowledge_lance import LanceStore
 from rsvlm.retrieval.knowledge_records import CHUNK_TYPES, Chunk, KnowledgeRecord
 from rsvlm.retrieval.knowledge_search import Filter
 from rsvlm.retrieval.knowledge_store import store_of
@@ -142,7 +143,8 @@ def base_of(args: argparse.Namespace, drawn: Drawn, store: str, count: int) -> K
     """A base of so many landmarks, written at once."""
     out = args.work / f"{store}-{count}"
     shutil.rmtree(out, ignore_errors=True)
-    kept = store_of(out, store)
+    # A smaller base than one would index shows what a larger one does.
+    kept = LanceStore(out, index_rows=0, exact_rows=0) if store == "lance" else store_of(out, store)
     records = landmarks(count)
     chunks = [Chunk(kind, f"{kind} of {record.name}") for record in records for kind in KINDS]
     owner = np.repeat(np.arange(count), len(KINDS))
@@ -192,8 +194,8 @@ def build(args: argparse.Namespace, drawn: Drawn) -> None:
         build_model(compose("predict", [f"model={args.model}", "model.activation=quick_gelu"])),
         args.model,
     )
-    pictures = [Image.new("RGB", (256, 256), (i, 90, 40)) for i in range(32)]
-    texts = [f"a stadium beside road {i} that was built in 19{i}" for i in range(64)]
+    pictures = [Image.new("RGB", (256, 256), (i, 90, 40)) for i in range(8)]
+    texts = [f"a stadium beside road {i} that was built in 19{i}" for i in range(16)]
     for what, call in (
         (f"{args.model}, a picture", lambda _: encoder.encode_images(pictures)),
         (f"{args.model}, a text", lambda _: encoder.encode_texts(texts)),
@@ -205,7 +207,7 @@ def build(args: argparse.Namespace, drawn: Drawn) -> None:
 
 def exact(args: argparse.Namespace, drawn: Drawn) -> None:
     """14,820 landmarks with 18 chunks: everything is scored."""
-    base = base_of(args, drawn, "files", LANDMARKS)
+    base = base_of(args, drawn, "files", args.landmarks)
     version, asked, k = base.version, torch.from_numpy(args.questions), 10
     text = torch.from_numpy(version.text)
     image = torch.from_numpy(version.image)
@@ -392,6 +394,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--records", type=int, default=1000, help="of build")
+    parser.add_argument("--landmarks", type=int, default=LANDMARKS, help="of exact")
     parser.add_argument("--bf16", action="store_true", help="of exact: torch in bf16 too")
     parser.add_argument("--rows", type=int, default=1_000_000, help="of large")
     parser.add_argument("--probes", type=int, nargs="+", default=[10, 20, 40, 80])

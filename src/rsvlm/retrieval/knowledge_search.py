@@ -27,6 +27,7 @@ RRF_K = 60
 _K1, _B = 1.2, 0.75
 #: Up to how many runs of rows are read one by one.
 _RUNS = 64
+_PIECES = 16
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,12 @@ class Filter:
 def rows_of(version: Version, types: Sequence[str] | None, where: Filter | None) -> Ints:
     """The rows of some chunk types whose records a filter takes, in the base's order."""
     groups = [span for kind, span in version.groups.items() if types is None or kind in types]
-    parts = [np.arange(a, b, dtype=np.int64) for a, b in groups]
-    rows = np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
     if where is None or where == Filter():
-        return rows
-    return rows[version.columns.taken(where)[version.record_of[rows]]] if len(rows) else rows
+        parts = [np.arange(a, b, dtype=np.int64) for a, b in groups]
+    else:
+        taken = version.columns.taken(where)
+        parts = [a + np.flatnonzero(taken[version.record_of[a:b]]) for a, b in groups]
+    return np.concatenate([np.zeros(0, dtype=np.int64), *parts])
 
 
 def cosines(vectors: Floats, query: Floats, rows: Ints) -> Scores:
@@ -91,16 +93,18 @@ def _scattered(vectors: Any, asked: Any, rows: Any) -> Any:
     """Inner products of some rows: entries of a product that is sparse, so that none is copied."""
     import torch
 
+    ends = torch.linspace(0, len(rows), _PIECES + 1, dtype=torch.int64)  # a thread takes some
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # torch says that its layout is in beta
         entries = torch.sparse_csr_tensor(
-            torch.tensor([0, len(rows)]),
+            ends,
             rows,
             torch.zeros(len(rows)),
-            size=(1, len(vectors)),
+            size=(_PIECES, len(vectors)),
             check_invariants=False,
         )
-        found = torch.sparse.sampled_addmm(entries, asked[None], vectors.T, beta=0.0)
+        questions = asked.expand(_PIECES, -1).contiguous()
+        found = torch.sparse.sampled_addmm(entries, questions, vectors.T, beta=0.0)
     return found.values()
 
 
