@@ -83,9 +83,14 @@ def test_full_size_captioner_takes_a_step_on_meta(compose, recipe):
 
 
 @pytest.mark.parametrize(
-    "recipe", [r if r in QUICK else pytest.param(r, marks=pytest.mark.slow) for r in CAPTIONERS]
+    ("recipe", "rows"),
+    [
+        *((r, 8) for r in CAPTIONERS if r in QUICK),
+        *(pytest.param(r, None, marks=pytest.mark.slow) for r in CAPTIONERS),
+    ],
 )
-def test_a_narrow_captioner_takes_a_real_step(compose, recipe):
+def test_a_narrow_captioner_takes_a_real_step(compose, recipe, rows):
+    """Of eight pairs among the quick tests, of the recipe's batch among the slow ones."""
     cfg = configuration(compose, recipe)
     for key in ("dim", "attention_dim", "hidden"):
         if key in cfg.model:
@@ -93,7 +98,7 @@ def test_a_narrow_captioner_takes_a_real_step(compose, recipe):
     torch.manual_seed(0)
     model = instantiate(cfg.model).train()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    given = batch(cfg.data.batch_size, 64, "cpu", "mmodalcc" in recipe)
+    given = batch(rows or cfg.data.batch_size, 64, "cpu", "mmodalcc" in recipe)
     total, rate = step(cfg, model, instantiate(cfg.loss), given)
     assert torch.isfinite(total) and rate > 0
     moved = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
