@@ -153,4 +153,5 @@ def test_shards_learn_and_write_as_one_process(ranks, name):
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))  # as pytest does: model_options
     rank(sys.argv[1])
