@@ -24,7 +24,7 @@ def made(name):
     torch.manual_seed(0)
     lora = {"dropout": 0.0, "targets": ["q_proj", "v_proj"]}
     lm = {"size": "tiny", "words": "world", "tuning": "lora", "lora": lora}
-    model = build(name, lm=lm, packing="shared").train()
+    model = build(name, tuning="lora", lm=lm, packing="shared").train()
     for parameter in model.bridge.parameters():
         parameter.data *= 3
     return model
