@@ -1,7 +1,7 @@
 """Knowledge bases: how fast they are built and searched, beside torch, faiss, LanceDB and Qdrant.
 
     python benchmarks/knowledge.py build exact                    # a few minutes
-    python benchmarks/knowledge.py large --work /tmp/large        # 1,000,000 vectors; an hour
+    python benchmarks/knowledge.py large --work runs/large        # 1,000,000 vectors; an hour
     python benchmarks/knowledge.py paper                          # 100 million, reckoned
 
 Vectors have the spectrum of real features: a row is the mean of the features, plus sqrt(1/2) times
@@ -390,7 +390,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="+", choices=parts)
     root = Path(os.environ.get("RSVLM_DATA", "."))
     parser.add_argument("--features", default=str(root / FEATURES), help="file.npz:name")
-    parser.add_argument("--work", type=Path, default=Path("/tmp/rsvlm-knowledge"))
+    parser.add_argument("--work", type=Path, default=Path("runs/knowledge"))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--records", type=int, default=1000, help="of build")

@@ -41,7 +41,7 @@ from rsvlm.retrieval.knowledge_points import (
     small_version,
 )
 from rsvlm.retrieval.knowledge_records import KnowledgeRecord
-from rsvlm.retrieval.knowledge_store import Asked
+from rsvlm.retrieval.knowledge_store import Asked, parts_folder
 from rsvlm.retrieval.knowledge_version import Ints, Part, Version
 
 #: Up to how many chunks the server compares all of them, and so finds what an exact search does.
@@ -141,12 +141,7 @@ class QdrantStore:
 
     def parts(self, fingerprint: str) -> Path:
         """The folder of a plan's parts, in the cache of this machine."""
-        folder = self._building() / fingerprint
-        for other in self._building().glob("*"):
-            if other != folder:
-                shutil.rmtree(other, ignore_errors=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        return parts_folder(self._building(), fingerprint)
 
     def write(
         self,

@@ -188,6 +188,17 @@ def is_address(where: str | Path) -> bool:
     return str(where).startswith(("http://", "https://"))
 
 
+def parts_folder(building: Path, fingerprint: str) -> Path:
+    """The folder of a plan's parts; what other plans left beside it is removed, and said."""
+    folder = building / fingerprint
+    for other in building.glob("*"):
+        if other != folder:
+            log.warning("%s: an unfinished build of other records was dropped.", building.parent)
+            shutil.rmtree(other, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 class FileStore:
     """A folder of files, all that the base install needs.
 
@@ -265,13 +276,7 @@ class FileStore:
         Raises:
             OSError: it cannot be written.
         """
-        folder = self.root / "building" / fingerprint
-        for other in (self.root / "building").glob("*"):
-            if other != folder:
-                log.warning("%s: an unfinished build of other records was dropped.", self.root)
-                shutil.rmtree(other, ignore_errors=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        return parts_folder(self.root / "building", fingerprint)
 
     def write(
         self,

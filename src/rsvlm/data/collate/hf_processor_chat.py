@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rsvlm.data.as_stored import seen_through
 from rsvlm.data.collate.chat import ChatCollate, Row
 from rsvlm.data.collate.chat_batch import ChatBatch, padded
 from rsvlm.data.geometry import Geometry
@@ -21,7 +22,7 @@ from rsvlm.data.sample import SampleError
 from rsvlm.data.text.dialogue_encoder import Pairs, Writer, Written
 from rsvlm.data.text.prompt_formats import Format
 from rsvlm.data.text.tokenization import IGNORE, Encoder
-from rsvlm.data.transforms import sides, to_pil
+from rsvlm.data.transforms import to_pil
 from rsvlm.errors import UserError
 
 #: The template is the processor's own; this says what else a collate asks of a format.
@@ -324,14 +325,9 @@ class TemplateCollate(ChatCollate):
 
     def _moved(self, item: TransformedSample | Skipped) -> TransformedSample | Skipped:
         """The item with the processor's own step behind what was done to its images."""
-        if isinstance(item, Skipped) or self.place is None or not item.geometry:
+        if isinstance(item, Skipped) or self.place is None:
             return item
-        steps = [self.place(*sides(image)) for image in item.sample.images]
-        whole = [
-            done.then(step.matrix, step.size)
-            for done, step in zip(item.geometry, steps, strict=True)
-        ]
-        return replace(item, geometry=tuple(whole))
+        return seen_through(item, self.place)
 
     def _places(self, image: Any) -> Seen:
         if id(image) not in self._seen:

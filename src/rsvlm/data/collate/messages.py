@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from rsvlm.data.as_stored import seen_through
 from rsvlm.data.collate.chat import ChatCollate, Row
 from rsvlm.data.collate.chat_batch import ChatBatch
 from rsvlm.data.geometry import identity
@@ -16,7 +17,7 @@ from rsvlm.data.item import Skipped, TransformedSample
 from rsvlm.data.text.dialogue_encoder import Pairs, Writer, Written
 from rsvlm.data.text.prompt_formats import Format
 from rsvlm.data.text.tokenization import IGNORE, Encoder
-from rsvlm.data.transforms import sides, to_pil
+from rsvlm.data.transforms import to_pil
 
 #: The endpoint writes the prompt; this says what else a collate asks of a format.
 MESSAGES = Format(name="messages", user="", first="", next="", answer="")
@@ -115,14 +116,9 @@ class MessageCollate(ChatCollate):
             self._sent = {}  # an image's id holds as long as the items do
 
     def _moved(self, item: TransformedSample | Skipped) -> TransformedSample | Skipped:
-        if isinstance(item, Skipped) or not item.geometry:
+        if isinstance(item, Skipped):
             return item
-        steps = []
-        for image in item.sample.images:
-            high, wide = sides(image)
-            steps.append(identity(high, wide).resize(*self.size(high, wide)))
-        moved = [d.then(s.matrix, s.size) for d, s in zip(item.geometry, steps, strict=True)]
-        return replace(item, geometry=tuple(moved))
+        return seen_through(item, lambda h, w: identity(h, w).resize(*self.size(h, w)))
 
     def _places(self, image: Any) -> str:
         if id(image) not in self._sent:

@@ -24,20 +24,20 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from rsvlm.clients.chat_completions import ChatCompletions, Completion
 from rsvlm.clients.http import HTTPClient
 from rsvlm.clients.limits import Budget
 from rsvlm.clients.pictures import PictureFormat
+from rsvlm.data.as_stored import AsStored
 from rsvlm.data.collate.chat import asked
 from rsvlm.data.collate.messages import Bytes, MessageBatch, MessageCollate
-from rsvlm.data.geometry import Geometry, identity
-from rsvlm.data.sample import Answer, Picture
+from rsvlm.data.geometry import Geometry
+from rsvlm.data.sample import Answer
 from rsvlm.data.text.box_codecs import codec
 from rsvlm.data.text.instructions import InstructionTemplates, merged
 from rsvlm.data.text.instructions import system as prompts_of
-from rsvlm.data.transforms import sides, to_tensor
 from rsvlm.errors import UserError, near
 from rsvlm.models.base import GenerativeModel
 from rsvlm.models.protocols import Kinds
@@ -57,24 +57,6 @@ FAMILIES: Mapping[str, tuple[str, int]] = {
 OTHERS = "endpoint"
 #: What `generate` understands.
 OPTIONS = ("max_new_tokens", "num_beams", "temperature")
-
-
-class AsStored:
-    """Leaves pictures as they are; they are scaled where they are sent."""
-
-    def __call__(self, image: Picture, rng: Any = None) -> Tensor:
-        """Returns uint8 [3, H, W]; `rng` is accepted so that it can stand for `Augment`."""
-        return to_tensor(image)
-
-    def geometry(self, high: int, wide: int) -> Geometry:
-        """Every pixel stays in its place."""
-        return identity(high, wide)
-
-    def apply_with_geometry(
-        self, images: Any, rng: Any = None
-    ) -> tuple[list[Tensor], list[Geometry]]:
-        """All pictures of a sample."""
-        return [self(image) for image in images], [self.geometry(*sides(i)) for i in images]
 
 
 class Remote(nn.Module):

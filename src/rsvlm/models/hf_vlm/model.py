@@ -31,13 +31,12 @@ import torch
 
 from rsvlm.checkpoints.new_parameters import ADDED
 from rsvlm.checkpoints.read import Contents
+from rsvlm.data.as_stored import AsStored
 from rsvlm.data.collate.chat import asked
 from rsvlm.data.collate.hf_processor_chat import TemplateBatch, TemplateCollate
-from rsvlm.data.geometry import Geometry, identity
-from rsvlm.data.sample import Answer, Picture
+from rsvlm.data.sample import Answer
 from rsvlm.data.text.box_codecs import codec
 from rsvlm.data.text.instructions import InstructionTemplates, merged, system
-from rsvlm.data.transforms import sides, to_tensor
 from rsvlm.encoders.cross_attended import by_rows
 from rsvlm.encoders.hf_vlm import ImageTextModel
 from rsvlm.encoders.processors import placing
@@ -59,24 +58,6 @@ FAMILIES = {
 #: Of an architecture that is not listed.
 OTHERS = "hf_vlm"
 DEFAULTS: Mapping[str, Any] = {}
-
-
-class PILToTensor:
-    """Leaves pictures as they are: the model's processor resizes them."""
-
-    def __call__(self, image: Picture, rng: Any = None) -> torch.Tensor:
-        """Returns uint8 [3, H, W]; `rng` is accepted so that it can stand for `Augment`."""
-        return to_tensor(image)
-
-    def geometry(self, high: int, wide: int) -> Geometry:
-        """Every pixel stays in its place."""
-        return identity(high, wide)
-
-    def apply_with_geometry(
-        self, images: Any, rng: Any = None
-    ) -> tuple[list[torch.Tensor], list[Geometry]]:
-        """All pictures of a sample."""
-        return [self(image) for image in images], [self.geometry(*sides(i)) for i in images]
 
 
 class HFVLM(GenerativeModel):
@@ -141,9 +122,9 @@ class HFVLM(GenerativeModel):
         return ADDED.get(self.lm.tuning, ())
 
     @property
-    def preprocess(self) -> PILToTensor:
+    def preprocess(self) -> AsStored:
         """Pictures as stored; the collate's processor resizes them."""
-        return PILToTensor()
+        return AsStored()
 
     def collate(
         self,
