@@ -8,7 +8,7 @@ import shapely
 
 from rsvlm.data.geometry import turned
 from rsvlm.errors import UserError
-from rsvlm.metrics.grounding import Grounding, shared_area
+from rsvlm.metrics.grounding import Grounding, Pointing, shared_area
 from rsvlm.metrics.grounding.polygons import signed_area, simple
 from rsvlm.metrics.names import METRICS, metric_name
 
@@ -180,3 +180,43 @@ def test_bad_input():
         twice.compute()
     with pytest.raises(RuntimeError, match="after compute"):
         Grounding().ious  # noqa: B018
+
+
+def test_points_by_hand():
+    metric = Pointing()
+    truth = (10, 10, 30, 20)
+    told = [
+        (10, 20),  # a corner, which is included
+        (9.9, 15),
+        (0, 0, 40, 30),  # a box: its centre, (20, 15)
+        None,
+        (float("nan"), 3),
+        (20, 24),  # inside of the turned box alone
+        (28, 15),  # inside of the upright one alone
+    ]
+    metric.update(told, [truth] * 5 + [(truth, 90.0)] * 2, ids=list("abcdefg"))
+    found = values(metric)
+    assert metric.hits == dict(zip("abcdefg", (1, 0, 1, 0, 0, 1, 0), strict=True))
+    assert found == pytest.approx({"point_acc": 300 / 7, "point_unparsable": 200 / 7})
+    sums = metric.statistics()
+    assert {w: float(v) for w, v in sums.value(sums.rows.sum(0)).items()} == pytest.approx(found)
+    with pytest.raises(UserError, match="no area"):
+        Pointing().update([(1, 1)], [(5, 5, 5, 9)])
+    with pytest.raises(UserError, match="no point"):
+        Pointing().update([(1, 1, 1)], [truth])
+    with pytest.raises(UserError, match="Did you mean inside"):
+        Pointing("insid")
+
+
+@pytest.mark.parametrize("angle", [0.0, 17.0, -63.0, 90.0])
+def test_points_in_turned_boxes_beside_shapely(angle):
+    draw = np.random.default_rng(3)
+    box = (20.0, 30.0, 60.0, 45.0)
+    points = draw.uniform(0, 80, (200, 2))
+    metric = Pointing()
+    metric.update([tuple(p) for p in points], [(box, angle)] * 200, list(range(200)))
+    metric.compute()
+    outline = shapely.Polygon(turned(box, angle))
+    assert [metric.hits[n] for n in range(200)] == [
+        outline.covers(shapely.Point(p)) for p in points
+    ]

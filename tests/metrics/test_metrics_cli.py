@@ -160,6 +160,12 @@ def test_grounding_from_boxes_and_from_text():
     found = results()
     assert found["test/rsvg/rsvg/acc90"]["value"] == pytest.approx(100 / 3)
     assert found["test/rsvg/rsvg/box_unparsable"]["value"] == pytest.approx(200 / 3)
+    told = {"prediction": '<point x="25" y="50">', "box": [20, 20, 100, 80], **size}
+    lines("t.jsonl", [told, texts[1]])
+    main(["grounding", "t.jsonl", "--codec", "molmo_points"])
+    assert results()["test/t/inside/point_acc"]["value"] == 50
+    with pytest.raises(UserError, match="--protocol inside"):
+        main(["grounding", "t.jsonl", "--codec", "molmo_points", "--protocol", "rsvg"])
     lines("t.jsonl", [{"prediction": "x", "box": [0, 0, 1, 1]}])
     with pytest.raises(UserError, match="needs 'width' and 'height'"):
         main(["grounding", "t.jsonl", "--codec", "mini0_100"])

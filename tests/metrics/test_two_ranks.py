@@ -22,7 +22,7 @@ from rsvlm.metrics.change import (
     OpenQuestions,
 )
 from rsvlm.metrics.gather import KeptRecords, RecordMetric
-from rsvlm.metrics.grounding import Detection, Grounding
+from rsvlm.metrics.grounding import Detection, Grounding, Pointing
 from rsvlm.metrics.judge_scores import Judged
 from rsvlm.metrics.region_recognition import Naming
 from rsvlm.metrics.segmentation import Segmentation
@@ -77,6 +77,7 @@ def records():
         "vqa": (VQA("rsivqa"), (SAYS, ["yes" if i % 2 else "4" for i in range(N)], [None] * N)),
         "grounding": (Grounding(), (boxes, truths)),
         "minigpt": (Grounding("minigpt"), (boxes, truths)),
+        "pointing": (Pointing(), (boxes, truths)),
         "detection": (
             Detection(),
             (

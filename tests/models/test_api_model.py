@@ -5,13 +5,17 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from loopback import completion, question, serving
 from model_options import build
 from PIL import Image
 
 from rsvlm.data.loading.transformed import TransformedDataset
+from rsvlm.data.prediction_records import DatasetFacts
 from rsvlm.data.sample import Instance, Sample, Turn
 from rsvlm.errors import UserError
+from rsvlm.evaluation.grounding import GroundingEvaluation
+from rsvlm.evaluation.pointing import PointingEvaluation
 from rsvlm.inference.ask import ask
 from rsvlm.models.api.model import FAMILIES, family
 
@@ -58,9 +62,11 @@ def test_boxes_are_asked_for_and_read_in_the_family_s_convention():
         "qwen2-vl-7b": "<|box_start|>(250,250),(750,750)<|box_end|>",
         "InternVL3-8B": "<box>[[250, 250, 750, 750]]</box>",
         "gemini-2.5-flash": '```json\n[{"box_2d": [250, 250, 750, 750], "label": "pier"}]\n```',
+        "Florence-2-large-ft": "the pier<loc_250><loc_250><loc_750><loc_750>",
         "gpt-4o": "[0.250, 0.250, 0.750, 0.750]",
     }
-    assert {family(name)[0] for name in written} >= {words for words, _ in FAMILIES.values()}
+    named = {words for words, _ in FAMILIES.values()}
+    assert {family(name)[0] for name in written} >= named - {"molmo"}  # which points
     sample = Sample(
         [picture()],
         turns=[
@@ -79,6 +85,30 @@ def test_boxes_are_asked_for_and_read_in_the_family_s_convention():
         read = one.codec.parse(batch.answers[0], batch.geometry[0][0])  # what it was asked to say
         assert read.boxes[0].box == pytest.approx((20, 10, 60, 30), abs=0.6), name
     assert sent(script.asked[0])[0].size == (80, 40)
+
+
+def test_a_model_that_points_is_measured_by_its_points():
+    sample = Sample(
+        [picture()],
+        turns=[
+            Turn("user", "the pier", (0,), kind="refer"),
+            Turn("assistant", "", (), (1,), "refer"),
+        ],
+        instances=[Instance(1, "pier", box=(20.0, 10.0, 60.0, 30.0))],
+    )
+    told = '<point x="50.0" y="30.0" alt="the pier">the pier</point>'
+    with serving(lambda _: completion(told)) as script:
+        one = model(script.url, name="Molmo-7B-D-0924", key_env=None)
+        batch = batch_of(one, sample)
+        with pytest.raises(UserError, match="evaluation=pointing"):
+            GroundingEvaluation().prepare(one, None, torch.device("cpu"))
+        points = PointingEvaluation(protocol="inside")
+        points.prepare(one, None, torch.device("cpu"))
+        records = points.predict(one, batch)
+    assert question(script.asked[0]) == "Point to the pier"
+    assert records[0].boxes == [[40.0, 12.0, 40.0, 12.0]]
+    found = points.metric_from(records, DatasetFacts("x", samples=1))
+    assert found.values["point_acc"] == 100 and found.facts["point_acc"]["chance"] == 100
 
 
 def test_a_yx_box_is_written_and_read_alike():

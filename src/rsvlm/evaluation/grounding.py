@@ -59,16 +59,25 @@ def shape(placed: Placed, *, oriented: bool) -> Any:
     return (tuple(box), angle) if oriented else enclosing(turned(box, angle))
 
 
-def needs_boxes(model: Any) -> None:
+def needs_boxes(model: Any, *, points: bool = False) -> None:
     """Refuses a model that gives no boxes.
 
+    Args:
+        model: the model.
+        points: whether points are enough.
+
     Raises:
-        UserError: it has no box convention.
+        UserError: it has no box convention, or one of points where they are not enough.
     """
     if model.codec is None:
         raise UserError(
             f"a {type(model).__name__} gives no boxes: it has no box convention. Models of the zoo "
             "that do: skyeyegpt, llava, geochat."
+        )
+    if model.codec.form == "point" and not points:
+        raise UserError(
+            f"{model.codec.name} writes points, which have no area to hold against a box: measure "
+            "them with evaluation=pointing."
         )
 
 
@@ -87,6 +96,10 @@ class GroundingEvaluation(AnswerEvaluation):
 
     kinds = ("refer",)
     sheet = "boxes"
+    #: Whose protocols it measures under.
+    task = "grounding"
+    #: Whether points are enough.
+    points = False
 
     def __init__(
         self,
@@ -97,7 +110,7 @@ class GroundingEvaluation(AnswerEvaluation):
         **shared: Any,
     ) -> None:
         super().__init__(kinds=kinds, options=options, **shared)
-        known = PROTOCOLS["grounding"]
+        known = PROTOCOLS[self.task]
         if protocol not in known:
             raise UserError(f"evaluation.protocol={protocol!r} is unknown. {near(protocol, known)}")
         self.protocol = protocol
@@ -105,7 +118,7 @@ class GroundingEvaluation(AnswerEvaluation):
     def prepare(self, model: Any, dataset: Any, device: torch.device) -> None:
         """Refuses a model without boxes."""
         super().prepare(model, dataset, device)
-        needs_boxes(model)
+        needs_boxes(model, points=self.points)
 
     def fields(self, model: Any, batch: Any, answers: list[Answer]) -> list[dict[str, Any]]:
         """The true boxes, and the sides of the image."""

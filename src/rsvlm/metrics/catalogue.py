@@ -37,6 +37,7 @@ TITLES = {
     "change_locations": "Change: places",
     "vqa": "Visual question answering",
     "grounding": "Visual grounding",
+    "pointing": "Points",
     "detection": "Several boxes",
     "naming": "Names of what is in a box",
     "segmentation": "Referring segmentation",
@@ -59,7 +60,7 @@ def entries() -> dict[str, list[Callable[..., Any]]]:
         OpenQuestions,
     )
     from rsvlm.metrics.context import answer_support, measure_context
-    from rsvlm.metrics.grounding import Detection, Grounding
+    from rsvlm.metrics.grounding import Detection, Grounding, Pointing
     from rsvlm.metrics.judge_scores import Judged
     from rsvlm.metrics.region_recognition import Naming
     from rsvlm.metrics.rs_rag import class_match
@@ -89,6 +90,7 @@ def entries() -> dict[str, list[Callable[..., Any]]]:
         "change_locations": [ChangeLocations],
         "vqa": [VQA],
         "grounding": [Grounding],
+        "pointing": [Pointing],
         "detection": [Detection],
         "naming": [Naming],
         "segmentation": [Segmentation],

@@ -121,6 +121,7 @@ def _regions() -> dict[str, MetricDefinition]:
     by_size = {
         "acc50": ("boxes with an IoU of 0.5", "grounding"),
         "box_miou": ("mean IoU of the boxes", "grounding"),
+        "point_acc": ("points inside of the true box", "pointing"),
         "det_recall": ("true boxes that are found, IoU 0.5", "detection"),
         "miou": ("mean IoU of the masks", "segmentation"),
         "giou": ("mean IoU of the masks, two empty ones counting 1", "segmentation"),
@@ -140,6 +141,10 @@ def _regions() -> dict[str, MetricDefinition]:
         "box_ciou": MetricDefinition("intersections of all boxes by their unions", "grounding"),
         "box_unparsable": MetricDefinition(
             "answers without a box, counted wrong", "grounding", higher=False
+        ),
+        "point_acc": MetricDefinition("points inside of the true box", "pointing"),
+        "point_unparsable": MetricDefinition(
+            "answers without a point, counted wrong", "pointing", higher=False
         ),
         "det_precision": MetricDefinition("boxes told that are right, IoU 0.5", "detection"),
         "det_recall": MetricDefinition("true boxes that are found, IoU 0.5", "detection"),

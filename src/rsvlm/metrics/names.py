@@ -224,6 +224,12 @@ PROTOCOLS: dict[str, dict[str, str]] = {
         ),
         "oriented": "Turned boxes by the exact IoU of their polygons, from the threshold on.",
     },
+    "pointing": {
+        "inside": (
+            "The first point of an answer, or the centre of its first box, lies in the true box, "
+            "its edges included; a turned box by its own sides."
+        ),
+    },
     "detection": {
         "one_to_one": (
             "Upright boxes of one question, paired one to one with the true ones, from IoU 0.5 on "

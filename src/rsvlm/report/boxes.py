@@ -24,7 +24,8 @@ def boxed(
 
     Args:
         image: the picture as stored, RGB.
-        true: boxes in its pixels: (x0, y0, x1, y1), ((x0, y0, x1, y1), angle) or four corners.
+        true: boxes in its pixels: (x0, y0, x1, y1), ((x0, y0, x1, y1), angle) or four corners;
+            one without an area is a point.
         told: likewise.
         side: scale the picture to this longer side first, so that lines stay visible; None leaves
             its size.
@@ -37,6 +38,10 @@ def boxed(
     for boxes, colour, halo in ((true, TRUE, 2), (told, TOLD, 2)):
         for box in boxes:
             points = [tuple(p) for p in corners(box) * scale]
+            if points[0] == points[2]:  # a point
+                for ink, more in (("#101418", halo), (colour, 0)):
+                    pen.circle(points[0], width * 2 + more, fill=ink)
+                continue
             # A dark seam keeps the line apart from bright ground.
             pen.line([*points, points[0]], fill="#101418", width=width + halo, joint="curve")
             pen.line([*points, points[0]], fill=colour, width=width, joint="curve")

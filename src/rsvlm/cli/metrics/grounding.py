@@ -32,7 +32,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--protocol",
         action="append",
-        help="rsvg, minigpt or oriented; several times for several; rsvg by default",
+        help="rsvg, minigpt, oriented, or inside of points; several times for several; rsvg by "
+        "default, inside with a codec of points",
     )
     parser.add_argument("--codec", help="how boxes stand in the text, as in mini0_100")
     parser.add_argument(
@@ -45,8 +46,16 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Scores a file of boxes."""
-    from rsvlm.metrics.grounding import Grounding
+    from rsvlm.data.text.box_codecs import codec as convention
+    from rsvlm.metrics.grounding import Grounding, Pointing
 
+    points = bool(args.codec) and convention(args.codec).form == "point"
+    protocols = list(dict.fromkeys(args.protocol or ["inside" if points else "rsvg"]))
+    if points and protocols != ["inside"]:
+        raise UserError(
+            f"{args.codec} writes points, which have no area to hold against a box: measure them "
+            "with --protocol inside."
+        )
     lines = read_items(args, empty="" if args.codec else None)
     if lines and any("true_boxes" in row for row in lines):
         lines = [_of_run(row) for row in lines if len(row.get("true_boxes", ())) == 1]
@@ -56,12 +65,13 @@ def run(args: argparse.Namespace) -> None:
         told = [_box(row["prediction"]) for row in lines]
     truths = [_box(box) for box in column(lines, "box", "the true one")]
     results = []
-    for protocol in dict.fromkeys(args.protocol or ["rsvg"]):
-        metric = Grounding(protocol)
+    for protocol in protocols:
+        metric = Pointing() if protocol == "inside" else Grounding(protocol)
         metric.update(told, truths, [row["id"] for row in lines])
         values = metric.compute()
         results += rows(values, args.data or args.predictions.stem, protocol, metric.facts)
-        show(protocol, "grounding", values, metric.facts(), noun="expressions")
+        task = "pointing" if protocol == "inside" else "grounding"
+        show(protocol, task, values, metric.facts(), noun="expressions")
     write(args.out, results, {"predictions": str(args.predictions)})
 
 

@@ -34,6 +34,7 @@ _QWEN = _spaced(
     r"\)",
     r"(?:<\|box_end\|>|</box>)?",
 )
+_LOCATED = "".join(r"<loc_(\d{1,4})>" for _ in range(4))
 _SPOILT = r"\{<[^{}]{0,80}\}?|\{(?:\s{0,4}<[^<>{}]{0,20}>?){1,5}"
 _LIST = r"\[[-+\d.,\s]{1,80}\]"
 
@@ -185,6 +186,30 @@ CODECS: dict[str, Codec] = {
             join=", ",
             preprocess="squash",
             source="Gemini: box_2d as y0, x0, y1, x1 in thousandths of the image",
+        ),
+        Codec(
+            name="florence2_loc1000",
+            form="corners",
+            scale=1000,
+            cut=True,
+            bins=True,
+            template="<loc_{0}><loc_{1}><loc_{2}><loc_{3}>",
+            pattern=_LOCATED,
+            spoilt=r"(?:<loc_\d{1,4}>){1,3}(?!<loc_)",
+            preprocess="squash",
+            source="Florence-2: thousand bins a side as tokens, read as the bins' middles",
+        ),
+        Codec(
+            name="molmo_points",
+            form="point",
+            scale=100,
+            decimals=1,
+            template='<point x="{0}" y="{1}">',
+            pattern=rf'x\d{{0,3}}\s?=\s?"\s?({NUMBER})"\s{{1,4}}y\d{{0,3}}\s?=\s?"\s?({NUMBER})"',
+            spoilt=r'<points?\b(?![^<>]{0,40}y\d{0,3}\s?=\s?")[^<>]{0,80}',
+            join=" ",
+            preprocess="squash",
+            source="Molmo: points in per cent of the image; it gives no boxes",
         ),
         Codec(
             name="fractions0_1",

@@ -59,7 +59,8 @@ class Codec:
     Attributes:
         name: its word.
         form: `corners` (x0, y0, x1, y1), `turned` (x0, y0, x1, y1, θ), `hull` (corners of the
-            upright box around an oriented one, θ) or `centre` (cx, cy, w, h, θ).
+            upright box around an oriented one, θ), `centre` (cx, cy, w, h, θ) or `point` (x, y of
+            the centre); a point is read as a box without an area.
         scale: what the whole side counts: 100, 1, 1000; 0 for pixels of the image as seen.
         decimals: digits behind the point; 0 writes whole numbers.
         cut: whole numbers by cutting off (`int`) rather than by rounding.
@@ -71,6 +72,8 @@ class Codec:
         radians: the angle is written in radians.
         clockwise: the angle is written clockwise.
         yx: upright corners come as y0, x0, y1, x1.
+        bins: a number counts the part of the side, from 0 to `scale` - 1, and stands for its
+            middle.
         source: where it comes from.
     """
 
@@ -88,11 +91,12 @@ class Codec:
     radians: bool = False
     clockwise: bool = False
     yx: bool = False
+    bins: bool = False
 
     @property
     def has_angle(self) -> bool:
         """Whether it writes oriented boxes."""
-        return self.form != "corners"
+        return self.form not in ("corners", "point")
 
     @property
     def step(self) -> float:
@@ -115,20 +119,24 @@ class Codec:
         if angle is None:
             seen = geometry.box(box, clip=False)
             assert seen is not None
-        elif self.form in ("corners", "hull"):
+        elif self.form in ("corners", "hull", "point"):
             corners = geometry.points(turned(box, angle))
             seen, turn = enclosing(corners), around(corners)[1]
         else:
             seen, turn = geometry.oriented(box, angle)
         numbers = [seen[0] * x, seen[1] * y, seen[2] * x, seen[3] * y]
-        if angle is None or self.form in ("corners", "hull"):
+        if angle is None or self.form in ("corners", "hull", "point"):
             limits = (limit_x, limit_y, limit_x, limit_y)
             numbers = [min(max(v, 0.0), top) for v, top in zip(numbers, limits, strict=True)]
         if self.form == "centre":
             x0, y0, x1, y1 = numbers
             numbers = [(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0]
+        if self.form == "point":
+            numbers = [(numbers[0] + numbers[2]) / 2, (numbers[1] + numbers[3]) / 2]
         if self.yx:
             numbers = [numbers[i] for i in (1, 0, 3, 2)]
+        if self.bins:
+            numbers = [min(value, self.scale - 1) for value in numbers]
         words = [self._number(v) for v in numbers]
         if self.has_angle:
             turn = -turn if self.clockwise else turn
@@ -183,8 +191,12 @@ class Codec:
             return None, None, False
         high, wide = geometry.size
         x, y = (wide / self.scale, high / self.scale) if self.scale else (1.0, 1.0)
+        if self.form == "point":
+            numbers = [*numbers[:2], *numbers[:2]]
         if self.yx:
             numbers = [numbers[i] for i in (1, 0, 3, 2)]
+        if self.bins:
+            numbers = [value + 0.5 for value in numbers]
         a, b, c, d = numbers[0] * x, numbers[1] * y, numbers[2] * x, numbers[3] * y
         if self.form == "centre":
             a, b, c, d = a - c / 2, b - d / 2, a + c / 2, b + d / 2
@@ -210,7 +222,7 @@ class Codec:
         x0, y0, x1, y1 = back.box(inside, clip=False) or inside
         x0, x1 = (min(max(v, 0.0), float(back.size[1])) for v in (x0, x1))
         y0, y1 = (min(max(v, 0.0), float(back.size[0])) for v in (y0, y1))
-        if x1 <= x0 or y1 <= y0:
+        if self.form != "point" and (x1 <= x0 or y1 <= y0):
             return None, None, False
         return (x0, y0, x1, y1), None, cut
 

@@ -12,6 +12,8 @@ give.
   the picture is sent at such a size, so that the server changes nothing more. Qwen3-VL and Qwen2-VL
   count thousandths, as does InternVL.
 - Gemini writes `box_2d` [y0, x0, y1, x1] in thousandths.
+- Molmo points, in per cent; measure it with `evaluation=pointing`. Florence-2 writes a thousand
+  bins a side as tokens, which its server must leave in the text.
 - Others document no convention; they are asked for fractions of the picture.
 """
 
@@ -52,6 +54,8 @@ FAMILIES: Mapping[str, tuple[str, int]] = {
     r"qwen-?3(\.\d+)?-?vl": ("qwen3_vl", 1),
     r"internvl": ("internvl", 1),
     r"gemini": ("gemini", 1),
+    r"molmo(?!-?2)": ("molmo", 1),
+    r"florence-?2": ("florence2", 1),
 }
 #: Of a name that holds none of them.
 OTHERS = "endpoint"
