@@ -56,7 +56,13 @@ def test_a_killed_run_resumes_to_the_same_weights(compose, monkeypatch, tmp_path
     from rsvlm.app import run
     from rsvlm.lit.pixel import Pixel
 
-    words = [*SHARED, "trainer=cpu", "trainer.save_every=2", "trainer.limit_test_batches=0"]
+    words = [
+        *SHARED,
+        *RECIPES["paper"],
+        "trainer=cpu",
+        "trainer.save_every=2",
+        "trainer.limit_test_batches=0",
+    ]
     run.fit(compose("train", words), tmp_path / "whole", overrides=[])
     with monkeypatch.context() as patch:
         before = Pixel.on_train_batch_start
