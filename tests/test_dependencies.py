@@ -111,10 +111,10 @@ def test_errors_name_extras_that_there_are():
                 assert name in EXTRAS, f"{path}: {name}"
 
 
-def test_dev_brings_every_extra_but_those_for_a_gpu_or_one_file():
+def test_dev_brings_every_extra_but_those_for_a_gpu_a_cluster_or_one_file():
     (line,) = (x for x in PROJECT["optional-dependencies"]["dev"] if x.startswith("rsvlm["))
     brought = set(re.search(r"\[(.*)\]", line).group(1).split(","))
-    assert brought == EXTRAS.keys() - {"gguf", "quantize"}
+    assert brought == EXTRAS.keys() - {"gguf", "quantize", "ray"}
 
 
 def test_a_missing_package_is_an_error_that_names_its_extra():

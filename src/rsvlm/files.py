@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -80,3 +81,55 @@ def write_text(path: str | Path, text: str) -> None:
     """Writes a text file in one step."""
     with written_whole(path) as part:
         part.write_text(text, encoding="utf-8")
+
+
+class Busy(OSError):
+    """Another process holds a folder.
+
+    Attributes:
+        pid: of that process; empty where it is not known.
+        host: where it runs.
+    """
+
+    def __init__(self, folder: Path, pid: str, host: str) -> None:
+        super().__init__(f"{folder} is held by process {pid} on {host}")
+        self.pid, self.host = pid, host
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Holds a folder for this process until the block ends.
+
+    The system lets go of the lock when its process ends, however it ends, so that none is left
+    behind. It is a record lock, which workers that are forked do not inherit.
+
+    Raises:
+        Busy: another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # elsewhere than on posix
+        yield
+        return
+    with (folder / ".lock").open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                yield  # a file system without locks
+                return
+            file.seek(0)
+            pid, _, host = file.read().strip().partition(" ")
+            raise Busy(folder, pid, host) from error
+        file.truncate(0)
+        file.write(f"{os.getpid()} {socket.gethostname()}")
+        file.flush()
+        yield
+
+
+def numbered(folder: Path, number: int, suffix: str) -> Path:
+    """Where a part of a long job lies: written whole, its presence says that it is done.
+
+    A job that was stopped does the parts whose files are not there.
+    """
+    return folder / f"part-{number:06d}{suffix}"

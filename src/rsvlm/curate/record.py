@@ -9,11 +9,10 @@ There are three kinds of stage, told apart by what they have:
 
 - `Stage`: a pure function of one record: a record, a list of records (ids of their own), or
   `Dropped`. It may change the dict that it was given.
-- `BatchStage`: the same for models and servers, several records at a time; `setup` loads the model,
-  once in each worker, and the constructor loads nothing (it runs in every process, and on none that
-  has the weights).
-- `Barrier`: needs all records before one can go on (de-duplication, ranking). It sees a small key of
-  each, and says of each what to add to it, or `Dropped`.
+- `BatchStage`: the same for models and servers, several records at a time; `setup` loads the
+  model, once in each worker, and the constructor loads nothing (it runs where no weights are).
+- `Barrier`: needs all records before one can go on (de-duplication, ranking). It sees a small key
+  of each, and says of each what to add to it, or `Dropped`.
 
 The randomness of a stage comes from `rng(seed, record["id"])`, never from a generator of its own:
 then parts may be made in any order, twice, or on another machine.
@@ -92,10 +91,13 @@ class Barrier(Protocol):
     def key(self, record: Record) -> Any:
         """What `decide` needs of a record: as small as can be, all keys are in memory at once."""
 
-    def decide(
-        self, ids: Sequence[str], keys: Sequence[Any]
-    ) -> Sequence[Mapping[str, Any] | Dropped]:
-        """Of each record what is added to it (often nothing, `{}`), or why it is dropped."""
+    def decide(self, ids: Sequence[str], keys: Any) -> Sequence[Mapping[str, Any] | Dropped]:
+        """Of each record what is added to it (often nothing, `{}`), or why it is dropped.
+
+        Args:
+            ids: [N] of all records, in their order.
+            keys: a list of N; an array [N, ...] where each key is one.
+        """
 
 
 AnyStage = Stage | BatchStage | Barrier

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from rsvlm.errors import UserError
+from rsvlm.files import numbered
 from rsvlm.retrieval.knowledge_records import Chunk, KnowledgeRecord, chunks_of, windows
 from rsvlm.retrieval.knowledge_version import Floats, Part, fingerprint
 
@@ -79,7 +80,7 @@ def make(
         )
     parts = []
     for number, start in enumerate(range(0, len(records), options.per_part)):
-        path = folder / f"part-{number:06d}.npz"
+        path = numbered(folder, number, ".npz")
         if not path.is_file():
             some = records[start : start + options.per_part]
             _part(some, encoder, root, options).save(path)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from rsvlm.errors import UserError
+from rsvlm.files import Busy, held
 
 
 @contextmanager
@@ -23,27 +23,13 @@ def one_writer(root: Path) -> Iterator[None]:
     """
     root.mkdir(parents=True, exist_ok=True)
     try:
-        import fcntl
-    except ImportError:  # elsewhere than on posix
-        yield
-        return
-    with (root / ".lock").open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EACCES, errno.EAGAIN):
-                yield  # a file system without locks
-                return
-            file.seek(0)
-            who = file.read().strip() or "unknown"
-            raise UserError(
-                f"{root} is being written by another process ({who}): wait until it has "
-                "ended, and ask again. It can be searched meanwhile."
-            ) from error
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
+        with held(root):
+            yield
+    except Busy as error:
+        raise UserError(
+            f"{root} is being written by another process ({error.pid or 'unknown'}): wait until it "
+            "has ended, and ask again. It can be searched meanwhile."
+        ) from error
 
 
 def alive(pid: int) -> bool:
