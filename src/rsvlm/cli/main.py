@@ -28,6 +28,7 @@ TOOLS = {
     "table": ("rsvlm.cli.table", "a paper's numbers and ours, side by side"),
     "index": ("rsvlm.cli.index", "encode a folder of pictures once, for predict gallery="),
     "knowledge": ("rsvlm.cli.knowledge", "a base of places: build, search, add, remove, info"),
+    "lmms-eval": ("rsvlm.cli.lmms_eval", "write a recipe as a task of lmms-eval"),
     "export": ("rsvlm.cli.export", "write a checkpoint in another library's layout"),
     "average": ("rsvlm.cli.average", "average the weights of two models"),
     "scenes": ("rsvlm.cli.scenes", "look at the generated world, and write it as a data set"),
