@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from rsvlm.data import rle
-from rsvlm.data.collate.pixel import PixelCollate
+from rsvlm.data.collate.pixel import PixelCollate, readable
 from rsvlm.data.datasets.reasonseg import ReasonSeg
 from rsvlm.data.loading.transformed import TransformedDataset
 from rsvlm.data.prediction_records import DatasetFacts, PredictionRecord
@@ -16,6 +16,7 @@ from rsvlm.data.transforms import Preprocess
 from rsvlm.encoders.tokenizers import word_tokenizer
 from rsvlm.errors import UserError
 from rsvlm.evaluation.segmentation import SegmentationEvaluation
+from rsvlm.report.masks import in_words
 
 
 def box(x0, y0, x1, y1):
@@ -124,3 +125,19 @@ def test_ignored_pixels_count_for_nothing_under_lisas_rule():
         assert measured(protocol)[word] == pytest.approx(50)
         assert measured(protocol, ignored=rle.encode(ignored))[word] == pytest.approx(100)
     assert measured("rmsin", ignored=rle.encode(ignored))["oiou"] == pytest.approx(50)
+
+
+def test_the_truth_of_a_failure_sheet_is_in_words():
+    true = np.zeros((9, 9), bool)
+    true[:2, :2] = True
+    one = PredictionRecord(
+        0, answer="It is [SEG] and [SEG].", true_masks=[rle.encode(true), rle.encode(true.T[::-1])]
+    )
+    assert in_words(one) == "true: object (upper left, 4 px); object (lower left, 4 px)"
+    one.more["classes"] = ["court"]
+    assert in_words(one).startswith("true: court (upper left, 4 px); object (")
+    absent = PredictionRecord(1, answer="There is no plane in the image.")
+    assert in_words(absent) == "true: There is no plane in the image."
+    tokens = [f"[SEG{i}]" for i in range(6)]
+    for joint in ("", " "):
+        assert readable(f"It is {joint.join(tokens)} .", "geopix") == "It is [SEG] ."

@@ -25,6 +25,7 @@ FAMILIES = {
     "mmodalcc_tiny_scenes": None,
     "rsiccformer_tiny_scenes": None,
     "hf_vlm_tiny_scenes": None,
+    "lisa_tiny_scenes": "lisa_tiny",
 }
 
 

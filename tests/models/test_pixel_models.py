@@ -320,6 +320,9 @@ def test_a_weight_of_the_tokens_carries_the_phrase_to_the_mask():
         masks[weight] = found.logits.detach()
     apart = {weight: float(m.std(0).mean() / m.std()) for weight, m in masks.items()}
     assert apart[4] > 4 * apart[None]
+    one, heavier = (tiny("lisa_tiny", masks={"token_weight": w}).masks for w in (None, 8))
+    torch.testing.assert_close(heavier.prompts(states[:, :1]), 8 * one.prompts(states[:, :1]))
+    assert heavier.state_dict().keys() == one.state_dict().keys()
 
 
 def test_a_user_gets_masks_at_the_size_of_the_picture():

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from rsvlm.data import rle
+from rsvlm.data.collate.pixel import readable
 from rsvlm.data.prediction_records import DatasetFacts, PredictionRecord, image_of
 from rsvlm.data.sample import Answer, SampleError
 from rsvlm.errors import UserError, near
@@ -55,6 +56,7 @@ class SegmentationEvaluation(AnswerEvaluation):
         UserError: an unknown word.
     """
 
+    needs = "masks"
     kinds = ("segment",)
     makes: Sequence[str] = ("segment",)
     sheet = "masks"
@@ -101,10 +103,11 @@ class SegmentationEvaluation(AnswerEvaluation):
 
     def predict(self, model: Any, batch: Any) -> list[PredictionRecord]:
         """Asks a batch of questions, or draws the true answers' masks."""
-        if self.mode == "generated":
-            return super().predict(model, batch)
-        forced = _Forced(model)
-        return super().predict(forced, batch)
+        writer = model if self.mode == "generated" else _Forced(model)
+        records = super().predict(writer, batch)
+        for one in records:
+            one.answer = one.answer and readable(one.answer, model.seg)
+        return records
 
     def fields(self, model: Any, batch: Any, answers: list[Answer]) -> list[dict[str, Any]]:
         """The true masks, their class, scores and what the model says of its answer.

@@ -43,7 +43,8 @@ class MaskPredictor(nn.Module):
         canvas: side of the masks.
         levels: scales.
         tokens: states of an object for each scale.
-        token_weight: the weight of a state at the start; None for 1 / tokens.
+        token_weight: the weight of a state at the start; None for 1 / tokens. A single token has no
+            scalar in published files, so its weight goes into the layer before it.
         memory: a class memory of the same width and levels; None has none.
         decoder: a `MaskDecoder`; None builds the published one.
         mask_channels: of the prompt encoder.
@@ -92,6 +93,10 @@ class MaskPredictor(nn.Module):
         # Scalars by themselves, as published files have them.
         self.token_weights = _scalars(tokens if tokens > 1 else 0, start)
         self.level_weights = _scalars(levels if levels > 1 else 0, 1 / levels)
+        if tokens == 1 and token_weight is not None:
+            with torch.no_grad():
+                for parameter in self.text[-1].parameters():
+                    parameter.mul_(token_weight)
 
     def prompts(self, hidden: Tensor) -> Tensor:
         """One prompt for each object and scale.

@@ -82,12 +82,37 @@ def plot_masks(
             _large(overlaid(picture, true, [TRUE] * len(true))),
             _large(overlaid(picture, told, [COLOURS[i % len(COLOURS)] for i in range(len(told))])),
         ]
-        shown.append(Written(images, [one.answer or ""], one.prediction, own[id][1], one.question))
+        shown.append(Written(images, [in_words(one)], one.prediction, own[id][1], one.question))
     if not shown:
         return []
     what = "the worst masks" if worst else "masks from the best to the worst"
     title = f"{dataset.name}: {what} (left: true, green; right: the model's)"
     return [answer_sheet(shown, path, title=title)]
+
+
+def in_words(one: PredictionRecord) -> str:
+    """What is true of a question: class, place and size of its objects; without one, the answer."""
+    if not one.true_masks:
+        return f"true: {one.answer or 'nothing'}"
+    names = [*one.more.get("classes", ()), *[""] * len(one.true_masks)]
+    told = []
+    for name, held in zip(names, one.true_masks, strict=False):
+        mask = rle.decode(held)
+        place = f"{_place(mask)}, " if mask.any() else ""
+        told.append(f"{name or 'object'} ({place}{int(mask.sum()):,} px)")
+    return f"true: {'; '.join(told)}"
+
+
+def _place(mask: np.ndarray) -> str:
+    """Which ninth of the picture a mask [H, W] has its middle in."""
+    sides = zip(mask.nonzero(), mask.shape, strict=True)
+    down, right = (int(3 * (float(at.mean()) + 0.5) / side) for at, side in sides)
+    words = [["upper", "", "lower"][down], ["left", "", "right"][right]]
+    alone = {"upper": "top", "lower": "bottom"}
+    if all(words):
+        return " ".join(words)
+    word = "".join(words)
+    return alone.get(word, word) or "middle"
 
 
 def _large(image: Image.Image, side: int = 320) -> Image.Image:

@@ -204,6 +204,19 @@ class PixelCollate(ChatCollate):
         return int(image.shape[1]), int(image.shape[2])
 
 
+def readable(text: str, seg: str) -> str:
+    """A text with [SEG] in the place of all tokens of an object, however they are joined.
+
+    Args:
+        text: what a model wrote, or was to write.
+        seg: a word of `SEG_TOKENS`.
+    """
+    tokens, joint = SEG_TOKENS[seg]
+    for between in dict.fromkeys((joint, "", " ")):
+        text = text.replace(between.join(tokens), SEG)
+    return text
+
+
 def _id(tokenizer: Any, token: str) -> int:
     # By name, never by encoding: with some tokenizers that would put a space's id in front.
     if hasattr(tokenizer, "token_to_id"):

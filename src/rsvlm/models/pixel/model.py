@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from rsvlm.data.collate.chat import asked
-from rsvlm.data.collate.pixel import SEG_TOKENS, PixelCollate
+from rsvlm.data.collate.pixel import SEG_TOKENS, PixelCollate, readable
 from rsvlm.data.sample import Answer
-from rsvlm.data.text.prompt_formats import SEG
 from rsvlm.data.text.segment_templates import SegmentTemplates
 from rsvlm.encoders.generation import Generated, generate
 from rsvlm.errors import UserError
@@ -52,6 +51,7 @@ class PixelModel(ChatVLM):
     """
 
     templates = SegmentTemplates
+    several_pictures = False
     variant: str | None = None
 
     def __init__(
@@ -119,11 +119,7 @@ class PixelModel(ChatVLM):
 
     def decode(self, ids: list[int]) -> str:
         """The text of generated ids, [SEG] where an object is."""
-        text = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
-        tokens, joint = SEG_TOKENS[self.seg]
-        for between in dict.fromkeys((joint, "", " ")):
-            text = text.replace(between.join(tokens), SEG)
-        return text
+        return readable(self.tokenizer.decode(ids, skip_special_tokens=True).strip(), self.seg)
 
     def collate(
         self,
