@@ -109,6 +109,12 @@ def test_pictures_are_scaled_and_limited():
     form = PictureFormat(max_side=100, multiple=28, jpeg_quality=None)
     assert form.size(400, 200) == (84, 56)
     assert form.size(10, 10) == (28, 28)
+    small = PictureFormat(multiple=28, min_pixels=56 * 56)  # as Qwen2.5-VL's own processor
+    assert [small.size(*s) for s in ((10, 10), (10, 40), (56, 56))] == [
+        (56, 56),
+        (28, 112),
+        (56, 56),
+    ]
     assert PictureFormat().size(600, 400) == (600, 400)
     noise = Image.effect_noise((300, 300), 90)
     with pytest.raises(UserError, match=r"model\.pictures\.max_side=1024"):

@@ -57,7 +57,7 @@ def test_a_question_with_history_and_two_pictures():
 def test_boxes_are_asked_for_and_read_in_the_family_s_convention():
     # One box, (20, 10, 60, 30) of a picture of 80 x 40, as each family writes it.
     written = {
-        "qwen2.5-vl-72b-instruct": '[{"bbox_2d": [21, 7, 63, 21]}]',  # sent as 84 x 28
+        "qwen2.5-vl-72b-instruct": '[{"bbox_2d": [21, 14, 63, 42]}]',  # sent as 84 x 56
         "Qwen3-VL-8B": '{"bbox_2d": [250, 250, 750, 750]}',
         "qwen2-vl-7b": "<|box_start|>(250,250),(750,750)<|box_end|>",
         "InternVL3-8B": "<box>[[250, 250, 750, 750]]</box>",

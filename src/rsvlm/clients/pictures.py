@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from dataclasses import dataclass
 
 from PIL import Image
@@ -19,6 +20,7 @@ class PictureFormat:
         max_side: a longer side is scaled down to this, pixels.
         multiple: both sides are scaled to multiples of this, pixels, where a server would do so
             itself and count its boxes there (Qwen2.5-VL: 28).
+        min_pixels: a picture of fewer is scaled up to at least as many, likewise (56 * 56).
         jpeg_quality: 1 to 100; None sends PNG, which loses nothing.
         max_bytes: a picture that is larger as a file is an error.
 
@@ -28,6 +30,7 @@ class PictureFormat:
 
     max_side: int = 2048
     multiple: int = 1
+    min_pixels: int = 0
     jpeg_quality: int | None = 95
     max_bytes: int = 20_000_000
 
@@ -48,6 +51,9 @@ class PictureFormat:
             steps = side * scale / self.multiple
             most = self.max_side // self.multiple
             sides.append(self.multiple * min(most, max(1, round(steps))))
+        if sides[0] * sides[1] < self.min_pixels:
+            scale = math.sqrt(self.min_pixels / (high * wide))
+            sides = [self.multiple * math.ceil(s * scale / self.multiple) for s in (high, wide)]
         return sides[0], sides[1]
 
     def data_url(self, picture: Image.Image) -> str:

@@ -46,16 +46,16 @@ from rsvlm.models.protocols import Kinds
 
 log = logging.getLogger(__name__)
 
-#: What a model's name holds, to the words and boxes of its system (data/prompts/systems) and the
-#: number of pixels whose multiples its sides are sent in.
-FAMILIES: Mapping[str, tuple[str, int]] = {
-    r"qwen-?2\.5-?vl": ("qwen2_5_vl", 28),
-    r"qwen-?2-?vl": ("qwen2_vl", 1),
-    r"qwen-?3(\.\d+)?-?vl": ("qwen3_vl", 1),
-    r"internvl": ("internvl", 1),
-    r"gemini": ("gemini", 1),
-    r"molmo(?!-?2)": ("molmo", 1),
-    r"florence-?2": ("florence2", 1),
+#: What a model's name holds, to the words and boxes of its system (data/prompts/systems) and to how
+#: pictures are sent, so that its server does not resize them.
+FAMILIES: Mapping[str, tuple[str, dict[str, int]]] = {
+    r"qwen-?2\.5-?vl": ("qwen2_5_vl", {"multiple": 28, "min_pixels": 56 * 56}),
+    r"qwen-?2-?vl": ("qwen2_vl", {}),
+    r"qwen-?3(\.\d+)?-?vl": ("qwen3_vl", {}),
+    r"internvl": ("internvl", {}),
+    r"gemini": ("gemini", {}),
+    r"molmo(?!-?2)": ("molmo", {}),
+    r"florence-?2": ("florence2", {}),
 }
 #: Of a name that holds none of them.
 OTHERS = "endpoint"
@@ -114,6 +114,8 @@ class APIModel(GenerativeModel):
         UserError: an option out of its range.
     """
 
+    several_pictures = True
+
     def __init__(
         self,
         url: str | None,
@@ -141,10 +143,10 @@ class APIModel(GenerativeModel):
         instructions: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        words, multiple = family(name or "")
+        words, sent = family(name or "")
         self.system = prompts_of(system or words)
         self.codec = codec(boxes or self.system.boxes) if boxes or self.system.boxes else None
-        self.pictures = PictureFormat(**{"multiple": multiple, **(pictures or {})})
+        self.pictures = PictureFormat(**{**sent, **(pictures or {})})
         self.budget = Budget(max_cost, input_price=input_price, output_price=output_price)
         client = HTTPClient(
             cache=cache,
@@ -170,6 +172,11 @@ class APIModel(GenerativeModel):
         self._instructions, self.max_length = instructions, max_length
         self.counts: Counter[str] = Counter()
         self.remote = Remote(f"{name} at {url}")
+
+    @property
+    def usage(self) -> Mapping[str, int]:
+        """Tokens so far, as the endpoint counts them; see `ChatCompletions.used`."""
+        return self.endpoint.used
 
     @property
     def image_size(self) -> int:
@@ -254,12 +261,12 @@ class APIModel(GenerativeModel):
         return answer
 
 
-def family(name: str) -> tuple[str, int]:
-    """The system of a model's name, and the multiple that its pictures' sides are sent in."""
+def family(name: str) -> tuple[str, dict[str, int]]:
+    """The system of a model's name, and how its pictures are sent."""
     for pattern, found in FAMILIES.items():
         if re.search(pattern, name.lower().replace("_", "-")):
             return found
-    return OTHERS, 1
+    return OTHERS, {}
 
 
 def _refuse(_: Any) -> Any:
