@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from rsvlm.data.datasets.changechat import PROMPTS
+from rsvlm.data.datasets.changechat import PROMPTS, REGIONS
 from rsvlm.data.sample import Turn
 from rsvlm.errors import UserError, near
 
@@ -25,11 +25,6 @@ CELLS = tuple(
     for row in ("top", "center", "bottom")
     for column in ("left", "center", "right")
 )
-#: Question on the number and on the places of changed regions.
-REGIONS = {
-    "count": "How many regions have changed?",
-    "location": "In which cells of a 3x3 grid have regions changed?",
-}
 
 
 def regions(mask: np.ndarray, least: int = LEAST) -> np.ndarray:

@@ -35,6 +35,11 @@ PROMPTS = {
         "'right' horizontally)."
     ),
 }
+#: Ours, where it is not known what a region is: on the number and on the places.
+REGIONS = {
+    "count": "How many regions have changed?",
+    "location": "In which cells of a 3x3 grid have regions changed?",
+}
 _KIND_OF_FILE = {
     "test": "caption",
     "test_binary": "binary",
@@ -43,7 +48,9 @@ _KIND_OF_FILE = {
     "test_open": "open",
     "test_dialog": "dialogue",
 }
-_BY_PROMPT = {text.lower(): kind for kind, text in PROMPTS.items()}
+_BY_PROMPT = {
+    text.lower(): kind for prompts in (PROMPTS, REGIONS) for kind, text in prompts.items()
+}
 
 
 class ChangeChat(DialogueDataset):
@@ -56,9 +63,10 @@ class ChangeChat(DialogueDataset):
     `meta["changeflag"]` whether anything changed. A test split alone is named after its file
     (`changechat_binary`), so that each has its own metrics.
 
-    No validation file is published, though the published configuration names one. With `holdout`
-    that share of the training pairs, with all that is said of them, is split `val` and left out of
-    `train`.
+    No validation file is published, though the published configuration names one; where there is
+    one (`rsvlm curate pipeline=changechat` writes it), it is split `val`. Without one, `holdout` is
+    the share of the training pairs that, with all that is said of them, are split `val` and left
+    out of `train`.
 
     Args:
         root: folder of the eight JSON files (or of annotations/ with them) and images/.
@@ -66,7 +74,8 @@ class ChangeChat(DialogueDataset):
             `test_binary`, `test_count`, `test_loc`, `test_open`, `test_dialog`; several are joined
             with `+`.
         images: the folder of LEVIR-CC's train/, val/ and test/, relative to `root`.
-        holdout: share of the training pairs that become `val`, 0 to less than 1.
+        holdout: share of the training pairs that become `val`, 0 to less than 1; not used where
+            there is a validation file.
         missing: what becomes of pairs whose images are not there (`datasets/missing.py`).
         convert: turn images that are not 8-bit RGB into it, instead of refusing them.
 
@@ -134,7 +143,8 @@ class ChangeChat(DialogueDataset):
         self.close({"": [self.root / images, self.root]}, missing)
 
     def _part(self, part: str, prefix: str) -> None:
-        if part == "val" and not self.holdout:
+        own = self._files("val")
+        if part == "val" and not self.holdout and not own:
             raise UserError(
                 "ChangeChat-105k publishes no validation file. data.dataset.holdout=0.05 keeps 5 % "
                 "of the training pairs apart as split val; or validate on LEVIR-CC's own val split "
@@ -146,20 +156,28 @@ class ChangeChat(DialogueDataset):
                 f"{self.title} has no split {part!r}; it has {', '.join(known)}. "
                 f"{near(part, known)}"
             )
-        file = self._file(FILES[part if part != "val" else "train"])
+        if part == "val" and own:
+            file = own[0]
+        else:
+            file = self._file(FILES["train" if part == "val" else part])
+        # Of one file, when there is none of the validation split.
+        shared = part in ("train", "val") and not own
         for i, record in enumerate(read_records(file)):
             who = f"{file.name}[{i}]"
             if isinstance(record, dict) and "captions" in record:
                 self._captions(record, who, prefix)
             else:
-                self._conversation(record, who, prefix, part)
+                self._conversation(record, who, prefix, part, shared)
 
-    def _file(self, word: str) -> Path:
+    def _files(self, word: str) -> list[Path]:
         names = [f"changechat_105k_{word}.json", f"{word}.json"]
         places = [self.root, self.root / "annotations"]
-        found = [p / name for p in places for name in names if (p / name).is_file()]
+        return [p / name for p in places for name in names if (p / name).is_file()]
+
+    def _file(self, word: str) -> Path:
+        found = self._files(word)
         if not found:
-            raise self.not_found(f"there is no {names[0]}.")
+            raise self.not_found(f"there is no changechat_105k_{word}.json.")
         return found[0]
 
     def _captions(self, record: dict[str, Any], who: str, prefix: str) -> None:
@@ -184,7 +202,7 @@ class ChangeChat(DialogueDataset):
         meta = self._meta(record, name, who)
         self.add(prefix + name, [str(image) for image in images], turns, texts=texts, meta=meta)
 
-    def _conversation(self, record: Any, who: str, prefix: str, part: str) -> None:
+    def _conversation(self, record: Any, who: str, prefix: str, part: str, shared: bool) -> None:
         """A record of one of the other files."""
         parsed = read_conversation(record, who, self.faults)
         if parsed is None:
@@ -194,7 +212,7 @@ class ChangeChat(DialogueDataset):
             self.faults.add("conversation(s) are not about two images and were left out", who)
             return
         name = Path(images[0]).name
-        if part in ("train", "val") and self._held(name) != (part == "val"):
+        if shared and self._held(name) != (part == "val"):
             return
         kind = _KIND_OF_FILE.get(part) or _kind(turns)
         for turn in turns:
