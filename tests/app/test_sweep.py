@@ -2,12 +2,15 @@
 
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from rsvlm.app.sweep import MOST, sweep_plot, sweep_table
 from rsvlm.cli import report
 from rsvlm.errors import UserError
-from rsvlm.report import write_report
+from rsvlm.report import figures, write_report
+from rsvlm.report.sweep import sweep_curves
 
 
 @pytest.fixture
@@ -45,6 +48,15 @@ def test_a_swept_number_is_drawn(sweep):
     overrides = sweep / "1" / ".hydra" / "overrides.yaml"
     overrides.write_text("- experiment=other\n- optimizer.lr=1e-4\n")
     assert sweep_plot(sweep) is None, "no number differs"
+
+
+def test_lines_that_lie_on_each_other_are_both_seen(tmp_path):
+    jobs = [({"a": str(x), "k": k}, {"s/d/p/oa": 10.0 * x}) for k in "12" for x in (0, 1, 2)]
+    held = Image.open(sweep_curves(jobs, tmp_path / "a.png")).convert("RGB")
+    seen = np.asarray(held).astype(int)
+    for colour in (figures.LIGHT.first, figures.LIGHT.second):
+        rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+        assert (abs(seen - rgb).sum(-1) < 30).sum() > 800, colour  # the legend has 300
 
 
 def test_many_metrics_leave_those_that_differ(sweep):

@@ -9,7 +9,10 @@ from PIL import Image
 
 from rsvlm.cli.main import main
 from rsvlm.data.loading.contexts import read_contexts
+from rsvlm.data.prediction_files import WHOLE, Predictions, write_whole
+from rsvlm.data.prediction_records import DatasetFacts, Header, PredictionRecord
 from rsvlm.inference import knowledge
+from rsvlm.report import write_report
 from rsvlm.retrieval.knowledge_base import KnowledgeBase
 from rsvlm.retrieval.knowledge_records import KnowledgeRecord
 
@@ -93,3 +96,37 @@ def test_contexts_go_on(base, tmp_path, monkeypatch, capsys):
     assert "found for 13 of those" in capsys.readouterr().out
     assert read_contexts(out) == whole
     assert all(json.loads(line)["passages"] for line in out.read_text("utf-8").splitlines())
+
+
+def test_a_report_has_a_page_of_each_record_that_answers_rest_on(base, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    config = f"name: asked\nknowledge:\n  path: {tmp_path / 'kb'}\n  version: null\n"
+    (run / "config.yaml").write_text(config)
+    header = Header("exact", DatasetFacts("rswk", "test_vqa", 2), {})
+
+    def passage(record, text):
+        return {"record": record, "type": "text", "text": text, "span": [0, 3], "score": 0.5}
+
+    found = [passage("a", "<b>&"), passage("gone", "of another version")]
+    rows = [
+        {"question": "when <i>?", "prediction": "1911", "answer": "1911", "sources": found},
+        {"question": "where?", "prediction": "here", "answer": "there", "sources": []},
+    ]
+    records = [
+        PredictionRecord(n, knowledge={"sources": row.pop("sources"), "own": ["a"]}, **row)
+        for n, row in enumerate(rows)
+    ]
+    write_whole(run / WHOLE, Predictions(header, records, {0, 1}))
+    text = write_report(run).read_text("utf-8")
+    seen = Tags(text).seen
+    assert seen.count("details") == 4 and "script" not in seen and "i" not in seen
+    assert "nothing was found" in text and "holds no such record any more" in text
+    assert "given to 1 question, 1 on its own picture, cited in 0" in text
+    assert 'href="#record-0-0"' in text and 'id="record-0-0"' in text
+    assert "a fire" in text and "data:image/jpeg;base64," in text
+    (run / "config.yaml").write_text(config.replace("/kb", "/no"))
+    text = write_report(run).read_text("utf-8")
+    assert Tags(text) and "is no folder on this machine" in text and "&lt;b&gt;&amp;" in text
+    (run / "config.yaml").write_text("name: asked\n")
+    assert "<details><summary>Questions" not in write_report(run).read_text("utf-8")

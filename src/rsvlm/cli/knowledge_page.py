@@ -49,5 +49,6 @@ def run(args: argparse.Namespace) -> None:
     records = [base.version.records[n] for n in chosen]
     for n, record, name in zip(chosen, records, names, strict=True):
         chunks = [base.version.chunk(row) for row in rows[n]]
-        record_page(record, chunks, base.facts.get("root"), args.out / name)
+        root, page = base.facts.get("root"), args.out / name
+        record_page(record, chunks, root, page, index="index.html")
     print(f"wrote {len(names)} pages: {index_page(records, names, args.out / 'index.html')}")

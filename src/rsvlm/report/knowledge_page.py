@@ -11,13 +11,15 @@ from typing import Any
 
 from rsvlm.errors import UserError
 from rsvlm.files import write_text
-from rsvlm.report.html import STYLE
+from rsvlm.report.page import whole_page
 
 #: Longer side of the picture, pixels.
 _SIDE = 640
 
 
-def record_page(record: Any, chunks: Sequence[Any], root: str | Path | None, out: Path) -> Path:
+def record_page(
+    record: Any, chunks: Sequence[Any], root: str | Path | None, out: Path, *, index: str = ""
+) -> Path:
     """Writes one self-contained page: no other file, script or address is needed.
 
     Args:
@@ -25,8 +27,26 @@ def record_page(record: Any, chunks: Sequence[Any], root: str | Path | None, out
         chunks: its texts as the base holds them, with `type`, `text` and `span`.
         root: folder of the base's pictures.
         out: the page.
+        index: file name of a page that leads to all records.
     """
     title = record.name or record.id
+    back = f'<p><a href="{escape(index, quote=True)}">All records</a></p>' if index else ""
+    body = f"<section>{back}<h1>{escape(title)}</h1>{record_body(record, chunks, root)}</section>"
+    write_text(out, whole_page(title, body))
+    return out
+
+
+def record_body(
+    record: Any, chunks: Sequence[Any], root: str | Path | None, *, side: int = _SIDE
+) -> str:
+    """A record as HTML: picture, fields, and the texts that are searched.
+
+    Args:
+        record: see `record_page`.
+        chunks: see `record_page`.
+        root: see `record_page`.
+        side: longer side of its picture at most, pixels.
+    """
     facts = {
         "id": record.id,
         "category": record.category,
@@ -36,8 +56,7 @@ def record_page(record: Any, chunks: Sequence[Any], root: str | Path | None, out
         "picture": record.image,
     }
     parts = [
-        f"<h1>{escape(title)}</h1>",
-        _picture(record.image, root),
+        _picture(record.image, root, side),
         _list(facts),
         _table("World knowledge", record.world),
         _table("Measured", record.expert),
@@ -45,8 +64,7 @@ def record_page(record: Any, chunks: Sequence[Any], root: str | Path | None, out
         _text("What the picture shows", record.description),
         _chunks(chunks),
     ]
-    write_text(out, _page(title, "".join(parts)))
-    return out
+    return "".join(parts)
 
 
 def index_page(records: Sequence[Any], names: Sequence[str], out: Path) -> Path:
@@ -57,28 +75,24 @@ def index_page(records: Sequence[Any], names: Sequence[str], out: Path) -> Path:
         names: the pages' file names.
         out: the page.
     """
-    rows = "".join(
-        f'<tr><td><a href="{escape(name, quote=True)}">{escape(one.name or one.id)}</a></td>'
-        f"<td>{escape(one.category)}</td><td>{escape(one.location)}</td></tr>"
-        for one, name in zip(records, names, strict=True)
+    # Columns that no record fills are left out.
+    words = [
+        w for w in ("category", "location", "date", "split") if any(getattr(r, w) for r in records)
+    ]
+    rows = []
+    for one, name in zip(records, names, strict=True):
+        link = f'<a href="{escape(name, quote=True)}">{escape(one.name or one.id)}</a>'
+        cells = "".join(f"<td>{escape(str(getattr(one, word)))}</td>" for word in words)
+        rows.append(f"<tr><td>{link}</td>{cells}</tr>")
+    head = "".join(f"<th>{word}</th>" for word in ("record", *words))
+    table = f"<div class=scroll><table><tr>{head}</tr>{''.join(rows)}</table></div>"
+    write_text(
+        out, whole_page("records", f"<section><h1>{len(records)} records</h1>{table}</section>")
     )
-    head = "<tr><th>record</th><th>category</th><th>location</th></tr>"
-    body = f"<h1>{len(records)} records</h1><div class=scroll><table>{head}{rows}</table></div>"
-    write_text(out, _page("records", body))
     return out
 
 
-def _page(title: str, body: str) -> str:
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body><main><section>"
-        f"{body}</section></main></body></html>\n"
-    )
-
-
-def _picture(image: str, root: str | Path | None) -> str:
+def _picture(image: str, root: str | Path | None, side: int) -> str:
     """The picture, or why it is not there."""
     from rsvlm.data.images import read_any
     from rsvlm.data.transforms import to_pil
@@ -89,16 +103,18 @@ def _picture(image: str, root: str | Path | None) -> str:
         held = to_pil(read_any(Path(root or ".", image))[0]).convert("RGB")
     except (UserError, OSError) as error:
         return f'<p class="quiet">its picture cannot be read: {escape(str(error))}</p>'
-    held.thumbnail((_SIDE, _SIDE))
+    held.thumbnail((side, side))
     file = io.BytesIO()
     held.save(file, "JPEG", quality=88)
     data = base64.b64encode(file.getvalue()).decode()
     name = escape(image, quote=True)
-    return f'<figure><img alt="{name}" src="data:image/jpeg;base64,{data}"></figure>'
+    return f'<figure class="seen"><img alt="{name}" src="data:image/jpeg;base64,{data}"></figure>'
 
 
 def _list(facts: Mapping[str, str]) -> str:
-    rows = (f"<dt>{escape(k)}</dt><dd>{escape(str(v))}</dd>" for k, v in facts.items() if v)
+    rows = (
+        f"<div><dt>{escape(k)}</dt><dd>{escape(str(v))}</dd></div>" for k, v in facts.items() if v
+    )
     return f'<dl class="facts">{"".join(rows)}</dl>'
 
 

@@ -52,16 +52,43 @@ def sweep_curves(jobs: Sequence[Job], path: Path) -> Path | None:
             axes = figure.add_subplot(rows, columns, number + 1)
             plain_axes(axes, theme)
             axes.set_title(name, loc="left", fontsize=8, color=theme.ink, pad=8)
-            for (label, points), colour in zip(lines.items(), itertools.cycle(colours)):
-                held = sorted((x, found[name]) for x, found in points if name in found)
-                x, y = [x for x, _ in held], [y for _, y in held]
-                style = {"color": colour, "linewidth": 1.8, "marker": "o", "markersize": 3}
-                axes.plot(x, y, label=label or None, **style)
+            held = [
+                sorted((x, found[name]) for x, found in points if name in found)
+                for points in lines.values()
+            ]
+            for n, (label, colour) in enumerate(zip(lines, itertools.cycle(colours))):
+                _line(axes, held[n], held[n + 1 :], label, colour)
             axes.set_xlabel(across, fontsize=8, color=theme.quiet)
             if number == 0 and len(lines) > 1:
                 axes.legend(frameon=False, fontsize=8, labelcolor=theme.ink)
 
     return write_figure(path, (4.0 * columns, 2.7 * rows), draw)
+
+
+def _line(
+    axes: Any,
+    points: Sequence[tuple[float, float]],
+    later: Sequence[Sequence[tuple[float, float]]],
+    label: str,
+    colour: str,
+) -> None:
+    """Draws a line, wider where lines that are drawn later lie on it, so that each is seen."""
+    width, more = 1.8, 2.8
+    x, y = [x for x, _ in points], [y for _, y in points]
+    axes.plot(x, y, label=label or None, color=colour, linewidth=width)
+    sizes = [(4 + more * sum(one in other for other in later)) ** 2 for one in points]
+    axes.scatter(x, y, s=sizes, color=colour, linewidths=0, zorder=2)
+    for one, following in itertools.pairwise(points):
+        over = sum({one, following} <= set(other) for other in later)
+        if over:
+            (x0, y0), (x1, y1) = one, following
+            axes.plot(
+                [x0, x1],
+                [y0, y1],
+                color=colour,
+                linewidth=width + more * over,
+                solid_capstyle="round",
+            )
 
 
 def chosen(results: Sequence[Mapping[str, float]]) -> list[str]:
