@@ -20,10 +20,12 @@ ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
 FILES = sorted(p for p in CONF.rglob("*.yaml"))
 EXPERIMENTS = sorted(p.stem for p in (CONF / "experiment").glob("*.yaml"))
+#: Recipes, what is one's own, and groups of verbs that train nothing, which have their own tests.
+APART = (CONF, *(CONF / name for name in ("experiment", "local", "pipeline", "engine")))
 GROUPED = sorted(
     (str(p.parent.relative_to(CONF)), p.stem)
     for p in FILES
-    if p.parent not in (CONF, CONF / "experiment", CONF / "local") and not p.stem.startswith("_")
+    if p.parent not in APART and not p.stem.startswith("_")
 )
 
 

@@ -157,6 +157,7 @@ def _run(verb: str, cfg: Any) -> Any:
         "train": run.fit,
         "eval": run.evaluate,
         "predict": run.predict,
+        "curate": _curate,
     }
     try:
         check_top_level(map(str, cfg), verb)
@@ -186,6 +187,12 @@ def _run(verb: str, cfg: Any) -> Any:
     finally:
         if former is not None:
             signal.signal(signal.SIGTERM, former)
+
+
+def _curate(cfg: Any) -> Any:
+    from rsvlm.app.curate import curate
+
+    return curate(cfg)
 
 
 class _Terminated(BaseException):

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from rsvlm.config import config_dir
 from rsvlm.config.compose import compose, options, search_path
+from rsvlm.config.schema import words_of
 
 FLAGS = ("--help", "-h")
 
@@ -31,11 +32,12 @@ def help_of(verb: str, words: Sequence[str], own: Path | None = None) -> str:
     """
     held = OmegaConf.load(config_dir() / f"{verb}.yaml")
     template = string.Template(str(OmegaConf.select(held, "hydra.help.template")))
+    chosen = words_of(verb)
     groups = {
         str(path.relative_to(folder))
         for folder in search_path(own)
         for path in folder.rglob("*")
-        if path.is_dir() and path.relative_to(folder).parts[0] != "hydra"
+        if path.is_dir() and path.relative_to(folder).parts[0] in chosen
     }
     listed = [
         f"{group}: {', '.join(found)}" for group in sorted(groups) if (found := options(group, own))

@@ -16,7 +16,7 @@ def ended(verb: str, folder: str, signum: int, step: int | None) -> int:
     """Says how to go on, asks SLURM to start the job again where it was to stop soon.
 
     Args:
-        verb: `train`, `eval` or `predict`.
+        verb: of the command line.
         folder: of the run.
         signum: what stopped it.
         step: of the checkpoint that was written; None where none was.
@@ -29,6 +29,8 @@ def ended(verb: str, folder: str, signum: int, step: int | None) -> int:
         saved = f" at step {step}, which last.ckpt holds" if step is not None else ""
         if verb == "predict":
             say(f"stopped by {name}.")
+        elif verb == "curate":
+            say(f"stopped by {name}. Go on: the same words again")
         else:
             say(f"stopped by {name}{saved}. Go on: rsvlm {verb} resume={folder}")
             _requeue(signum)

@@ -18,6 +18,7 @@ VERBS = {
     "train": "train a recipe, or go on with a run",
     "eval": "measure a checkpoint under a named protocol",
     "predict": "ask a checkpoint about pictures",
+    "curate": "build a data set by a pipeline",
 }
 # Tool → module with `main(argv)`; one file per tool, imported only when it is asked for.
 TOOLS = {

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from rsvlm.config import config_dir
 from rsvlm.config.overrides import command_line
 from rsvlm.config.run_folders import new_folder
-from rsvlm.config.schema import EvalSchema, PredictSchema, Schema
+from rsvlm.config.schema import CurateSchema, EvalSchema, PredictSchema, Schema
 from rsvlm.errors import UserError, near
 
 
@@ -29,6 +29,7 @@ def register() -> None:
     store.store(name="schema", node=Schema)
     store.store(name="eval_schema", node=EvalSchema)
     store.store(name="predict_schema", node=PredictSchema)
+    store.store(name="curate_schema", node=CurateSchema)
 
 
 def compose(verb: str, words: Sequence[str] = (), own: Path | None = None) -> DictConfig:

@@ -12,7 +12,9 @@ from rsvlm.config import config_dir
 from rsvlm.errors import UserError, near, needs_extra
 
 # Words whose value is free text or a path: what the user types is what arrives.
-FREE = ("prompt", "text", "image", "before", "after", "gallery", "out", "ckpt", "init", "resume")
+_ASKED = ("prompt", "text", "image", "before", "after", "gallery", "out", "ckpt", "init", "resume")
+_CURATED = ("input", "osm", "imagery", "masks")
+FREE = (*_ASKED, *_CURATED)
 # Paths inside a node; these may hold an interpolation, so `${` is left to OmegaConf.
 PATHS = re.compile(r"^[\w.]+\.(root|weights|index)$")
 

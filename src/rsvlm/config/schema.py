@@ -107,6 +107,37 @@ class PredictSchema(EvalSchema):
     batch_size: int = MISSING  # type: ignore[assignment]
 
 
+@dataclass
+class CurateSchema:
+    """Top level of curate.yaml: what is built, from what, and where it is worked.
+
+    Attributes:
+        pipeline: its source, stages and writer, see conf/pipeline.
+        engine: where parts are made, see conf/engine.
+        input: a table of addresses, or a folder, as the pipeline has it.
+        osm: an extract of OpenStreetMap.
+        imagery: pictures with coordinates.
+        masks: folder of a data set with masks.
+        out: the folder that is written.
+        limit: first records of the input that are taken; None takes all.
+        dry_run: everything but the data set.
+        keep_parts: whether the parts stay when the data set is written.
+        seed: of whatever is drawn.
+    """
+
+    pipeline: Any = MISSING
+    engine: Any = MISSING
+    input: str | None = MISSING
+    osm: str | None = MISSING
+    imagery: str | None = MISSING
+    masks: str | None = MISSING
+    out: str | None = MISSING
+    limit: int | None = MISSING
+    dry_run: bool = MISSING  # type: ignore[assignment]
+    keep_parts: bool = MISSING  # type: ignore[assignment]
+    seed: int = MISSING  # type: ignore[assignment]
+
+
 #: Groups without a node of their own: what a command line may choose beside the schema's.
 _CHOOSERS = ("experiment", "hparams_search", "local", "debug")
 #: Words that are often typed without their group.
@@ -124,7 +155,18 @@ _INSIDE = (
     ("data", "root"),
 )
 #: Verb -> the words that may stand at the top of its configuration.
-SCHEMAS: dict[str, type[Schema]] = {"train": Schema, "eval": EvalSchema, "predict": PredictSchema}
+SCHEMAS: dict[str, type[Any]] = {
+    "train": Schema,
+    "eval": EvalSchema,
+    "predict": PredictSchema,
+    "curate": CurateSchema,
+}
+
+
+def words_of(verb: str) -> set[str]:
+    """What may stand at the top of a verb's words: of its schema, and groups without a node."""
+    names = {field.name for field in fields(SCHEMAS[verb])}
+    return names | ({*_CHOOSERS} if "trainer" in names else set())
 
 
 def check_words(words: Sequence[str], verb: str, folders: Sequence[Path] = ()) -> None:
@@ -142,8 +184,9 @@ def check_words(words: Sequence[str], verb: str, folders: Sequence[Path] = ()) -
         UserError: a word that the verb does not know, with `+`, `++` or `~` before it or not; or a
             value that is missing behind `=`.
     """
-    known = {field.name for field in fields(SCHEMAS[verb])} | {*_CHOOSERS, "hydra"}
-    known |= {path.name for folder in folders for path in folder.iterdir() if path.is_dir()}
+    known = words_of(verb) | {"hydra"}
+    if "trainer" in known:
+        known |= {path.name for folder in folders for path in folder.iterdir() if path.is_dir()}
     for word in words:
         key, equals, value = word.partition("=")
         name = _key(key)
