@@ -15,6 +15,7 @@ PACKAGE = ROOT / "src" / "rsvlm"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 #: Names of PyPI that are not the names of what is imported.
 IMPORTED_AS = {
+    "faiss_cpu": "faiss",
     "hydra_core": "hydra",
     "open_clip_torch": "open_clip",
     "pillow": "PIL",
