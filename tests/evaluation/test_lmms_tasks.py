@@ -106,7 +106,7 @@ def test_lmms_evals_own_loader_runs_it(tmp_path, compose):
         python = str(tmp_path / "env/bin/python")
         subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "env")], check=True)
         subprocess.run([python, "-m", "pip", "install", "-q", "lmms-eval==0.7.3", "torchmetrics",
-                        "safetensors"], check=True)  # fmt: skip
+                        "safetensors", "filelock<4"], check=True)  # fmt: skip
     words = [*SCENES, PARTS, "evaluation=vqa"]
     main(["--out", str(tmp_path / "tasks"), *words])
     (folder,) = (tmp_path / "tasks").iterdir()

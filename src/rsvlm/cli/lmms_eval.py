@@ -7,9 +7,11 @@ reads it, and rsvlm measures the answers under the recipe's protocol and names:
     lmms_eval --include_path tasks --tasks rsvlm_rsvqa_lr_test_vhm --model qwen2_5_vl …
 
 lmms-eval needs an environment of its own (it pins other versions of what Hydra and W&B need), with
-rsvlm beside it: `pip install lmms-eval torchmetrics safetensors` and `pip install --no-deps rsvlm`.
+rsvlm beside it: `pip install lmms-eval torchmetrics safetensors "filelock<4"` (lmms-eval 0.7.3
+imports what filelock 4 no longer has) and `pip install --no-deps rsvlm`.
+
 Boxes are asked for as fractions of the picture; model.boxes= names another convention, and
-model.system= another system's words. limit= takes that many questions, spread over the split.
+model.system= another system's words. --limit takes that many samples, spread over the split.
 """
 
 from __future__ import annotations
