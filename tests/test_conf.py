@@ -21,7 +21,7 @@ CONF = ROOT / "conf"
 FILES = sorted(p for p in CONF.rglob("*.yaml"))
 EXPERIMENTS = sorted(p.stem for p in (CONF / "experiment").glob("*.yaml"))
 #: Recipes, what is one's own, and groups of verbs that train nothing, which have their own tests.
-APART = (CONF, *(CONF / name for name in ("experiment", "local", "pipeline", "engine")))
+APART = (CONF, *(CONF / name for name in ("experiment", "local", "pipeline", "engine", "suite")))
 GROUPED = sorted(
     (str(p.parent.relative_to(CONF)), p.stem)
     for p in FILES

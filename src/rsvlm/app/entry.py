@@ -31,7 +31,7 @@ def main(verb: str, words: Sequence[str] | None = None) -> None:
     """Runs a verb with the words of the command line.
 
     Args:
-        verb: `train`, `eval` or `predict`.
+        verb: one of `config.schema.SCHEMAS`.
         words: behind the verb; None takes the command line's.
     """
     # Hydra's short errors hide the cause of a failing instantiation.
@@ -49,6 +49,11 @@ def main(verb: str, words: Sequence[str] | None = None) -> None:
     register()
     forget()
     try:
+        if verb == "bench" and sys.argv[1:2] == ["compare"]:
+            from rsvlm.app.bench.compare import compare
+
+            print(compare(sys.argv[2:]))
+            return
         own = own_folder(sys.argv[1:])
         check_words(sys.argv[1:], verb, search_path(own))
         if set(FLAGS) & set(sys.argv[1:]):
@@ -157,6 +162,7 @@ def _run(verb: str, cfg: Any) -> Any:
         "train": run.fit,
         "eval": run.evaluate,
         "predict": run.predict,
+        "bench": _bench,
         "curate": _curate,
     }
     try:
@@ -187,6 +193,12 @@ def _run(verb: str, cfg: Any) -> Any:
     finally:
         if former is not None:
             signal.signal(signal.SIGTERM, former)
+
+
+def _bench(cfg: Any) -> Any:
+    from rsvlm.app.bench.run import bench
+
+    return bench(cfg)
 
 
 def _curate(cfg: Any) -> Any:

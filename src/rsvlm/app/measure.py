@@ -21,6 +21,7 @@ from rsvlm.evaluation.records import (
     suite_means,
 )
 from rsvlm.files import write_text
+from rsvlm.report.questions import plot_worst
 
 
 def check_is_evaluation(run: Path) -> None:
@@ -32,6 +33,8 @@ def check_is_evaluation(run: Path) -> None:
     if not (run / "config.yaml").is_file():
         raise UserError(f"resume={run}: there is no config.yaml, so this is not a run's folder.")
     verb = run_state(run).get("verb")
+    if verb == "bench":
+        raise UserError(f"resume={run}: this is a bench's folder: rsvlm bench resume={run}")
     if verb not in (None, "eval") or (verb is None and (run / "last.ckpt").is_file()):
         raise UserError(
             f"resume={run}: this is the folder of a training, and rsvlm eval goes on with "
@@ -53,6 +56,7 @@ def test_all(
     *,
     checkpoint: str,
     anew: bool = False,
+    worst: bool = False,
     **options: Any,
 ) -> None:
     """Tests on each test split, draws what was found, and adds the means of a suite.
@@ -66,6 +70,7 @@ def test_all(
         out: the run's folder.
         checkpoint: path of the weights that are measured, or where they came from.
         anew: whether predictions of other weights are removed, as of a training that went on.
+        worst: also draws the worst answers by themselves (worst.png).
         **options: of `trainer.test`.
     """
     evaluation: Evaluation = task.evaluation
@@ -95,6 +100,9 @@ def test_all(
             if outcome is not None:
                 task.broken |= dict.fromkeys(outcome.skipped, "")
                 evaluation.draw(outcome.records, data.dataset("test"), pictures)
+                if worst and not list(pictures.glob("*_worst.png")):
+                    found, path = outcome.measured, pictures / "worst.png"
+                    plot_worst(outcome.records, found.marks, data.dataset("test"), path)
             model, dataset = task.model.eval(), data.dataset("test")
             evaluation.draw_with_model(model, dataset, task.preprocess(), pictures)
     if data.suite and several:

@@ -21,6 +21,8 @@ def check_is_training(run: Path) -> None:
     verb = run_state(run).get("verb")
     if verb is None and not (run / "run.json").is_file() and not (run / LAST).is_file():
         verb = "eval"
+    if verb == "bench":
+        raise UserError(f"resume={run}: this is a bench's folder: rsvlm bench resume={run}")
     if verb not in (None, "train"):
         raise UserError(
             f"resume={run}: this is the folder of an evaluation, and rsvlm train goes on with "

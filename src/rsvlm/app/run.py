@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,7 @@ def _fit(cfg: DictConfig, out: Path, resume: bool) -> float | None:
     used = best if best.is_file() else out / "last.ckpt"
     missing = _not_tested(task, data, trainer)
     if not missing:
-        own = {"ckpt_path": str(used), "weights_only": True}
+        own: dict[str, Any] = {"ckpt_path": str(used), "weights_only": True}
         test_all(trainer, task, data, out, checkpoint=str(used), anew=True, **own)
     if trainer.is_global_zero:
         write_results(out, task, str(used), chosen("model"))
@@ -134,10 +134,7 @@ def evaluate(
 
     It leaves predictions, metrics.json and pictures.
     """
-    from lightning.pytorch.utilities import rank_zero_only
-
     from rsvlm.app.measure import check_is_evaluation
-    from rsvlm.app.run_lock import locked
     from rsvlm.inference.own_configuration import bring
 
     guard(cfg)
@@ -149,33 +146,69 @@ def evaluate(
     else:
         out = out or Path(HydraConfig.get().runtime.output_dir)
         cfg = bring(cfg, said(overrides))
+    return measure(cfg, out, resume=resume, option=chosen("model"))
+
+
+def measure(
+    cfg: DictConfig,
+    out: Path,
+    *,
+    resume: bool = False,
+    option: str | None = None,
+    build: Callable[[DictConfig, Path], Any] | None = None,
+    worst: bool = False,
+) -> dict[str, float]:
+    """An evaluation whose configuration has all that its checkpoint brings.
+
+    Args:
+        cfg: see `evaluate`; `ckpt` resolved (`own_configuration.bring`).
+        out: folder of the run.
+        resume: whether it goes on with what is there.
+        option: the model option, for the results.
+        build: makes the model, where several evaluations share one; None builds it here.
+        worst: also draws the worst answers by themselves.
+
+    Returns:
+        Metric names and their values.
+    """
+    from lightning.pytorch.utilities import rank_zero_only
+
+    from rsvlm.app.run_lock import locked
+
     if not cfg.evaluation:
         raise UserError("evaluation=none measures nothing; choose evaluation=retrieval, ...")
     check(cfg)
     make_folder(out)
     with locked(out, first=getattr(rank_zero_only, "rank", 0) == 0):
-        return _evaluate(cfg, out, resume)
+        return _evaluate(cfg, out, resume, option, build, worst)
 
 
-def _evaluate(cfg: DictConfig, out: Path, resume: bool) -> dict[str, float]:
+def _evaluate(
+    cfg: DictConfig,
+    out: Path,
+    resume: bool,
+    option: str | None,
+    build: Callable[[DictConfig, Path], Any] | None,
+    worst: bool,
+) -> dict[str, float]:
     from rsvlm.app.build import build_data, build_task, build_trainer
     from rsvlm.app.measure import test_all
     from rsvlm.inference.build import build_model, prepare
 
     prepare(cfg, out)
     if not resume:
-        begun = {"verb": "eval", **provenance(), "argv": sys.argv, "model": chosen("model")}
+        begun = {"verb": "eval", **provenance(), "argv": sys.argv, "model": option}
         write_text(out / "run.json", json.dumps(begun))
         write_text(out / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain(cfg))))
-    task = build_task(cfg, build_model(cfg, out, say=say))
+    task = build_task(cfg, build(cfg, out) if build else build_model(cfg, out, say=say))
     source = source_of(cfg.ckpt, task.model)
     if source == "random":
         say("no ckpt= is given: the model is random, and the numbers are those of chance.")
     data = build_data(cfg, task)
     trainer = build_trainer(cfg, out)
-    test_all(trainer, task, data, out, checkpoint=source)
+    test_all(trainer, task, data, out, checkpoint=source, worst=worst)
     if trainer.is_global_zero:
-        write_results(out, task, source, chosen("model"))
+        write_results(out, task, source, option)
         page(out)
     return {row["name"]: row["value"] for row in task.results}
 

@@ -18,6 +18,7 @@ VERBS = {
     "train": "train a recipe, or go on with a run",
     "eval": "measure a checkpoint under a named protocol",
     "predict": "ask a checkpoint about pictures",
+    "bench": "measure models on a suite of evaluations: one table, one page",
     "curate": "build a data set by a pipeline",
 }
 # Tool → module with `main(argv)`; one file per tool, imported only when it is asked for.
@@ -30,6 +31,7 @@ TOOLS = {
     "index": ("rsvlm.cli.index", "encode a folder of pictures once, for predict gallery="),
     "knowledge": ("rsvlm.cli.knowledge", "a base of places: build, search, add, remove, info"),
     "lmms-eval": ("rsvlm.cli.lmms_eval", "write a recipe as a task of lmms-eval"),
+    "card": ("rsvlm.cli.card", "the data card of a set that rsvlm curate built, again"),
     "export": ("rsvlm.cli.export", "write a checkpoint in another library's layout"),
     "average": ("rsvlm.cli.average", "average the weights of two models"),
     "scenes": ("rsvlm.cli.scenes", "look at the generated world, and write it as a data set"),

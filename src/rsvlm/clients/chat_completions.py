@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -48,6 +50,10 @@ class ChatCompletions:
         give_up: after this many refusals in a row, with no answer before, the endpoint is held to
             refuse all.
 
+    Attributes:
+        used: `prompt_tokens` and `completion_tokens` of all answers, those from the cache too, as
+            the server counts them.
+
     Raises:
         UserError: no address, or no name.
     """
@@ -73,6 +79,8 @@ class ChatCompletions:
         self.temperature, self.seed = temperature, seed
         self.options, self.workers, self.give_up = dict(options or {}), workers, give_up
         self._answered = self._refused = 0
+        self.used: Counter[str] = Counter()
+        self._lock = threading.Lock()
 
     def body(self, messages: Sequence[Message], **changes: Any) -> dict[str, Any]:
         """The request for one dialogue.
@@ -107,8 +115,10 @@ class ChatCompletions:
         usage: Mapping[str, Any] | None = None
         try:
             reply = self.client.post(self.url, body)
+            told = _mapping(reply.json, "usage") or {}
+            self._count(told)
             if not reply.cached:
-                usage = _mapping(reply.json, "usage") or {}
+                usage = told
         except Refused as error:
             self._refused += 1
             if not self._answered and self._refused >= self.give_up:
@@ -138,6 +148,12 @@ class ChatCompletions:
                 for one in waiting:
                     one.cancel()  # what was not sent costs nothing
                 raise
+
+    def _count(self, usage: Mapping[str, Any]) -> None:
+        with self._lock:
+            for word in ("prompt_tokens", "completion_tokens"):
+                if isinstance(usage.get(word), int):
+                    self.used[word] += usage[word]
 
     def _read(self, reply: Any, cached: bool) -> Completion:
         choices = reply.get("choices") if isinstance(reply, Mapping) else None

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from rsvlm.config import config_dir
 from rsvlm.config.overrides import command_line
 from rsvlm.config.run_folders import new_folder
-from rsvlm.config.schema import CurateSchema, EvalSchema, PredictSchema, Schema
+from rsvlm.config.schema import BenchSchema, CurateSchema, EvalSchema, PredictSchema, Schema
 from rsvlm.errors import UserError, near
 
 
@@ -29,22 +29,26 @@ def register() -> None:
     store.store(name="schema", node=Schema)
     store.store(name="eval_schema", node=EvalSchema)
     store.store(name="predict_schema", node=PredictSchema)
+    store.store(name="bench_schema", node=BenchSchema)
     store.store(name="curate_schema", node=CurateSchema)
 
 
-def compose(verb: str, words: Sequence[str] = (), own: Path | None = None) -> DictConfig:
+def compose(
+    verb: str, words: Sequence[str] = (), own: Path | None = None, quoted: Sequence[str] = ()
+) -> DictConfig:
     """What `rsvlm <verb> <words>` would be given.
 
     Args:
-        verb: `train`, `eval` or `predict`.
+        verb: one of `config.schema.SCHEMAS`.
         words: overrides, as typed on a command line.
         own: the user's own folder of configurations, as `--config-dir` names it.
+        quoted: further ones behind them, as Hydra has them already.
 
     Raises:
         UserError: a word that the configuration does not know.
     """
     register()
-    given = command_line(words, search_path(own))
+    given = [*command_line(words, search_path(own)), *quoted]
     if own is not None:
         given = [*given, f"hydra.searchpath=[file://{own.resolve()}]"]
     before = GlobalHydra.instance().hydra

@@ -16,7 +16,9 @@ _ASKED = ("prompt", "text", "image", "before", "after", "gallery", "out", "ckpt"
 _CURATED = ("input", "osm", "imagery", "masks")
 FREE = (*_ASKED, *_CURATED)
 # Paths inside a node; these may hold an interpolation, so `${` is left to OmegaConf.
-PATHS = re.compile(r"^[\w.]+\.(root|weights|index)$")
+PATHS = re.compile(r"^(\+\+)?([\w.]+\.(root|weights|index)|roots\.\w+)$")
+#: A data set's folder in a suite; each option is a new key.
+_ROOT = re.compile(r"^roots\.\w+=")
 
 
 def quote(argv: Sequence[str]) -> list[str]:
@@ -68,7 +70,7 @@ def command_line(argv: Sequence[str], folders: Sequence[Path]) -> list[str]:
             _known_recipe(value, folders)
         else:
             _known_option(key.lstrip("+"), value, folders)
-    quoted = _within_checkpoint(quote(argv))
+    quoted = _within_checkpoint(quote([f"++{a}" if _ROOT.match(a) else a for a in argv]))
     resume = [a.partition("=")[2] for a in argv if a.startswith("resume=")]
     if resume and resume[-1] not in ("", "null", "???"):
         run = Path(resume[-1]).expanduser()

@@ -82,6 +82,27 @@ class EvalSchema(Schema):
 
 
 @dataclass
+class BenchSchema(EvalSchema):
+    """Top level of bench.yaml: which evaluations, of which models, on how much of the data.
+
+    Attributes:
+        suite: its evaluations, see conf/suite.
+        models: several models in one table: options, checkpoints, or `<option>@<checkpoint>`.
+        limit: samples that are drawn of each data set; None takes all.
+        seeds: each evaluation is made under each of them.
+        bootstrap: samples of the bootstrap behind intervals; 0 gives none.
+        roots: data option -> its folder.
+    """
+
+    suite: Any = MISSING
+    models: list[str] = MISSING  # type: ignore[assignment]
+    limit: int | None = MISSING  # type: ignore[assignment]
+    seeds: list[int] = MISSING  # type: ignore[assignment]
+    bootstrap: int = MISSING  # type: ignore[assignment]
+    roots: dict[str, Any] = MISSING  # type: ignore[assignment]
+
+
+@dataclass
 class PredictSchema(EvalSchema):
     """Top level of predict.yaml: what is asked, and of which pictures.
 
@@ -132,7 +153,7 @@ class CurateSchema:
     imagery: str | None = MISSING
     masks: str | None = MISSING
     out: str | None = MISSING
-    limit: int | None = MISSING
+    limit: int | None = MISSING  # type: ignore[assignment]
     dry_run: bool = MISSING  # type: ignore[assignment]
     keep_parts: bool = MISSING  # type: ignore[assignment]
     seed: int = MISSING  # type: ignore[assignment]
@@ -159,6 +180,7 @@ SCHEMAS: dict[str, type[Any]] = {
     "train": Schema,
     "eval": EvalSchema,
     "predict": PredictSchema,
+    "bench": BenchSchema,
     "curate": CurateSchema,
 }
 
@@ -177,7 +199,7 @@ def check_words(words: Sequence[str], verb: str, folders: Sequence[Path] = ()) -
 
     Args:
         words: as typed behind the verb.
-        verb: `train`, `eval` or `predict`.
+        verb: one of `SCHEMAS`.
         folders: of configurations, whose sub-folders are groups.
 
     Raises:

@@ -31,6 +31,7 @@ class DatasetAttributes:
         problems: sentences on what was found wrong while its lists were read.
         published_counts: split -> number of samples that its paper states.
         notes: sentences on how it is read.
+        drawn: of a sample of a data set: `of`, the size of the whole, and the `seed` of the draw.
     """
 
     name: str = ""
@@ -46,6 +47,7 @@ class DatasetAttributes:
     problems: Sequence[str] = ()
     published_counts: Mapping[str, int] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    drawn: Mapping[str, int] = field(default_factory=dict)
 
 
 def attributes_of(dataset: Any) -> DatasetAttributes:

@@ -88,6 +88,8 @@ class Evaluation(abc.ABC):
         kinds: task words of the dialogues that are asked; None asks all of a sample's.
         asks: which questions of a dialogue: its `last`, `each` with what was said before it, or
             each `alone`.
+        needs: what a model must give, a word of `evaluation.requirements.NEEDS`; "" where only
+            asking tells.
         makes: tasks (`data.text.instructions.MADE`) that questions are made of where a data set has
             objects and no questions for them.
         known: facts of the data set that was started on.
@@ -100,6 +102,7 @@ class Evaluation(abc.ABC):
     reason: str = ""
     kinds: Container[str] | None = None
     asks: str = "last"
+    needs: str = ""
     makes: Sequence[str] = ()
     stage: str = "test"
     learns: bool = False
@@ -263,7 +266,10 @@ ALONE: dict[str, Any] = {"sync_on_compute": False}
 
 
 def facts_of(dataset: Any, **more: Any) -> DatasetFacts:
-    """Name, split, size and classes of a data set."""
+    """Name, split, size and classes of a data set; of a sample of one, `drawn` says of what."""
+    drawn = dict(attributes_of(dataset).drawn)
+    if drawn:
+        more["drawn"] = drawn
     return DatasetFacts(
         name=dataset.name,
         split=attributes_of(dataset).split or "test",

@@ -25,6 +25,8 @@ class BinaryEvaluation(Evaluation):
         **shared: see `Evaluation`.
     """
 
+    needs = "space"
+
     def __init__(
         self,
         *,

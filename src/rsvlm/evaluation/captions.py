@@ -64,6 +64,7 @@ class CaptionEvaluation(Evaluation):
         **shared: see `Evaluation`.
     """
 
+    needs = "answers"
     kinds: Sequence[str] | None = ("caption",)
 
     def __init__(

@@ -57,6 +57,8 @@ class ZeroShotEvaluation(Evaluation):
         **shared: see `Evaluation`.
     """
 
+    needs = "space"
+
     def __init__(
         self,
         *,

@@ -36,6 +36,7 @@ class DetectionEvaluation(AnswerEvaluation):
         **shared: see `Evaluation`.
     """
 
+    needs = "boxes"
     kinds = ("detection",)
     makes: Sequence[str] = ("detection",)
     sheet = "boxes"

@@ -94,6 +94,7 @@ class GroundingEvaluation(AnswerEvaluation):
         **shared: see `Evaluation`.
     """
 
+    needs = "boxes"
     kinds = ("refer",)
     sheet = "boxes"
     #: Whose protocols it measures under.

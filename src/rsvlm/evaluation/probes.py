@@ -22,6 +22,7 @@ from rsvlm.metrics.probe import Probe
 class _ProbeEvaluation(Evaluation):
     """What both share: features of two splits, and one metric over them."""
 
+    needs = "space"
     learns = True
     from_records = False
     reason = "a probe is fitted to the features of two splits, which are not kept"

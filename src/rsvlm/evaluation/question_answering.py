@@ -88,6 +88,7 @@ class AnswerEvaluation(Evaluation):
 
     #: The file of the sheet, without ending.
     sheet = "questions"
+    needs = "answers"
     #: All of a model's experts, by their tasks.
     experts: tuple[str, ...] = ()
 

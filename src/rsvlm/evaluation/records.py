@@ -196,6 +196,8 @@ def measure_place(evaluation: Evaluation, place: Place, *, unfinished: bool = Fa
     rows = result_rows(
         "test", facts.name, facts.split, protocol, measured, skipped=len(found.skipped)
     )
+    if facts.more.get("drawn"):
+        rows = [row | {"drawn": facts.more["drawn"]} for row in rows]
     return Outcome(rows, found.records, found.skipped, measured)
 
 

@@ -27,6 +27,8 @@ class RemoteCountEvaluation(Evaluation):
         **shared: see `Evaluation`.
     """
 
+    needs = "space"
+
     def __init__(
         self,
         *,

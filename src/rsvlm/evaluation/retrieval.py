@@ -34,6 +34,8 @@ class RetrievalEvaluation(Evaluation):
         **shared: see `Evaluation`.
     """
 
+    needs = "search"
+
     def __init__(
         self,
         *,

@@ -66,6 +66,8 @@ class LocalisationEvaluation(Evaluation):
         **shared: see `Evaluation`.
     """
 
+    needs = "space"
+
     def __init__(self, *, protocol: str = "selo_jpeg", batch: int = 64, **shared: Any) -> None:
         super().__init__(**shared)
         self.metric = SeLo(protocol)  # type: ignore[arg-type]

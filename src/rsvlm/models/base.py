@@ -14,6 +14,9 @@ class GenerativeModel(nn.Module):
 
     A class of your own that inherits it has to give `image_size`, `preprocess`, `tokenizer`,
     `collate` and `generate`.
+
+    Attributes:
+        several_pictures: whether a dialogue may show several pictures, as two dates.
     """
 
     codec: Codec | None = None
@@ -21,6 +24,7 @@ class GenerativeModel(nn.Module):
     cache: FeatureCache | None = None
     describes: bool = False
     takes_prompt: bool = True
+    several_pictures: bool = False
 
     @property
     def bitemporal(self) -> bool:

@@ -46,6 +46,7 @@ class ChatVLM(VisionLanguageModel):
         UserError: an unknown system, tokens that the bridge cannot group, or another tuning.
     """
 
+    several_pictures = True
     #: What makes the dialogues of samples.
     templates: type[InstructionTemplates] = InstructionTemplates
 

@@ -40,20 +40,49 @@ def plot_predictions(
         path: the picture, ending in `.png`.
         count: of each of the three kinds.
     """
+    chosen = good_and_bad({one.id: marks[one.id] for one in records if one.id in marks}, count)
+    title = f"{dataset.name}: what was answered, from the best to the worst"
+    return _sheet(records, marks, chosen, dataset, path, title)
+
+
+def plot_worst(
+    records: Sequence[PredictionRecord], marks: Marks, dataset: Any, path: Path, *, count: int = 6
+) -> list[Path]:
+    """A sheet of the worst answers alone; of no marked ones, none.
+
+    Args:
+        records: see `plot_predictions`; images of one answer each, as captions have, too.
+        marks: see there.
+        dataset: see there.
+        path: the picture, ending in `.png`.
+        count: of answers.
+    """
+    held = list(dict.fromkeys(one.id for one in records if one.id in marks))
+    chosen = sorted(held, key=lambda id: marks[id][0])[:count]
+    return _sheet(records, marks, chosen, dataset, path, f"{dataset.name}: the worst answers")
+
+
+def _sheet(
+    records: Sequence[PredictionRecord],
+    marks: Marks,
+    chosen: Sequence[Id],
+    dataset: Any,
+    path: Path,
+    title: str,
+) -> list[Path]:
     by_id = {one.id: one for one in records if one.id in marks}
     shown = []
-    for id in good_and_bad({id: marks[id] for id in by_id}, count):
+    for id in chosen:
         one = by_id[id]
         sample = dataset[position(id)]
         images = [as_picture(image) for image in sample.images[:2]]
-        true, told = boxes_of(one)
-        if true or told:
-            images = [boxed(images[0], true, told, side=400), *images[1:]]
-        answer = one.answer or ""
-        shown.append(Written(images, [answer], one.prediction, marks[id][1], one.question))
+        right, told = boxes_of(one)
+        if right or told:
+            images = [boxed(images[0], right, told, side=400), *images[1:]]
+        true = [one.answer] if one.answer else one.references[:2]
+        shown.append(Written(images, true or [""], one.prediction, marks[id][1], one.question))
     if not shown:
         return []
-    title = f"{dataset.name}: what was answered, from the best to the worst"
     if any(one.boxes for one in by_id.values()):
         title += " (green: true, orange: the model's)"
     return [answer_sheet(shown, path, title=title)]

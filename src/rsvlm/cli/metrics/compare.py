@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _paired(args: argparse.Namespace) -> None:
+    from rsvlm.app.paired import paired_rows
     from rsvlm.cli.metrics import paired
     from rsvlm.files import write_text
 
@@ -61,7 +62,7 @@ def _paired(args: argparse.Namespace) -> None:
                 "not hold."
             )
     first, second = args.files
-    rows = paired.paired_rows(
+    rows = paired_rows(
         first, second, times=args.bootstrap, seed=args.seed, own=args.config_dir
     )
     print(paired.table(rows, first, second))

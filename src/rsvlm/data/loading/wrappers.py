@@ -1,10 +1,12 @@
-"""Data sets that stand before another one and change its samples: baselines that do not see."""
+"""Data sets that stand before another one: baselines that do not see, and a sample of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from rsvlm.data.sample import Sample, SampleError
 from rsvlm.data.transforms import sides
@@ -103,3 +105,68 @@ class UnchangedPair(WrappedDataset):
             images=sample.images[:1] * 2,
             semantic=sample.semantic[:1] * len(sample.semantic),
         )
+
+
+class RandomSample(WrappedDataset):
+    """A seeded sample of a data set's test splits; other splits are whole.
+
+    It bears the data set's name, whose words metrics and templates go by; `drawn` says what it is,
+    and results repeat it (`evaluation.base.facts_of`).
+
+    Args:
+        dataset: partial of a data set, finished with `split=`.
+        n: samples to draw, without replacement, in the data set's order; a smaller data set is
+            whole.
+        seed: of the draw.
+        splits: those that are drawn from.
+        split: of the data set.
+
+    Attributes:
+        drawn: `of`, the size of the whole, and `seed`; empty where it is whole.
+
+    Raises:
+        UserError: fewer than one sample.
+    """
+
+    #: Methods that take a sample's position.
+    _BY_POSITION = ("image", "captions", "stored")
+    #: What speaks of all samples in their order, and has none in a sample.
+    _OF_THE_WHOLE = ("shard_sizes", "source_sizes", "at", "counts")
+
+    def __init__(
+        self,
+        dataset: Callable[..., Any],
+        n: int,
+        *,
+        seed: int = 0,
+        splits: Sequence[str] = ("test",),
+        split: str = "test",
+    ) -> None:
+        if n < 1:
+            raise UserError(f"limit={n}: draw at least one sample, or give limit=null for all.")
+        super().__init__(dataset(split=split), "")
+        size = len(self.dataset)
+        self.drawn: dict[str, int] = {}
+        self.positions = list(range(size))
+        if split in splits and n < size:
+            chosen = np.random.default_rng(seed).choice(size, n, replace=False)
+            self.positions = sorted(map(int, chosen))
+            self.drawn = {"of": size, "seed": seed}
+
+    def __getattr__(self, word: str) -> Any:
+        if word in self._OF_THE_WHOLE or word == "positions":
+            raise AttributeError(word)
+        found = super().__getattr__(word)
+        if word == "entries" and found is not None:
+            return [found[place] for place in self.positions]
+        if word in self._BY_POSITION and callable(found):
+            return lambda index: found(self.positions[index])
+        return found
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, index: int) -> Sample:
+        """The sample at a place of the drawn ones."""
+        sample: Sample = self.dataset[self.positions[index]]
+        return sample

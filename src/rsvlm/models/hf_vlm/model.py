@@ -79,6 +79,8 @@ class HFVLM(GenerativeModel):
         UserError: an unknown system or convention, or another tuning.
     """
 
+    several_pictures = True
+
     def __init__(
         self,
         lm: ImageTextModel,
