@@ -1,7 +1,6 @@
 """Scores as scripts around NLTK and `rouge_score` compute them: sentence by sentence, then a mean.
 
-Formulas are NLTK 3.10's and rouge_score 0.1.2's, written anew; only NLTK's METEOR is called there,
-since it needs WordNet.
+Formulas are NLTK 3.10's and rouge_score 0.1.2's, written anew; only its METEOR is NLTK's own.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rsvlm.errors import UserError, extra
+from rsvlm.metrics.captions import wordnet as wordnet_files
 
 Words = Sequence[str]
 
@@ -110,21 +110,35 @@ def missing_meteor(*resources: str) -> str | None:
     """
     try:
         with extra("nltk", f"Then get its WordNet: {_DOWNLOAD}"):
-            import nltk
+            import nltk  # noqa: F401
+        if not _of_nltk("corpora/wordnet") and wordnet_files.folder() is None:
+            return (
+                f"NLTK's METEOR needs WordNet: {_DOWNLOAD}; or, on Debian and Ubuntu, apt-get "
+                "install wordnet-base; or name a folder of its files by "
+                f"{wordnet_files.VARIABLE}=<folder>"
+            )
     except UserError as error:
         return str(error)
-    for resource in ("corpora/wordnet", *resources):
-        try:
-            nltk.data.find(resource)
-        except LookupError:
-            try:
-                nltk.data.find(f"{resource}.zip")
-            except LookupError:
-                return f"NLTK's METEOR needs NLTK's {resource}: {_DOWNLOAD}"
+    for resource in resources:
+        if not _of_nltk(resource):
+            return f"NLTK's METEOR needs NLTK's {resource}: {_DOWNLOAD}"
     return None
 
 
 _DOWNLOAD = "python -m nltk.downloader wordnet omw-1.4 punkt_tab"
+
+
+def _of_nltk(resource: str) -> bool:
+    """Whether NLTK's own folders hold it, packed or not."""
+    import nltk
+
+    for name in (resource, f"{resource}.zip"):
+        try:
+            nltk.data.find(name)
+        except LookupError:
+            continue
+        return True
+    return False
 
 
 def nltk_meteor(
@@ -143,19 +157,23 @@ def nltk_meteor(
         predictions: N sentences.
         references: for each its references.
         split: words of a sentence.
-        wordnet: NLTK's reader; None takes the installed one.
+        wordnet: NLTK's reader, or what gives synsets as it does; None takes NLTK's where its data
+            is installed, else WordNet's own files (see `wordnet`).
 
     Raises:
-        UserError: nltk or its WordNet is not there.
+        UserError: nltk or WordNet is not there.
     """
     if wordnet is None:
         why = missing_meteor()
         if why:
             raise UserError(why)
-        with extra("nltk"):
-            from nltk.corpus import wordnet as installed
-
-        wordnet = installed
+        files = wordnet_files.folder()
+        if _of_nltk("corpora/wordnet") or files is None:
+            with extra("nltk"):
+                from nltk.corpus import wordnet as installed
+            wordnet = installed
+        else:
+            wordnet = wordnet_files.read(files)
     with extra("nltk"):
         from nltk.translate.meteor_score import meteor_score
 
