@@ -14,6 +14,7 @@ HF = {
     "qwen2_5_vl_7b_rswk": (28, 8.29e9),
     "internvl2_5_8b_rswk": (32, 8.08e9),
     "llama3_2_11b_vision_rswk": (40, 10.67e9),
+    "janus_pro_7b_rswk": (30, 7.42e9),
     "qwen2_5_vl_7b_rswk_context": (28, 8.29e9),
 }
 

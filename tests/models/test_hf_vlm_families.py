@@ -187,7 +187,29 @@ def mllama(tf, folder):
     }
 
 
-FAMILIES = {f.__name__: f for f in (internvl, idefics3, qwen3_vl, llava_next, mllama)}
+def janus(tf, folder):
+    names = {"image_token": "<image_placeholder>", "boi_token": "<boi>", "eoi_token": "<eoi>"}
+    tokenizer = named(folder, marked(*names.values()), names)
+    processor = tf.JanusProcessor(
+        image_processor=tf.JanusImageProcessor(size={"height": 28, "width": 28}),
+        tokenizer=tokenizer,
+        chat_template=template("<image_placeholder>"),
+        num_image_tokens=16,
+    )
+    seen = {k: v for k, v in VISION.items() if k != "intermediate_size"}
+    drawn = {"embed_dim": 4, "num_embeddings": 8, "latent_channels": 32, "num_res_blocks": 1}
+    return processor, {
+        "text_config": {**TEXT, "model_type": "llama"},
+        "vision_config": {**seen, "mlp_ratio": 2.0, "projection_dim": 32, "num_image_tokens": 16},
+        "vq_config": {
+            **drawn, "base_channels": 32, "channel_multiplier": [1, 1], "projection_dim": 32,
+            "image_token_embed_dim": 32,
+        },
+        "image_token_id": tokenizer.convert_tokens_to_ids("<image_placeholder>"),
+    }  # fmt: skip
+
+
+FAMILIES = {f.__name__: f for f in (internvl, idefics3, qwen3_vl, llava_next, mllama, janus)}
 
 
 def row(model, number, turns, sizes, **more):
@@ -279,7 +301,7 @@ def test_a_family_is_the_plain_call(family, tmp_path):
     whole(batch)["logits"].sum().backward()
     # What data parallel must not wait for.
     assert {n for n, p in whole.lm.named_parameters() if p.grad is None} == set(whole.lm.idle)
-    assert bool(whole.lm.idle) is (family == "llava_next")
+    assert bool(whole.lm.idle) is (family in ("llava_next", "janus"))
     trained = hf_vlm(lm={"weights": tmp_path, "tuning": "lora", "lora": {"targets": ["q_proj"]}})
     trained(batch)["logits"].sum().backward()
     assert all((p.grad is not None) == p.requires_grad for p in trained.parameters())
@@ -332,6 +354,7 @@ def test_a_processor_that_writes_around_images_is_told(tmp_path):
     [
         ("mllama", "llama3_2_11b_vision_rswk"),
         pytest.param("internvl", "internvl2_5_8b_rswk", marks=pytest.mark.slow),
+        pytest.param("janus", "janus_pro_7b_rswk", marks=pytest.mark.slow),
     ],
 )
 def test_rsrags_recipe_takes_a_real_step(family, recipe, tmp_path, compose):

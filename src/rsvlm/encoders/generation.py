@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -116,6 +117,7 @@ def generate_from(
     with extra("language"):
         from transformers import (
             GenerationConfig,
+            GenerationMixin,
             LogitsProcessorList,
             RepetitionPenaltyLogitsProcessor,
         )
@@ -162,7 +164,12 @@ def generate_from(
         return_dict_in_generate=True,
         output_scores=keeper is None,
     )
-    found = model.generate(
+    run = model.generate
+    if getattr(model.config, "model_type", "") == "janus":
+        # Its own way leaves processors out, and guides texts by the scale that is for pictures.
+        run = functools.partial(GenerationMixin.generate, model)
+        config.guidance_scale = 1.0
+    found = run(
         **inputs,
         generation_config=config,
         logits_processor=changes,

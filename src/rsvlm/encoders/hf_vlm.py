@@ -223,8 +223,15 @@ class ImageTextModel(nn.Module):
     def idle(self) -> list[str]:
         """Names of parameters that no output depends on.
 
-        Of LLaVA and its kin, which read a block before the last: those behind it.
+        Of LLaVA and its kin, which read a block before the last: those behind it. Of Janus: what
+        makes pictures.
         """
+        if self.kind == "janus":
+            return [
+                name
+                for name, _ in self.named_parameters()
+                if name.startswith(("model.model.vqmodel.", "model.model.generation_"))
+            ]
         layer = getattr(self.model.config, "vision_feature_layer", None)
         if not isinstance(layer, int) or layer >= 0:
             return []

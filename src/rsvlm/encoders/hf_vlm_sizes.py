@@ -159,6 +159,30 @@ IMAGE_TEXT_SIZES: dict[str, dict[str, Any]] = {
             "intermediate_layers_indices": [3, 7, 15, 23, 30],
         },
     },
+    # deepseek-ai/Janus-Pro-7B as transformers' own conversion writes it: SigLIP-L/16 at 384 px and
+    # DeepSeek-LLM-7B; what makes pictures is of no use here, and stays as it is.
+    "janus_pro_7b": {
+        "model_type": "janus",
+        "image_token_id": 100581,
+        "tie_word_embeddings": False,
+        "text_config": {
+            "model_type": "llama",
+            "vocab_size": 102400,
+            "hidden_size": 4096,
+            "intermediate_size": 11008,
+            "num_hidden_layers": 30,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 32,
+            "max_position_embeddings": 16384,
+            "rms_norm_eps": 1e-6,
+            "bos_token_id": 100000,
+            "eos_token_id": 100001,
+            "pad_token_id": 100002,
+            "tie_word_embeddings": False,
+        },
+        "vision_config": {"projection_dim": 4096},
+        "vq_config": {"projection_dim": 4096, "image_token_embed_dim": 4096},
+    },
     "tiny_qwen2_5_vl": {
         "model_type": "qwen2_5_vl",
         "text_config": {
