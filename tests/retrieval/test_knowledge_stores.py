@@ -9,6 +9,7 @@ from knowledge_encoders import HashEncoder
 
 from rsvlm.errors import UserError
 from rsvlm.retrieval.knowledge_base import KnowledgeBase
+from rsvlm.retrieval.knowledge_lease import WRITER
 from rsvlm.retrieval.knowledge_records import KnowledgeRecord
 from rsvlm.retrieval.knowledge_search import Filter
 from rsvlm.retrieval.knowledge_store import FileStore, store_of
@@ -223,6 +224,48 @@ def test_two_writers_of_a_server(make):
             base.remove(["p0"])
         assert base.search(text="roof0", k=1)  # it can be searched meanwhile
     assert base.remove(["p0"]) == 1
+
+
+def test_of_two_that_begin_at_once_one_writes(make, monkeypatch):
+    """Both have read that nobody writes; the server lets one of them."""
+    opened = make("qdrant")
+    KnowledgeBase.build(places(2), HashEncoder(), opened())
+    one, other = opened(), opened()
+    monkeypatch.setattr(other.lease, "read", Forgets(other._about))
+    one.lease.hold()
+    with pytest.raises(UserError, match="is being written by another process"):
+        other.lease.hold()
+    assert one._about(WRITER)["token"] == one.lease.token
+    one.client.delete("places-about", other.lease.own())  # not its own, so it stays
+    one.lease.hold()
+    # A lease that changed hands between reading and writing is left alone.
+    stale = one._about(WRITER) | {"host": "elsewhere", "until": 0}
+    monkeypatch.setattr(other.lease, "read", Forgets(other._about, stale))
+    with pytest.raises(UserError, match="is being written by another process"):
+        other.lease.hold()
+
+
+class Forgets:
+    """Reads something else the first time."""
+
+    def __init__(self, read, first=None):
+        self.read, self.first = read, first or {}
+
+    def __call__(self, id):
+        first, self.first = self.first, None
+        return self.read(id) if first is None else first
+
+
+def test_a_version_that_came_between_is_not_overwritten(make, monkeypatch):
+    opened = make("qdrant")
+    base = KnowledgeBase.build(places(2), HashEncoder(), opened())
+    late = opened()
+    old, facts = late.open(), base._facts()
+    monkeypatch.setattr(late.lease, "hold", lambda: None)  # it hung, and was replaced
+    assert base.remove(["p0"]) == 1
+    with pytest.raises(UserError, match="has written version 2 while this one was silent"):
+        late.write([], "late", facts, of=old, gone=["p1"])
+    assert opened().manifest["writer"] == base.store.lease.token
 
 
 def test_a_server_that_is_away_is_an_error_and_no_empty_answer(make):

@@ -9,6 +9,9 @@ A chunk's score, alpha * cos(picture) + (1 - alpha) * cos(text), is one inner pr
 with [alpha * question's picture, (1 - alpha) * question's text]; so the server ranks as we do, and
 what it gives back is scored again. A point belongs to the versions from `since` until before
 `until`: a write adds points of a later version, which nobody sees until the manifest names it.
+
+One process writes at a time (`knowledge_lease.py` says what two writers may see at worst), and the
+manifest changes only from the version that a write began with.
 """
 
 from __future__ import annotations
@@ -16,9 +19,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
-import time
-import uuid
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +27,8 @@ from typing import Any
 import numpy as np
 
 from rsvlm.errors import UserError, extra
-from rsvlm.retrieval.knowledge_lock import alive, one_writer
+from rsvlm.retrieval.knowledge_lease import Lease
+from rsvlm.retrieval.knowledge_lock import one_writer
 from rsvlm.retrieval.knowledge_points import (
     FOREVER,
     INDEXED,
@@ -49,8 +50,7 @@ EXACT_ROWS = 50_000
 _FORMAT = 1
 _KEPT = 3
 _BATCH = 256
-_MANIFEST, _WRITER = 0, 1 << 40  # ids in `-about`; those between are versions
-_LEASE = 600.0  # s; then a writer that says nothing is taken for dead
+_MANIFEST = 0  # its id in `-about`; those behind it are versions, and `knowledge_lease.WRITER`
 _NAME = re.compile(r"[\w.-]+$")
 
 
@@ -92,7 +92,7 @@ class QdrantStore:
                 check_compatibility=False,
             )
         self.client = client
-        self.token = uuid.uuid4().hex
+        self.lease = Lease(self.root, models, self._about, self._tell)
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -174,9 +174,17 @@ class QdrantStore:
                 "fingerprint": fingerprint,
             },
         )
-        self._hold()
+        self.lease.hold()
         held = {"format": _FORMAT, "version": number, "store": self.kind, **facts}
-        self._tell(_MANIFEST, held)
+        before = self.models.FieldCondition(
+            key="version", match=self.models.MatchValue(value=number - 1)
+        )
+        self._tell(_MANIFEST, {**held, "writer": self.lease.token}, only=[before])
+        if self._about(_MANIFEST).get("writer") != self.lease.token:
+            raise UserError(
+                f"{self.root}: another process has written version {number} while this one was "
+                "silent. Look at what it holds (rsvlm knowledge info), and ask again."
+            )
         self.clean()
         return number
 
@@ -202,13 +210,12 @@ class QdrantStore:
                 if not self.client.collection_exists(f"{self.name}-about"):
                     one = self.models.VectorParams(size=1, distance=self.models.Distance.DOT)
                     self.client.create_collection(f"{self.name}-about", vectors_config=one)
-            self._hold()
+            self.lease.hold()
             try:
                 yield
             finally:
                 with self._asked():
-                    if self._about(_WRITER).get("token") == self.token:
-                        self.client.delete(f"{self.name}-about", [_WRITER])
+                    self.client.delete(f"{self.name}-about", self.lease.own())
 
     def size(self) -> int | None:
         """None: the server does not say."""
@@ -278,7 +285,7 @@ class QdrantStore:
     def _begin(self, number: int, dim: int) -> None:
         """Makes the collections, or takes back what a write that was killed has left."""
         m = self.models
-        self._hold()
+        self.lease.hold()
         with self._asked():
             if number == 1:
                 for name, size in ((self.name, 2 * dim), (f"{self.name}-records", 1)):
@@ -305,7 +312,7 @@ class QdrantStore:
             self._send(name, batch)
 
     def _send(self, name: str, batch: list[Any]) -> None:
-        self._hold()
+        self.lease.hold()
         with self._asked():
             self.client.upsert(name, batch, wait=True)
 
@@ -340,27 +347,17 @@ class QdrantStore:
             found = self.client.retrieve(f"{self.name}-about", [id], with_payload=True)
         return dict(found[0].payload) if found else {}
 
-    def _tell(self, id: int, held: dict[str, Any]) -> None:
+    def _tell(self, id: int, held: dict[str, Any], *, only: Sequence[Any] = ()) -> None:
+        """Keeps a point; one that is there already only where it meets the conditions."""
+        m = self.models
         with self._asked():
-            point = self.models.PointStruct(id=id, vector=[0.0], payload=held)
-            self.client.upsert(f"{self.name}-about", [point], wait=True)
-
-    def _hold(self) -> None:
-        """Says, or says again, that this process writes."""
-        now, here = time.time(), socket.gethostname()
-        held = self._about(_WRITER)
-        if held and held["token"] != self.token:
-            there = alive(held["pid"]) if held["host"] == here else held["until"] > now
-            if there:
-                raise UserError(
-                    f"{self.root} is being written by another process ({held['pid']} on "
-                    f"{held['host']}): wait until it has ended, and ask again. It can be searched "
-                    f"meanwhile. A writer that says nothing for {_LEASE:.0f} s is taken for dead."
-                )
-        elif held and held["until"] - now > _LEASE / 2:
-            return
-        mine = {"token": self.token, "host": here, "pid": os.getpid(), "until": now + _LEASE}
-        self._tell(_WRITER, mine)
+            self.client.upsert(
+                f"{self.name}-about",
+                [m.PointStruct(id=id, vector=[0.0], payload=held)],
+                wait=True,
+                ordering=m.WriteOrdering.STRONG,
+                update_filter=m.Filter(must=list(only)) if only else None,
+            )
 
     def _remote(self) -> bool:
         return "local" not in type(getattr(self.client, "_client", self.client)).__module__
