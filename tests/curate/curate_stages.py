@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import time
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
 from rsvlm.curate.record import Dropped, rng
 
@@ -131,3 +133,27 @@ class Lines:
 
 def stages(**more):
     return {"filter": NoMultiples(), "twice": Twice(), "embed": Embed(), "rank": TopHalf(), **more}
+
+
+class Colours:
+    """An encoder without torch: how green a picture is, and its pattern."""
+
+    def load(self):
+        pass
+
+    def images(self, images):
+        return np.stack([self._image(image) for image in images])
+
+    def _image(self, image):
+        if isinstance(image, bytes):
+            image = Image.open(io.BytesIO(image))
+        small = np.asarray(image.convert("RGB").resize((8, 8)), np.float32) / 255
+        green = float(small[..., 1].mean() / max(small.mean() * 3, 1e-6))
+        pattern = small.mean(-1).ravel() - small.mean()
+        pattern /= max(np.linalg.norm(pattern), 1e-6)
+        made = np.r_[green, 1 - green, 1.5 * pattern].astype(np.float32)
+        return made / np.linalg.norm(made)
+
+    def texts(self, texts):
+        above = [any(w in text for w in ("aerial", "satellite", "remote")) for text in texts]
+        return np.array([[a, not a, *[0] * 64] for a in above], np.float32)

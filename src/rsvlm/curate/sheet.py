@@ -49,27 +49,35 @@ def draw(kept: Sequence[Record], dropped: Iterable[Record], path: Path) -> None:
         rows.append((name, _KEPT, list(kept[start : start + _COLUMNS])))
     groups: dict[str, list[Record]] = {}
     for row in dropped:
-        if "text" in row or "preview" in row or "detail" in row:
+        if "text" in row or "preview" in row:
             groups.setdefault(f"{row['stage']}: {row['reason']}", []).append(row)
     rows += [(name, _LOST, found[:_COLUMNS]) for name, found in groups.items()]
     font, title = ImageFont.load_default(size=10), ImageFont.load_default(size=14)
-    high = 24 + _SIDE + _WORDS + _GAP
-    page = Image.new("RGB", (_GAP + _COLUMNS * (_SIDE + _GAP), _GAP + high * len(rows)), _PAPER)
+    tops, top = [], _GAP
+    for _, _, found in rows:
+        tops.append(top)
+        top += 24 + _WORDS + _GAP + (_SIDE if _shows(found) else 0)
+    page = Image.new("RGB", (_GAP + _COLUMNS * (_SIDE + _GAP), top), _PAPER)
     pen = ImageDraw.Draw(page)
-    for number, (name, colour, found) in enumerate(rows):
-        top = _GAP + number * high
+    for top, (name, colour, found) in zip(tops, rows, strict=True):
         pen.text((_GAP, top), name, fill=colour, font=title)
+        side = _SIDE if _shows(found) else 0
         for column, record in enumerate(found):
             left = _GAP + column * (_SIDE + _GAP)
-            _picture(page, pen, record.get("preview"), (left, top + 22), font)
+            if side:
+                _picture(page, pen, record.get("preview"), (left, top + 22), font)
             words = " - ".join(filter(None, (record.get("detail"), record.get("text"))))
             lines = textwrap.wrap(words or str(record["id"]), 23)
             lines = lines if len(lines) <= 5 else [*lines[:4], lines[4][:20] + "..."]
             pen.multiline_text(
-                (left, top + 24 + _SIDE), "\n".join(lines), fill=_INK, font=font, spacing=2
+                (left, top + 24 + side), "\n".join(lines), fill=_INK, font=font, spacing=2
             )
     with written_whole(path) as beside:
         page.save(beside, "PNG")
+
+
+def _shows(records: Sequence[Record]) -> bool:
+    return any("preview" in record for record in records)
 
 
 def _picture(

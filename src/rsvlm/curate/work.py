@@ -19,8 +19,10 @@ from rsvlm.errors import UserError
 from rsvlm.files import write_text
 
 #: Dropped records of one stage and reason that a part keeps a picture of, for the sheet.
-_PREVIEWS = 2
+_PREVIEWS = 4
 _PREVIEW_SIDE = 128
+#: What Pillow's decoders raise on what is no picture.
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
 #: Pixels of a picture that is drawn small.
 _LARGEST = 2**26
 
@@ -163,7 +165,7 @@ def _small(data: bytes) -> bytes:
             out = io.BytesIO()
             image.convert("RGB").save(out, "JPEG", quality=80)
             return out.getvalue()
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error):
+    except (*_DAMAGE, Image.DecompressionBombError):
         return b""
 
 
@@ -191,7 +193,7 @@ def decide(barrier: Barrier, paths: Sequence[Path], targets: Sequence[Path]) -> 
         if keys:
             blocks.append(np.stack(keys) if isinstance(keys[0], np.ndarray) else keys)
     arrays = bool(blocks) and isinstance(blocks[0], np.ndarray)
-    keys_of_all = np.concatenate(blocks) if arrays else list(chain.from_iterable(blocks))
+    keys_of_all = _joined(blocks) if arrays else list(chain.from_iterable(blocks))
     del blocks
     found = barrier.decide(ids, keys_of_all) if ids else []
     if len(found) != len(ids):
@@ -202,6 +204,20 @@ def decide(barrier: Barrier, paths: Sequence[Path], targets: Sequence[Path]) -> 
         target.parent.mkdir(parents=True, exist_ok=True)
         write_text(target, json.dumps(rows, ensure_ascii=False))
         start += size
+
+
+def _joined(blocks: list[Any]) -> Any:
+    """One array of many, which go one by one: all of them are not there twice."""
+    import numpy as np
+
+    blocks.reverse()
+    made = np.empty((sum(map(len, blocks)), *blocks[-1].shape[1:]), blocks[-1].dtype)
+    start = 0
+    while blocks:
+        block = blocks.pop()
+        made[start : start + len(block)] = block
+        start += len(block)
+    return made
 
 
 def _row(one: Mapping[str, Any] | Dropped) -> Any:

@@ -14,6 +14,8 @@ Floats = npt.NDArray[np.float32]
 #: Vectors that are compared exactly where nobody says how: 50,000 squared takes a minute a core.
 EXACT_UP_TO = 50_000
 _ROWS = 4096
+#: Vectors of a cell that its centre is learnt from.
+_PER_CELL = 64
 
 
 def neighbours(
@@ -80,16 +82,17 @@ def _ivf(vectors: Floats, k: int, probes: int, seed: int) -> tuple[npt.NDArray[n
     index = faiss.IndexIVFFlat(faiss.IndexFlatIP(dim), dim, cells, faiss.METRIC_INNER_PRODUCT)
     index.cp.seed = seed + 1
     index.cp.niter = 10
-    index.cp.max_points_per_centroid = 64
-    index.train(vectors)
+    index.cp.max_points_per_centroid = _PER_CELL
+    drawn = np.random.default_rng(seed).choice(count, min(count, _PER_CELL * cells), replace=False)
+    index.train(np.ascontiguousarray(vectors[np.sort(drawn)]))
     for start in range(0, count, 65536):
-        index.add(vectors[start : start + 65536])
+        index.add(np.ascontiguousarray(vectors[start : start + 65536]))
     index.nprobe = min(probes, cells)
     places = np.full((count, k), -1, np.int64)
     scores = np.full((count, k), -np.inf, np.float32)
     for start in range(0, count, _ROWS):
         rows = np.arange(start, min(start + _ROWS, count))
-        found, near = index.search(vectors[rows], k + 1)
+        found, near = index.search(np.ascontiguousarray(vectors[rows]), k + 1)
         found[near == rows[:, None]] = -np.inf
         near[near == rows[:, None]] = -1
         order = np.argsort(-found, axis=1, kind="stable")[:, :k]

@@ -24,6 +24,8 @@ from rsvlm.data.perceptual_hash import (
 )
 from rsvlm.errors import UserError
 
+#: Vectors that are made of unit length at a time.
+_ROWS = 65536
 Decisions = Sequence[Mapping[str, Any] | Dropped]
 
 
@@ -142,8 +144,11 @@ class SemanticDeduplicator:
 
     def decide(self, ids: Sequence[str], keys: Any) -> Decisions:
         """See `Barrier`."""
-        vectors, ranks = np.ascontiguousarray(keys[:, :-1]), keys[:, -1].astype(int).tolist()
-        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        # A view, for there may be gigabytes of them.
+        vectors, ranks = keys[:, :-1], keys[:, -1].astype(int).tolist()
+        for start in range(0, len(vectors), _ROWS):
+            some = vectors[start : start + _ROWS]
+            some /= np.maximum(np.linalg.norm(some, axis=1, keepdims=True), 1e-12)
         found = neighbours(vectors, self.k, method=self.method, probes=self.probes)
         groups = groups_of(len(ids), pairs_above(*found, self.threshold))
         return self.keep.decisions(ids, ranks, groups, "near_duplicate")
