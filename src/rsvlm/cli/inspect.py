@@ -1,6 +1,8 @@
 """`rsvlm inspect --data rsicd --root <folder>`: counts, captions, broken files.
 
-With `--out sheet.png` it also draws a sheet of samples, with their boxes, masks and maps.
+With `--out sheet.png` it also draws a sheet of samples, with their boxes, masks and maps. With
+`--faults` it holds what the files say against each other, and `--exclude list.txt` writes what
+training is to leave out (`data.exclude=list.txt`).
 `--list` names all data sets, with their sizes, terms and homepages.
 """
 
@@ -97,7 +99,11 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--split", action="append", help="a split; all of them by default")
     parser.add_argument("--read", action="store_true", help="also decode every picture")
     parser.add_argument("--out", type=Path, help="also draw a sheet of samples, .png or .jpg")
-    parser.add_argument("--count", type=int, default=10, help="samples on the sheet (default 10)")
+    parser.add_argument("--count", type=int, help="samples on the sheet (10; of faults 3)")
+    parser.add_argument(
+        "--faults", action="store_true", help="hold masks, flags, captions and boxes together"
+    )
+    parser.add_argument("--exclude", type=Path, help="with --faults: a list for data.exclude=")
     parser.add_argument("option", nargs="*", help="key=value for the data set, as name=eurosat")
     args = parser.parse_args(argv)
 
@@ -107,8 +113,10 @@ def main(argv: list[str]) -> None:
         return print(catalogue())
     if args.out and args.out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise UserError(f"--out {args.out}: the sheet is a .png or .jpg file.")
-    if args.count < 1:
+    if args.count is not None and args.count < 1:
         raise UserError("--count is at least 1.")
+    if args.exclude and not args.faults:
+        raise UserError("--exclude writes what --faults finds: give both.")
     own = own_folder(argv)
     if own is not None and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))  # own classes lie beside own configurations
@@ -122,9 +130,30 @@ def main(argv: list[str]) -> None:
         dataset = make(split=split)
         print(describe(dataset, read=args.read))
         opened.append(dataset)
-    if args.out:
+    shown: Any = opened
+    if args.faults:
+        shown = _faults(opened, args.exclude)
+    if args.out and shown:
         from rsvlm.data.inspection.contact_sheet import sheet
 
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        sheet(opened, args.count).save(args.out)
+        sheet(shown, args.count or (3 if args.faults else 10)).save(args.out)
         print(f"wrote {args.out}")
+
+
+def _faults(opened: Sequence[Any], exclude: Path | None) -> list[Any]:
+    """Prints what is wrong; gives the samples that have a fault, for a sheet."""
+    from rsvlm.data.inspection.faults import faults_of, report, write_exclusions
+    from rsvlm.data.loading.wrappers import ChosenSamples
+
+    faults = faults_of(opened)
+    print(report(faults))
+    if exclude is not None:
+        number = write_exclusions(faults, exclude)
+        print(f"wrote {exclude}: {number} samples; data.exclude={exclude} trains without them")
+    splits = [str(dataset.split) for dataset in opened]
+    wrong = [
+        list(dict.fromkeys(fault.index for fault in faults if fault.split == split))
+        for split in splits
+    ]
+    return [ChosenSamples(d, places) for d, places in zip(opened, wrong, strict=True) if places]

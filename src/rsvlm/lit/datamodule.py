@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
+from rsvlm.data.loading.exclusions import without
 from rsvlm.data.loading.sampler import BatchSampler
 from rsvlm.data.loading.stages import check_apart
 from rsvlm.data.loading.transformed import TransformedDataset
@@ -69,6 +70,7 @@ class DataModule(L.LightningDataModule):
         seed: seed of order, augmentation and caption choice.
         shared: what samples are that both training and validation or test hold, where these name
             different splits: an `error`, or `allow`.
+        exclude: a list of samples that training leaves out, as `rsvlm inspect --exclude` writes it.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class DataModule(L.LightningDataModule):
         block: int = 16384,
         seed: int = 0,
         shared: Literal["error", "allow"] = "error",
+        exclude: str | None = None,
     ) -> None:
         super().__init__()
         self.make_dataset = dataset
@@ -103,7 +106,7 @@ class DataModule(L.LightningDataModule):
         self.test_splits = [test] if test is None or isinstance(test, str) else list(test)
         self.splits["test"] = self.test_splits[0] if self.test_splits else None
         self.suite = suite
-        self.shared = shared
+        self.shared, self.exclude = shared, exclude
         self.order, self.block = order, block
         self.caption, self.cache, self.cache_size, self.seed = caption, cache, cache_size, seed
         cores = len(os.sched_getaffinity(0))
@@ -133,6 +136,8 @@ class DataModule(L.LightningDataModule):
                     f"this data set has no split for {stage!r}: name one with data.splits.{stage}=."
                 )
             dataset = self.datasets[stage] = self.make_dataset(split=split)
+            if self.exclude is not None and stage in ("train", "fit"):
+                dataset = self.datasets[stage] = without(dataset, split, self.exclude)
             for problem in attributes_of(dataset).problems:
                 rank_zero_only(log.warning)("%s, split %s: %s", dataset.name, split, problem)
             self._hold_apart(stage)

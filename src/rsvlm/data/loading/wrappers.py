@@ -107,7 +107,43 @@ class UnchangedPair(WrappedDataset):
         )
 
 
-class RandomSample(WrappedDataset):
+class ChosenSamples(WrappedDataset):
+    """A data set's samples at some positions, under its own name.
+
+    Args:
+        dataset: the whole.
+        positions: of the samples, in the order in which they are given.
+    """
+
+    #: Methods that take a sample's position.
+    _BY_POSITION = ("image", "captions", "stored")
+    #: What speaks of all samples in their order.
+    _OF_THE_WHOLE = ("shard_sizes", "source_sizes", "at", "counts")
+
+    def __init__(self, dataset: Any, positions: Sequence[int]) -> None:
+        super().__init__(dataset, "")
+        self.positions = list(positions)
+
+    def __getattr__(self, word: str) -> Any:
+        if word in self._OF_THE_WHOLE or word == "positions":
+            raise AttributeError(word)
+        found = super().__getattr__(word)
+        if word == "entries" and found is not None:
+            return [found[place] for place in self.positions]
+        if word in self._BY_POSITION and callable(found):
+            return lambda index: found(self.positions[index])
+        return found
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, index: int) -> Sample:
+        """The sample at a place of the chosen ones."""
+        sample: Sample = self.dataset[self.positions[index]]
+        return sample
+
+
+class RandomSample(ChosenSamples):
     """A seeded sample of a data set's test splits; other splits are whole.
 
     It bears the data set's name, whose words metrics and templates go by; `drawn` says what it is,
@@ -128,11 +164,6 @@ class RandomSample(WrappedDataset):
         UserError: fewer than one sample.
     """
 
-    #: Methods that take a sample's position.
-    _BY_POSITION = ("image", "captions", "stored")
-    #: What speaks of all samples in their order, and has none in a sample.
-    _OF_THE_WHOLE = ("shard_sizes", "source_sizes", "at", "counts")
-
     def __init__(
         self,
         dataset: Callable[..., Any],
@@ -144,29 +175,11 @@ class RandomSample(WrappedDataset):
     ) -> None:
         if n < 1:
             raise UserError(f"limit={n}: draw at least one sample, or give limit=null for all.")
-        super().__init__(dataset(split=split), "")
-        size = len(self.dataset)
+        whole = dataset(split=split)
+        size = len(whole)
+        super().__init__(whole, range(size))
         self.drawn: dict[str, int] = {}
-        self.positions = list(range(size))
         if split in splits and n < size:
             chosen = np.random.default_rng(seed).choice(size, n, replace=False)
             self.positions = sorted(map(int, chosen))
             self.drawn = {"of": size, "seed": seed}
-
-    def __getattr__(self, word: str) -> Any:
-        if word in self._OF_THE_WHOLE or word == "positions":
-            raise AttributeError(word)
-        found = super().__getattr__(word)
-        if word == "entries" and found is not None:
-            return [found[place] for place in self.positions]
-        if word in self._BY_POSITION and callable(found):
-            return lambda index: found(self.positions[index])
-        return found
-
-    def __len__(self) -> int:
-        return len(self.positions)
-
-    def __getitem__(self, index: int) -> Sample:
-        """The sample at a place of the drawn ones."""
-        sample: Sample = self.dataset[self.positions[index]]
-        return sample
