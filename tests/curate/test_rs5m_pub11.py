@@ -214,9 +214,11 @@ def test_from_a_list_of_addresses_to_the_readers_samples(table, tmp_path, capsys
 
     from rsvlm.data.datasets.rs5m import RS5M
 
-    read = {s: RS5M(tmp_path / "out", s, missing="skip") for s in ("train", "val")}
-    splits = report.manifest["written"]["splits"]
+    splits = {s: n for s, n in report.manifest["written"]["splits"].items() if n}
+    read = {split: RS5M(tmp_path / "out", split, missing="skip") for split in splits}
     assert {split: len(held) for split, held in read.items()} == splits
+    assert report.manifest["written"]["reader"]["splits"] == list(splits)
+    assert not [p for held in read.values() for p in held.problems if "empty" in p]
     sample = read["train"][0]
     assert sample.meta["subset"] == "pub11" and sample.texts[0].startswith("aerial image")
     rows = [json.loads(x) for x in (tmp_path / "out/dropped.jsonl").read_text().splitlines()]

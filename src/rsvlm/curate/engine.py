@@ -148,8 +148,8 @@ def _held(
         # A process that ended right behind the manifest left its parts.
         if not (keep or dry_run):
             shutil.rmtree(work, ignore_errors=True)
-        parts = tuple(sorted(work.glob(f"{_last(pipeline)}/part-*.zip")))
-        return Report(manifest, out, fresh=False, kept=parts)
+        made = sorted(work.glob(f"{_last(pipeline)}/part-*.zip"))
+        return Report(manifest, out, fresh=False, kept=made)
     parts = _parts(pipeline, work, engine, limit, progress)
     counts = _sum(pipeline, work)
     came = next(iter(counts.values())).came if counts else 0

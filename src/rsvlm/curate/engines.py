@@ -20,15 +20,17 @@ _AHEAD = 2
 
 
 class Engine(Protocol):
-    """Makes parts.
+    """Makes parts."""
 
-    Attributes:
-        per_part: records of the input that a part is made of.
-        listed: dropped records of one stage and reason that a part names; None names all.
-    """
+    @property
+    def per_part(self) -> int:
+        """Records of the input that a part is made of."""
+        ...
 
-    per_part: int
-    listed: int | None
+    @property
+    def listed(self) -> int | None:
+        """Dropped records of one stage and reason that a part names; None names all."""
+        ...
 
     def map(self, worker: Worker, jobs: Iterable[Job], spare: Path) -> Iterator[int]:
         """Has a worker do jobs, in any order; gives the number of each when its part is written.
@@ -148,8 +150,9 @@ class Ray:
             _begin(ray, self.address, self.workers * self.cpus)
         try:
             dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
+            actor: Any = _Actor
             done = dataset.map(
-                _Actor,
+                actor,
                 fn_constructor_args=(worker,),
                 concurrency=self.workers,
                 num_cpus=self.cpus,

@@ -124,8 +124,9 @@ class UrlTable:
         file = _opened(pq, path)
         names = file.schema_arrow.names
         url, caption = self._columns(names, path)
-        wanted = {url, caption, "source", *self.columns} & set(names)
-        for batch in file.iter_batches(batch_size=4096, columns=sorted(wanted)):
+        wanted = {url, caption, "source", *self.columns}
+        columns = [name for name in names if name in wanted]
+        for batch in file.iter_batches(batch_size=4096, columns=columns):
             yield from batch.to_pylist()
 
     def _columns(self, names: Any, path: Path) -> tuple[str, str | None]:

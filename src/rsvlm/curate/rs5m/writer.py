@@ -69,8 +69,16 @@ class RS5MTars:
                     entry = tarfile.TarInfo(f"{number:08d}.{ending}")
                     entry.size = len(content)
                     tars[split][number % self.shards].addfile(entry, io.BytesIO(content))
+        # An empty tar looks like a download that broke off.
+        made = {
+            split: [name for n, name in enumerate(names) if n < counts[split]]
+            for split, names in files.items()
+        }
+        for split, names in files.items():
+            for name in names[len(made[split]) :]:
+                (out / name).unlink()
         return {
-            "files": [name for names in files.values() for name in names],
+            "files": [name for names in made.values() for name in names],
             "splits": counts,
             "sources": dict(sorted(sources.items())),
             "licences": {"pictures": "those of their owners; none was looked at"},
