@@ -231,7 +231,7 @@ def test_the_generated_world_comes_back_through_the_reader(tmp_path):
     source = MaskPairs(str(world))
     records, facts = run(source, out)
     assert source.fingerprint() == MaskPairs(str(world)).fingerprint()
-    assert facts["image_root"] == str(world / "images")
+    assert facts["reader"]["options"] == {"images": str(world / "images")}
     read = {
         split: ChangeChat(out, split, images=str(world / "images"), holdout=0.5)
         for split in ("train", "val", "test", "test_count", "test_dialog")

@@ -58,6 +58,10 @@ def curate(cfg: DictConfig) -> Report:
         print(f"wrote {_one_file(report, out)}")
     else:
         print(f"wrote {out}" if report.fresh else f"{out} is whole already")
+    if not cfg.dry_run and (report.fresh or not (folder / "card.html").is_file()):
+        from rsvlm.curate import card  # opens the set, with all readers
+
+        print(f"card: {card.write(folder)}")
     return report
 
 

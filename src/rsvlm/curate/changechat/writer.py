@@ -25,6 +25,11 @@ _TEST = {
 #: What the reader calls the files.
 _WORDS = ("train", "val", *_TEST.values())
 
+_KEPT = (
+    "{} pairs whose mask, flag and captions disagree were kept; they are listed in "
+    "contradictions.json."
+)
+
 
 class _Lists:
     """JSON lists that grow a record at a time, each with a line a record."""
@@ -102,12 +107,15 @@ class ChangeChatJson:
             lists.close()
         if not contradictory:
             (out / "contradictions.json").unlink(missing_ok=True)
-        files = {f"{word}.json": n for word, n in sorted(lists.counts.items())}
+        # The training file first: it is what out=<name>.json gets.
+        order = [word for word in (*_WORDS, "contradictions") if word in lists.counts]
+        files = {f"{word}.json": lists.counts[word] for word in order}
         root = min(roots, default="<pictures>")
         return {
             "files": files,
             "kinds": dict(sorted(kinds.items())),
             "contradictory_pairs": contradictory,
+            "notes": [_KEPT.format(contradictory)] if contradictory else [],
             "read_with": f"data=changechat data.root={out} data.dataset.images={root}",
             "reader": {
                 "data": "changechat",
