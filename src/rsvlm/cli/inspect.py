@@ -132,7 +132,7 @@ def main(argv: list[str]) -> None:
         opened.append(dataset)
     shown: Any = opened
     if args.faults:
-        shown = _faults(opened, args.exclude)
+        shown = _faults(opened, args.exclude, args.count or 3)
     if args.out and shown:
         from rsvlm.data.inspection.contact_sheet import sheet
 
@@ -141,8 +141,8 @@ def main(argv: list[str]) -> None:
         print(f"wrote {args.out}")
 
 
-def _faults(opened: Sequence[Any], exclude: Path | None) -> list[Any]:
-    """Prints what is wrong; gives the samples that have a fault, for a sheet."""
+def _faults(opened: Sequence[Any], exclude: Path | None, count: int) -> list[Any]:
+    """Prints what is wrong; gives the first samples that have a fault, for a sheet."""
     from rsvlm.data.inspection.faults import faults_of, report, write_exclusions
     from rsvlm.data.loading.wrappers import ChosenSamples
 
@@ -151,9 +151,7 @@ def _faults(opened: Sequence[Any], exclude: Path | None) -> list[Any]:
     if exclude is not None:
         number = write_exclusions(faults, exclude)
         print(f"wrote {exclude}: {number} samples; data.exclude={exclude} trains without them")
+    first = list(dict.fromkeys((fault.split, fault.index) for fault in faults))[:count]
     splits = [str(dataset.split) for dataset in opened]
-    wrong = [
-        list(dict.fromkeys(fault.index for fault in faults if fault.split == split))
-        for split in splits
-    ]
+    wrong = [[index for name, index in first if name == split] for split in splits]
     return [ChosenSamples(d, places) for d, places in zip(opened, wrong, strict=True) if places]
