@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rsvlm.data.images import BrokenImage, read_image
+from rsvlm.data import images
+from rsvlm.data.images import BrokenImage, read_any, read_image, size_of
 from rsvlm.data.sample import SampleError
 
 
@@ -220,3 +221,25 @@ def test_a_missing_file_is_refused_by_name(tmp_path):
 def test_the_error_crosses_processes():
     error = pickle.loads(pickle.dumps(BrokenImage("a.jpg", "is damaged.")))
     assert (error.name, error.reason, str(error)) == ("a.jpg", "is damaged.", "a.jpg: is damaged.")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
+def test_a_picture_too_large_to_be_kept_is_made_smaller_and_a_bomb_refused(
+    kind, tmp_path, monkeypatch
+):
+    path = tmp_path / f"big.{kind.lower()}"
+    path.write_bytes(encoded(np.full((40, 80, 3), 90, np.uint8), kind))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400)
+    with pytest.raises(BrokenImage, match="too large to read whole"):
+        read_image(path)
+    smaller, said = read_any(path)
+    assert smaller.size[0] * smaller.size[1] <= 400 and smaller.width >= 20
+    assert abs(np.asarray(smaller).astype(int) - 90).max() <= 1
+    assert "80 x 40 pixels" in said and f"{smaller.width} x {smaller.height}" in said
+    assert size_of(path) == (80, 40) and Image.MAX_IMAGE_PIXELS == 400
+    monkeypatch.setattr(images, "LARGEST", 3000)
+    with pytest.raises(BrokenImage, match="80 x 40 pixels, and 3,000 are read at most"):
+        read_any(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)  # up to twice of which all is kept
+    monkeypatch.setattr(images, "LARGEST", 3200)
+    assert read_any(path)[0].size == (80, 40)

@@ -107,6 +107,37 @@ def test_a_question_is_asked_once_in_the_systems_words(tmp_path):
         assert batch.ignored[0].shape == (20, 30) and batch.ignored[1] is None
 
 
+def test_explanations_are_learned_with_the_mask_and_alone(tmp_path):
+    published(tmp_path, "train")
+    with pytest.raises(UserError, match=r"train\.json is not there.*explanations=false"):
+        ReasonSeg(tmp_path, "train", explanations=True)
+    (tmp_path / "explanatory").mkdir()
+    file = tmp_path / "explanatory" / "train.json"
+    row = {"image": "1.jpg", "query": "Who lands here?", "outputs": "Planes: it is long and flat."}
+    file.write_text(json.dumps([row, row | {"image": "gone.jpg"}]))
+    tokenizer = word_tokenizer(["where"])
+    tokenizer.add_tokens(["[SEG]"])
+    view = TransformedDataset(
+        ReasonSeg(tmp_path, "train", explanations=True),
+        Preprocess(16),
+        training=False,
+        caption="all",
+    )
+    words = SegmentTemplates("lisa", tasks=["segment"], measuring=True)
+    batch = PixelCollate(tokenizer, seg="lisa", generation=True, instructions=words)(
+        [view[(0, i)] for i in range(2)]
+    )
+    asked = dict(zip(batch.instructions, zip(batch.answers, batch.masks, strict=True), strict=True))
+    text, masks = asked["Who lands here? Please output segmentation mask and explain why."]
+    assert text == f"Sure, [SEG] . {row['outputs']}" and len(masks) == 1
+    text, masks = asked["Who lands here?"]
+    assert text == row["outputs"] and not len(masks)
+    assert len(batch) == 4 + 1
+    file.write_text(json.dumps([row, {"image": "2.jpg"}]))
+    with pytest.raises(UserError, match="entry 1 has no texts image, query, outputs"):
+        ReasonSeg(tmp_path, "train", explanations=True)
+
+
 def test_ignored_pixels_count_for_nothing_under_lisas_rule():
     true, told, ignored = (np.zeros((8, 8), bool) for _ in range(3))
     true[:4, :4] = told[:4, :8] = ignored[:4, 4:] = True

@@ -7,10 +7,14 @@ TIFF or a 16-bit PNG as "RGB", dropping the near-infrared band or half of the bi
 from __future__ import annotations
 
 import io
+import math
 import os
 import stat
 import struct
+import threading
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +28,14 @@ _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error,
 # A 16-bit picture whose values end below 4096 holds 12-bit data: its high bytes would be black.
 _DARKEST = 16
 _BITS = {"I": 32, "F": 32}
+#: What a data set of files does about a TIFF that is no ordinary picture (data/rasters.py).
+_AS_RASTER = (
+    "Say which bands and values become a picture (data.raster.bands=[3,2,1] "
+    "data.raster.stretch=percentile). "
+)
+#: Most pixels of a picture that is read to be made smaller: 1.6 GB as RGB.
+LARGEST = 2**29
+_READING = threading.Lock()
 
 
 class BrokenImage(SampleError):
@@ -50,6 +62,7 @@ def read_image(
     *,
     name: str | None = None,
     notices: list[str] | None = None,
+    shrink: bool = False,
 ) -> Image.Image:
     """Reads a picture as 8-bit RGB.
 
@@ -66,7 +79,9 @@ def read_image(
         source: a file, or its content.
         convert: turn what is not 8-bit RGB into it.
         name: what errors call the picture; the path, unless given.
-        notices: gets a sentence on what `convert` did, where it did anything.
+        notices: gets a sentence on what `convert` or `shrink` did, where it did anything.
+        shrink: make a picture beyond the size limit smaller by a whole number, to Pillow's
+            `MAX_IMAGE_PIXELS`, instead of refusing it; beyond `LARGEST` it is refused all the same.
 
     Raises:
         BrokenImage: it is missing, empty, damaged, too large, not a picture, or not RGB.
@@ -79,18 +94,39 @@ def read_image(
     if not data:
         raise BrokenImage(name, "is empty (0 bytes).")
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with _open(io.BytesIO(data), shrink) as image:
+            wide, high = image.size
+            if shrink and wide * high > LARGEST:
+                raise BrokenImage(
+                    name,
+                    f"is too large to read: {wide} x {high} pixels, and {LARGEST:,} are read at "
+                    "most. Cut it into tiles, and give their folder.",
+                )
             if not (image.width and image.height):
                 raise BrokenImage(name, f"has no pixels ({image.width} x {image.height}).")
             bands, bits = _bands_and_bits(image, data)
             fault = _fault(image, bands, bits)
             if fault and not convert:
                 advice = "Save it as 8-bit RGB, or read with convert=True"
+                advice = _AS_RASTER + advice if image.format == "TIFF" else advice
                 raise BrokenImage(name, f"{fault[0]}. {advice} ({fault[1]}).")
             if fault and notices is not None:
                 notices.append(_notice(name, fault))
-            image.load()
-            return _rgb(image, bits, name)
+            if not shrink or _factor(image.size) == 1:
+                image.load()
+                return _rgb(image, bits, name)
+            few = tuple(side // _factor(image.size) for side in image.size)
+            image.draft(None, few)  # type: ignore[arg-type]  # a JPEG's is decoded smaller
+            with _unlimited():
+                image.load()
+            smaller = _rgb(image, bits, name)
+            smaller = smaller.reduce(_factor(smaller.size, 1))
+            if notices is not None:
+                notices.append(
+                    f"{name} has {wide} x {high} pixels, too many to be kept: it was made "
+                    f"{smaller.width} x {smaller.height}, and boxes and masks speak of that."
+                )
+            return smaller
     except Image.DecompressionBombError as error:
         raise BrokenImage(
             name, f"is too large to read whole: {error} Cut it into tiles first."
@@ -101,6 +137,39 @@ def read_image(
         raise
     except _DAMAGE as error:
         raise BrokenImage(name, f"is damaged or cut short ({error}).") from error
+
+
+@contextmanager
+def _unlimited() -> Iterator[None]:
+    """Pillow without its size limit, which is the process's: for one picture of a known size."""
+    with _READING:
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
+def _open(source: io.BytesIO | str | Path, shrink: bool = True) -> Image.Image:
+    """A picture whose pixels are not read yet, with `shrink` of any size."""
+    with _unlimited() if shrink else nullcontext():
+        return Image.open(source)
+
+
+def _factor(size: tuple[int, int], over: int = 2) -> int:
+    """By which whole number a size goes into Pillow's limit; 1 up to `over` times the limit."""
+    pixels, most = size[0] * size[1], Image.MAX_IMAGE_PIXELS
+    return 1 if most is None or pixels <= over * most else math.ceil(math.sqrt(pixels / most))
+
+
+def size_of(source: str | Path) -> tuple[int, int]:
+    """Width and height of a picture of any size, of which only the head is read.
+
+    Raises:
+        OSError: it cannot be read, or is none.
+    """
+    with _open(source) as image:
+        return image.size
 
 
 def read_file(source: str | Path, name: str = "") -> bytes:
@@ -179,6 +248,8 @@ def as_rgb(image: Image.Image, name: str = "the picture") -> tuple[Image.Image, 
 def read_any(source: str | Path) -> tuple[Image.Image, str]:
     """Reads a picture of any mode that has a rule, and says what was done to it.
 
+    One that is too large to be kept is made smaller, see `read_image` with `shrink`.
+
     Args:
         source: a file.
 
@@ -186,10 +257,10 @@ def read_any(source: str | Path) -> tuple[Image.Image, str]:
         The picture in RGB, and what was done to it in a sentence; "" for one that was RGB.
 
     Raises:
-        BrokenImage: as `read_image` with `convert`.
+        BrokenImage: as `read_image` with `convert` and `shrink`.
     """
     said: list[str] = []
-    return read_image(source, convert=True, notices=said), "".join(said)
+    return read_image(source, convert=True, notices=said, shrink=True), " ".join(said)
 
 
 def _notice(name: str, fault: tuple[str, str] | None) -> str:
@@ -223,7 +294,7 @@ def _unknown(data: bytes) -> str:
     if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return (
             "is a TIFF whose bands Pillow cannot read (multispectral, or floating point?). "
-            "Write its red, green and blue bands as an 8-bit TIFF."
+            f"{_AS_RASTER}Write its red, green and blue bands as an 8-bit TIFF."
         )
     start = data[:12].lstrip().lower()
     if start.startswith((b"<!doctype", b"<html", b"{", b"<?xml")):

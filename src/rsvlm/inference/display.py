@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -87,8 +86,6 @@ def show(
         print(f"  {part.expert} ({part.weight:.2f}) was asked {part.prompt!r}: {part.text!r}")
     for text in answer.sources:
         print(f"  source {printable(text)}")
-    for text in answer.notes:
-        print(f"  note: {printable(text)}")
     draw_boxes(answer, pictures[0], target)
     from rsvlm.inference.mask_files import write_masks
 
@@ -120,15 +117,12 @@ def free_name(path: Path) -> Path:
 
 def tell_scale(model: Any, path: str) -> None:
     """Says how much a large picture shrinks on its way to the model."""
-    from PIL import Image, UnidentifiedImageError
+    from rsvlm.data.images import size_of
 
     side = model.image_size
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                wide, high = image.size
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
+        wide, high = size_of(path)
+    except OSError:
         return  # told where it is read
     if side and max(wide, high) >= max(LARGE * side, 2048):
         print(

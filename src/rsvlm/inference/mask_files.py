@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from rsvlm.data import rle
+from rsvlm.data.folders import printable
 from rsvlm.data.mask_polygons import polygons_of
 from rsvlm.data.sample import Answer
 from rsvlm.errors import UserError
@@ -38,7 +39,7 @@ def write_masks(answer: Answer, picture: str | Path, target: Path) -> list[Path]
         UserError: a file cannot be written, or more objects than an indexed PNG has colours.
     """
     for note in answer.notes:
-        print(f"note: {note}")
+        print(f"note: {printable(note)}")
     if not answer.masks:
         return []
     from rsvlm.data.images import read_any

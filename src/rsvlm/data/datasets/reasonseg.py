@@ -41,11 +41,17 @@ class ReasonSeg(Regions):
     (`is_sentence`), else `refer`, whose text is a phrase. The published evaluation asks the first
     of a picture, and training any of them.
 
+    With `explanations`, a training picture that explanatory/train.json answers in words is asked
+    two things more, as in LISA's training: for the mask and the explanation (kind `explain`), and
+    its question alone, whose answer is the explanation. How often is not as published, where such a
+    picture is asked for words alone one time in ten.
+
     Args:
         root: folder of train/, val/ and test/, or one in which ReasonSeg/ or reason_seg/ReasonSeg/
             lies.
         split: `train`, `val` or `test`.
         questions: `first` of each picture, `all`, or `auto`: all in training, the first elsewhere.
+        explanations: ask training pictures for explanations too.
         missing: what becomes of pictures that are not there (`datasets/missing.py`).
         convert: turn pictures that are not 8-bit RGB into it, instead of refusing them.
 
@@ -74,6 +80,7 @@ class ReasonSeg(Regions):
         split: str = "val",
         *,
         questions: Questions = "auto",
+        explanations: bool = False,
         missing: Missing = "error",
         convert: bool = False,
     ) -> None:
@@ -90,6 +97,9 @@ class ReasonSeg(Regions):
         if not files:
             raise self.not_found(f"there is no .json in {folder}.")
         self.categories = ["target"]
+        self._explained: dict[str, tuple[str, str]] = {}
+        if explanations and split == "train":
+            self._explained = self._explanations(folder.parent / "explanatory" / "train.json")
         self._asked: list[tuple[bool, list[str]]] = []
         self._outlines: list[list[Outline]] = []
         every = questions == "all" or (questions == "auto" and split == "train")
@@ -143,6 +153,27 @@ class ReasonSeg(Regions):
             self.fault("file(s) have no target polygon, and an empty mask", file.name)
         return bool(found.get("is_sentence")), kept, outlines
 
+    def _explanations(self, file: Path) -> dict[str, tuple[str, str]]:
+        """Picture -> question and the answer in words."""
+        if not file.is_file():
+            raise UserError(
+                f"{file} is not there, which holds the explanations of ReasonSeg: put it there, or "
+                "say data.dataset.explanations=false."
+            )
+        try:
+            rows = parse_json(_text(file))
+        except ValueError as error:
+            raise UserError(
+                f"{file} is not valid JSON ({error}); was its download cut short?"
+            ) from error
+        fields = ("image", "query", "outputs")
+        out = {}
+        for number, row in enumerate(rows if isinstance(rows, list) else [None]):
+            if not isinstance(row, Mapping) or not all(isinstance(row.get(f), str) for f in fields):
+                raise UserError(f"{file}: entry {number} has no texts {', '.join(fields)}.")
+            out[row["image"]] = row["query"].strip(), row["outputs"].strip()
+        return out
+
     def annotate(self, sample: Sample, index: int) -> None:
         """Adds the target with its mask, what is ignored, and the questions."""
         target = Instance(0, "target", 0)
@@ -159,6 +190,14 @@ class ReasonSeg(Regions):
             sample.turns += [
                 Turn("user", text, (0,), kind=kind),
                 Turn("assistant", text, (), (0,), kind=kind),
+            ]
+        if told := self._explained.get(self.entries[index].meta["image"]):
+            asked, words = told
+            sample.turns += [
+                Turn("user", asked, (0,), kind="explain"),
+                Turn("assistant", words, (), (0,), kind="explain"),
+                Turn("user", asked, (0,)),
+                Turn("assistant", words),
             ]
 
 
