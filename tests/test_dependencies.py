@@ -115,7 +115,7 @@ def test_errors_name_extras_that_there_are():
 def test_dev_brings_every_extra_but_those_for_a_gpu_a_cluster_or_one_file():
     (line,) = (x for x in PROJECT["optional-dependencies"]["dev"] if x.startswith("rsvlm["))
     brought = set(re.search(r"\[(.*)\]", line).group(1).split(","))
-    assert brought == EXTRAS.keys() - {"gguf", "quantize", "ray"}
+    assert brought == EXTRAS.keys() - {"gguf", "quantize", "ray", "torchgeo"}
 
 
 def test_a_missing_package_is_an_error_that_names_its_extra():
@@ -148,7 +148,11 @@ def test_the_wheel_takes_each_group_of_the_configuration_but_ones_own():
     for version, there in (("standard", True), ("editable", False)):
         data = {"force_include": {}}
         module.Conf(str(ROOT), {}, None, None, "", "").initialize(version, data)
-        taken = {Path(p).name: to for p, to in data["force_include"].items()}
+        papers = {p: to for p, to in data["force_include"].items() if "/experiments/" in to}
+        expected = list((ROOT / "experiments").glob("*/expected.yaml")) if there else []
+        assert set(papers) == set(map(str, expected))
+        assert all(Path(p).parent.name == to.split("/")[2] for p, to in papers.items())
+        taken = {Path(p).name: to for p, to in data["force_include"].items() if p not in papers}
         own = {p.name for p in (ROOT / "conf").iterdir()} - {"local"}
         assert set(taken) == (own if there else set())
         assert all(to == f"rsvlm/conf/{name}" for name, to in taken.items())

@@ -44,6 +44,8 @@ def measured(
         run = json.loads(path.read_text(encoding="utf-8"))
         released = _released(str(run.get("checkpoint") or ""))
         for row in run["results"]:
+            if row.get("drawn"):
+                continue  # of a sample of the data set
             key = (run["recipe"], run["model"], released, row["name"])
             bounds = (row["low"], row["high"]) if "low" in row else None
             found[key] = (row["value"], (run.get("git_commit") or "?")[:9], bounds)

@@ -1,4 +1,4 @@
-"""RSIEval: detailed captions by COCO's metrics, open questions by a judge of the user's."""
+"""RSIEval: detailed captions by COCO's metrics, open questions by a judge, of other sets too."""
 
 from __future__ import annotations
 
@@ -6,13 +6,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rsvlm.data.prediction_records import DatasetFacts, PredictionRecord
+from rsvlm.data.prediction_records import DatasetFacts, PredictionRecord, image_of
 from rsvlm.data.sample import Answer
 from rsvlm.evaluation.base import ALONE, Measurement, measured_by
 from rsvlm.evaluation.captions import QUICK
-from rsvlm.evaluation.question_answering import AnswerEvaluation, score_marks, with_empty
+from rsvlm.evaluation.language_judge import LanguageJudge
+from rsvlm.evaluation.question_answering import (
+    OTHER_TASKS,
+    AllBut,
+    AnswerEvaluation,
+    score_marks,
+    with_empty,
+)
 from rsvlm.evaluation.vqa import type_of
 from rsvlm.metrics.captions.metric import Captions
+from rsvlm.metrics.intervals import means
 from rsvlm.metrics.judge_scores import AnswerJudge, Equal, Judged
 
 
@@ -23,8 +31,10 @@ class RSIEvalEvaluation(AnswerEvaluation):
     questions can be judged alike.
 
     Args:
-        judge: (question, answer, true answer) -> 0 to 1: `metrics.judged.Scores` (a file of
-            verdicts), a callable of the user's by its `_target_`; None takes equality.
+        judge: (question, answer, true answer) -> 0 to 1: `metrics.judge_scores.Scores` (a file of
+            verdicts), `evaluation.language_judge.LanguageJudge`, a callable of the user's by its
+            `_target_`; None takes equality. An answer on which a language model gives no verdict
+            that can be read is worth 0, and counted.
         metrics: words of captions; None takes all that can run here.
         val_metrics: words of captions for validation.
         kinds: task words that are asked; None asks all.
@@ -51,16 +61,25 @@ class RSIEvalEvaluation(AnswerEvaluation):
         """References of captions; a judge's verdict on each other answer."""
         del model
         rows: list[dict[str, Any]] = []
+        asked: dict[int, tuple[str, str, str]] = {}
         for row, answer in enumerate(answers):
             kind, truth = batch.kinds[row], batch.answers[row]
             if kind == "caption":
                 rows.append({"references": batch.references[row], "more": {"type": kind}})
                 continue
-            verdict = 0.0
             if answer.text.strip():
-                verdict = float(self.judge(batch.instructions[row], answer.text, truth))
-            rows.append({"values": {"verdict": verdict}, "more": {"type": type_of(kind)}})
+                asked[row] = (batch.instructions[row], answer.text, truth)
+            rows.append({"values": {"verdict": 0.0}, "more": {"type": type_of(kind)}})
+        for row, verdict in zip(asked, self._verdicts(list(asked.values())), strict=True):
+            rows[row]["values"]["verdict"] = 0.0 if verdict is None else float(verdict)
+            if isinstance(self.judge, LanguageJudge):
+                rows[row]["values"]["unreadable"] = float(verdict is None)
         return rows
+
+    def _verdicts(self, asked: list[tuple[str, str, str]]) -> list[float | None]:
+        if isinstance(self.judge, LanguageJudge):
+            return self.judge.all(asked)
+        return [self.judge(*one) for one in asked]
 
     def metric_from(self, records: Sequence[PredictionRecord], facts: DatasetFacts) -> Measurement:
         """Captions by COCO's metrics, and the means of verdicts, of what the split holds."""
@@ -79,6 +98,19 @@ class RSIEvalEvaluation(AnswerEvaluation):
             found.statistics.append(metric.statistics())
             found.marks = {id: (v, f"verdict {v:.2f}") for id, v in metric.verdicts.items()}
             with_empty(found, judged, "judged_empty")
+            read = [one for one in judged if "unreadable" in one.values]
+            if read:
+                share = means(
+                    [image_of(one.id) for one in read],
+                    {"judged_unparsable": [one.values["unreadable"] for one in read]},
+                )
+                found.values["judged_unparsable"] = (
+                    100 * sum(one.values["unreadable"] for one in read) / len(read)
+                )
+                found.facts["judged_unparsable"] = {"count": len(read), "unit": "%"}
+                found.statistics.append(share)
+            if isinstance(self.judge, LanguageJudge):
+                found.facts["judged"]["judge"] = self.judge.facts
         if described:
             words = self.metrics if self.stage == "test" else self.val_metrics
             captions = Captions("coco", metrics=words, **ALONE)
@@ -101,3 +133,15 @@ class RSIEvalEvaluation(AnswerEvaluation):
         """As of other answers; the two splits have sheets of their own."""
         self.sheet = "questions" if any("verdict" in one.values for one in records) else "captions"
         super().draw(records, dataset, folder)
+
+
+class JudgedAnswers(RSIEvalEvaluation):
+    """Answers to every question of any data set by a judge: VQA, ChangeChat's open questions.
+
+    Args:
+        **options: see `RSIEvalEvaluation`; by default all that is a question is asked, each of a
+            dialogue with those before it.
+    """
+
+    kinds = AllBut(OTHER_TASKS)
+    asks = "each"

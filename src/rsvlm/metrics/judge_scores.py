@@ -16,8 +16,9 @@ from rsvlm.metrics.gather import Id, RecordMetric
 from rsvlm.metrics.intervals import Floats, Statistics, one_hot, share
 from rsvlm.metrics.vqa.normalise import evalai, right
 
-#: (question, answer, true answer) -> 0 to 1. Its `protocol` names it; without one, `callable`.
-AnswerJudge = Callable[[str, str, str], float]
+#: (question, answer, true answer) -> 0 to 1, None of a verdict that cannot be read. Its `protocol`
+#: names it; without one, `callable`.
+AnswerJudge = Callable[[str, str, str], float | None]
 
 
 class Equal:
@@ -90,9 +91,10 @@ class Judged(RecordMetric):
 
     Formula: judged, the mean of all verdicts; judged_mean, the mean over types of question of the
     type's own mean, where every question has a type. Range: 0 to 100 per cent. Higher is better.
-    Protocols: equal, scores, callable. Used in: RSIEval's table of RSGPT, whose 936 answers were
-    graded by people (scores); VRSBench's, whose judge is a language model that says 1 for an
-    answer of the same meaning (callable). Two judges give two metrics: name the one.
+    Protocols: equal, scores, callable, judge_<prompt>_<version>_<model>_<digest>. Used in:
+    RSIEval's table of RSGPT, whose 936 answers were graded by people (scores); VRSBench's, whose
+    judge is a language model that says 1 for an answer of the same meaning (judge_match_...). Two
+    judges give two metrics: name the one.
 
     An empty answer is worth 0 and is not shown to the judge. A verdict that is no number from 0 to
     1 is an error, and so is a metric of no questions.

@@ -256,6 +256,9 @@ METRICS: dict[str, MetricDefinition] = {
     ),
     "judged": MetricDefinition("answers to open questions by a judge's verdicts", "judge"),
     "judged_empty": MetricDefinition("answers without a word, worth 0", "judge", higher=False),
+    "judged_unparsable": MetricDefinition(
+        "verdicts of a language model that cannot be read, worth 0", "judge", higher=False
+    ),
     "judged_mean": MetricDefinition(
         "mean over question types of the type's own mean verdict", "judge"
     ),

@@ -275,6 +275,10 @@ PROTOCOLS: dict[str, dict[str, str]] = {
 _DATASET = re.compile(r"[a-z0-9][a-z0-9_]*")
 
 
+#: A language model as judge: its prompt and version, its name, a digest of its settings.
+_JUDGE = re.compile(r"judge_[a-z]+_\d+_[a-z0-9_]+_[0-9a-f]{6}")
+
+
 @dataclass(frozen=True)
 class MetricName:
     """A name taken apart; `dataset` and `protocol` are None for the loop's own values."""
@@ -336,7 +340,8 @@ def metric_name(stage: str, dataset: str, protocol: str, metric: str) -> str:
             "as in 'whu_rs19'."
         )
     task = METRICS[_known(metric, METRICS, "metric")].task
-    _known(protocol, PROTOCOLS[task], f"protocol of {task}")
+    if not (task == "judge" and _JUDGE.fullmatch(protocol)):
+        _known(protocol, PROTOCOLS[task], f"protocol of {task}")
     return str(MetricName(stage, metric, dataset, protocol))
 
 

@@ -1,0 +1,71 @@
+"""A model behind an endpoint on a suite: asked, gone, and replayed without network."""
+
+import csv
+
+import pytest
+from loopback import completion, serving
+
+from rsvlm.app.bench.run import bench
+from rsvlm.app.bench.state import state_of
+from rsvlm.clients.http import EndpointError
+from rsvlm.config.compose import compose
+
+SCENES = "data=scenes, data.dataset.n=3, data.dataset.size=32, data.workers=0"
+SUITE = f"""# A suite of a test.
+about: questions and captions
+entries:
+  captions: {{words: [{SCENES}, evaluation=captions, "evaluation.metrics=[bleu4,cider]"]}}
+  questions:
+    words: [{SCENES}, evaluation=vqa, "data.dataset.parts=[turns]", "evaluation.kinds=[presence]"]
+"""
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("conf")
+    (folder / "suite").mkdir()
+    (folder / "suite" / "asked.yaml").write_text(SUITE)
+    return folder
+
+
+def asked(own, out, url, cache, *more):
+    words = ["suite=asked", "model=api", f"model.url={url}", "model.name=seer", "trainer=cpu"]
+    words += [f"model.cache={cache}", "model.retries=0", "model.workers=1", "bootstrap=20", *more]
+    return bench(compose("bench", words, own), out, overrides=words)
+
+
+def rows(out):
+    held = list(csv.DictReader((out / "table.csv").open()))
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in held]
+
+
+def test_an_endpoint_is_asked_goes_away_comes_back_and_is_replayed(own, tmp_path):
+    left, count = [4], []
+
+    def answer(body):
+        count.append(1)
+        if len(count) > left[0]:
+            return 404, {"error": {"message": "gone"}}, {}
+        return completion("yes, a harbour", usage=(100, 7))
+
+    one, two, cache = tmp_path / "one", tmp_path / "two", tmp_path / "cache"
+    with serving(answer) as script:
+        with pytest.raises(EndpointError, match="not found"):
+            asked(own, one, script.url, cache)
+        assert state_of(one / "seer" / "captions").status == "done"
+        assert "not run yet" in (one / "table.md").read_text()
+        left[0], before = 1000, len(count)
+        words = [f"resume={one}"]
+        bench(compose("bench", words), overrides=words)
+        url, sent = script.url, len(count) - before
+    found = rows(one)
+    assert {row["status"] for row in found} == {"done"}
+    assert next(r for r in found if r["entry"] == "captions")["tokens_out"] == "21"
+    # Nobody listens there any more: all of it comes from the cache, and nothing differs.
+    asked(own, two, url, cache, "model.replay=true")
+    assert [r for r in rows(two) if r["entry"] == "captions"] == [
+        r for r in found if r["entry"] == "captions"
+    ]
+    values = [{k: v for k, v in r.items() if not k.startswith("tokens")} for r in found]
+    assert values == [{k: v for k, v in r.items() if not k.startswith("tokens")} for r in rows(two)]
+    assert sent > 0
