@@ -31,6 +31,13 @@ class Numbers:
             yield {"id": f"{i:06d}", "number": i, "caption": f"picture {i}"}
 
 
+class Captions(Numbers):
+    """Records without their numbers."""
+
+    def __iter__(self):
+        yield from ({"id": r["id"], "caption": r["caption"]} for r in super().__iter__())
+
+
 @dataclass
 class NoMultiples:
     of: int = 7

@@ -262,6 +262,14 @@ def test_a_stage_that_breaks_the_contract_is_told(tmp_path, stage, words):
         run(pipeline(stages={"odd": stage}), tmp_path)
 
 
+def test_a_field_that_no_stage_makes_is_told(tmp_path):
+    for name in ("filter", "rank"):
+        made = {name: st.stages()[name]}
+        source = st.Captions() if name == "filter" else st.Numbers()
+        with pytest.raises(UserError, match=r"reads '(number|embedding)', and no record has it"):
+            run(Pipeline("x", source, made, st.Lines(), {}), tmp_path / name)
+
+
 def test_an_empty_input_and_an_odd_limit_are_refused(tmp_path):
     with pytest.raises(UserError, match="holds no records"):
         run(pipeline(0), tmp_path)

@@ -8,6 +8,7 @@ import struct
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -77,7 +78,8 @@ class Worker:
         if job.decided is not None:
             self._step(part, self.barrier, self._decided(part.records, job.decided))
         for label, stage in self.stages:
-            self._step(part, label, _outcomes(stage, part.records))
+            with _fields_are_there(label, part.records):
+                self._step(part, label, _outcomes(stage, part.records))
         part.save(job.target)
 
     def _decided(self, records: Sequence[Record], path: Path) -> Iterator[tuple[Record, Outcome]]:
@@ -99,6 +101,21 @@ class Worker:
         _check_ids(kept, label)
         count.went, count.seconds = len(kept), time.perf_counter() - began
         part.records, part.counts[label] = kept, count
+
+
+@contextmanager
+def _fields_are_there(label: str, records: Sequence[Record]) -> Iterator[None]:
+    """Tells a field that no stage made from a fault of a stage's own."""
+    try:
+        yield
+    except KeyError as error:
+        name = error.args[0] if error.args else None
+        if isinstance(name, str) and not any(name in record for record in records):
+            raise UserError(
+                f"{label} reads {name!r}, and no record has it: the stage that makes it is left "
+                f"out, or stands behind {label}."
+            ) from error
+        raise
 
 
 def _outcomes(stage: AnyStage, records: list[Record]) -> Iterator[tuple[Record, Outcome]]:
@@ -187,9 +204,10 @@ def decide(barrier: Barrier, paths: Sequence[Path], targets: Sequence[Path]) -> 
     blocks: list[Any] = []
     for path in paths:
         records = Part.read(path).records
+        with _fields_are_there(barrier.name, records):
+            keys = [barrier.key(record) for record in records]
         ids.extend(record["id"] for record in records)
         sizes.append(len(records))
-        keys = [barrier.key(record) for record in records]
         if keys:
             blocks.append(np.stack(keys) if isinstance(keys[0], np.ndarray) else keys)
     arrays = bool(blocks) and isinstance(blocks[0], np.ndarray)
