@@ -188,7 +188,7 @@ def measure_place(evaluation: Evaluation, place: Place, *, unfinished: bool = Fa
     evaluation.stage = "test"
     facts = found.header.facts
     if not found.records:
-        raise UserError(evaluation.nothing(facts))
+        raise UserError(evaluation.nothing(facts), code="nothing_to_measure")
     found.records = evaluation.complete(found.records, facts)
     if not place.whole.is_file():
         write_whole(place.whole, found)

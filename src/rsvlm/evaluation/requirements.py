@@ -11,11 +11,11 @@ from rsvlm.models.protocols import is_contrastive, is_generator, is_retriever
 
 #: Word of `Evaluation.needs` -> what a model that lacks it does not do.
 NEEDS = {
-    "space": "it has no space of features for pictures and texts, as CLIPs have",
-    "search": "it finds no pictures for texts: it has no space of features for both",
-    "answers": "it writes no answers",
-    "boxes": "it gives no boxes",
-    "masks": "it draws no masks",
+    "space": "no space of images and texts",
+    "search": "finds no images",
+    "answers": "writes no answers",
+    "boxes": "gives no boxes",
+    "masks": "draws no masks",
 }
 
 
@@ -41,14 +41,14 @@ def unable(model: Any, evaluation: Evaluation, pictures: int | None = None) -> s
     if not has.get(evaluation.needs, True):
         return NEEDS[evaluation.needs]
     if not is_generator(known):
-        return "it reads one picture at a time" if (pictures or 1) > 1 else ""
+        return "one image at a time" if (pictures or 1) > 1 else ""
     if pictures == 1 and _value(model, "bitemporal", False):
-        return "it compares two dates, and there is one picture to a sample"
+        return "compares two dates"
     if (pictures or 1) > 1 and not (_value(model, "bitemporal", True) or several(known)):
-        return "it reads one picture at a time"
+        return "one image at a time"
     asked = evaluation.kinds is None or "caption" not in evaluation.kinds
     if evaluation.needs == "answers" and asked and not _value(model, "takes_prompt", True):
-        return "it describes, and answers no questions"
+        return "answers no questions"
     return ""
 
 

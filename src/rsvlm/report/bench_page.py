@@ -62,7 +62,11 @@ def bench_page(
         f"<figcaption>{escape(one.title)}</figcaption></figure>"
         for one in sheets
     )
-    answers = f"<section><h2>Worst answers</h2>{pictures}</section>" if pictures else ""
+    answers = (
+        f"<section><h2>The worst answers, or what else a run draws</h2>{pictures}</section>"
+        if pictures
+        else ""
+    )
     return whole_page(
         title,
         f"<style>{_STYLE}</style>"
@@ -104,7 +108,10 @@ def _intervals(rows: Sequence[Row], shown: Mapping[str, Sequence[str]]) -> str:
             groups.setdefault((row["entry"], row["name"]), []).append(row)
     out = []
     met: set[str] = set()
-    for (entry, name), held in groups.items():
+    order = list(shown)
+    for (entry, name), held in sorted(
+        groups.items(), key=lambda one: order.index(one[0][0]) if one[0][0] in order else -1
+    ):
         words = shown.get(entry) or ()
         if (words and parse(name).metric not in words) or (not words and entry in met):
             continue

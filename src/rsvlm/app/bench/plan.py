@@ -174,6 +174,8 @@ def planned(cfg: DictConfig, words: Sequence[str], suite: str | None, own: Path 
     seeds = [int(seed) for seed in cfg.seeds]
     if not seeds or len(set(seeds)) < len(seeds):
         raise UserError(f"seeds={seeds}: give each seed once, as seeds=[0,1,2].")
+    for one in subjects:
+        _there([*one.words, *mine], seeds)
     if cfg.limit is not None and cfg.limit < 1:
         raise UserError(f"limit={cfg.limit}: draw at least one sample, or limit=null for all.")
     if cfg.bootstrap and cfg.bootstrap < 20:
@@ -230,6 +232,25 @@ def entries_of(held: Mapping[str, Any], suite: str, own: Path | None) -> list[En
     return found
 
 
+def _there(words: Sequence[str], seeds: Sequence[int]) -> None:
+    """Refuses a checkpoint that is not there, once for all evaluations."""
+    for word in words:
+        key, _, value = word.lstrip("+").partition("=")
+        value = value.strip("'\"")
+        if key not in ("ckpt", "init") or value in ("", "null") or _is_remote(value):
+            continue
+        for seed in seeds:
+            path = Path(value.replace("{seed}", str(seed))).expanduser()
+            if not path.exists():
+                raise UserError(
+                    f"{key}={path}: there is no such file or folder (looked from {Path.cwd()})."
+                )
+
+
+def _is_remote(checkpoint: str) -> bool:
+    return checkpoint.startswith(("zoo:", "hf://"))
+
+
 def _is_own(word: str) -> bool:
     key = word.lstrip("+~").partition("=")[0]
     return key in OWN or key.startswith(("suite.", "roots.", "hydra."))
@@ -243,7 +264,7 @@ def _subject(item: str, own: Path | None) -> tuple[str, tuple[str, ...]]:
         return item, (f"model={item}",)
     if at and option in known:
         return option, (f"model={option}", f"ckpt={checkpoint}")
-    if not (item.startswith(("zoo:", "hf://")) or Path(item).expanduser().exists()):
+    if not (_is_remote(item) or Path(item).expanduser().exists()):
         raise UserError(
             f"models=: {item} is neither a model option nor a run or checkpoint that is there. "
             f"{near(item, known)}"

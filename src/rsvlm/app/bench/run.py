@@ -159,6 +159,10 @@ def _one(plan: Plan, job: Job, folder: Path, models: Models) -> State:
         # `Interrupted` is of lit, and means the whole bench, as does a ceiling of costs.
         if type(error).__name__ == "Interrupted" or getattr(error, "code", "") == "cost_ceiling":
             raise
+        if getattr(error, "code", "") == "nothing_to_measure":
+            # Its own instructions make no such question of the data.
+            state.status, state.why = "unable", "is asked nothing of it"
+            return state
         state.status, state.why = "failed", str(error) or type(error).__name__
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / "error.txt", traceback.format_exc())

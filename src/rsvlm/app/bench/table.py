@@ -246,7 +246,7 @@ def write_tables(plan: Plan, out: Path) -> None:
     held = {"suite": plan.suite, "limit": plan.limit, "seeds": plan.seeds, "rows": rows}
     write_text(out / "table.json", json.dumps(held | {"differences": found}, indent=1))
     sheets = [
-        Sheet(str(job), path)
+        Sheet(f"{job}: {path.stem.replace('_', ' ')}", path)
         for job in plan.jobs()
         for path in _sheets(job, out)
         if state_of(job.folder(out)).status == "done"
