@@ -195,8 +195,8 @@ def near(count, dim, probes):
     groups = groups_of(count, pairs)
     spent = time.process_time() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    # The neighbours of 2,000 vectors among all, exactly.
-    asked = np.random.default_rng(1).choice(count, min(2000, count), replace=False)
+    # The neighbours of 1,000 vectors among all, exactly.
+    asked = np.random.default_rng(1).choice(count, min(1000, count), replace=False)
     best, right, of = np.full(len(asked), -np.inf), 0, 0
     above = [set() for _ in asked]
     for start in range(0, count, 20000):
@@ -267,7 +267,7 @@ def main():
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--vectors", type=int, nargs="+", default=[1_000_000])
     parser.add_argument("--dim", type=int, default=512)
-    parser.add_argument("--probes", type=int, nargs="+", default=[16])
+    parser.add_argument("--probes", type=int, nargs="+", default=[8])
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     rows = []

@@ -15,7 +15,7 @@ Floats = npt.NDArray[np.float32]
 EXACT_UP_TO = 50_000
 _ROWS = 4096
 #: Vectors of a cell that its centre is learnt from.
-_PER_CELL = 64
+_PER_CELL = 40
 
 
 def neighbours(
@@ -23,7 +23,7 @@ def neighbours(
     k: int,
     *,
     method: Literal["auto", "exact", "ivf"] = "auto",
-    probes: int = 16,
+    probes: int = 8,
     seed: int = 0,
 ) -> tuple[npt.NDArray[np.int64], Floats]:
     """The k nearest others of each vector by cosine.
@@ -32,7 +32,7 @@ def neighbours(
         vectors: [N, D] of unit length.
         k: others.
         method: `exact` compares all with all; `ivf` (faiss, extra `dedup`) puts vectors into some
-            4 sqrt(N) cells and looks into `probes` of them; `auto` takes `exact` up to 50,000.
+            2 sqrt(N) cells and looks into `probes` of them; `auto` takes `exact` up to 50,000.
         probes: cells looked into; more find more and take longer.
         seed: of the cells.
 
@@ -78,10 +78,10 @@ def _ivf(vectors: Floats, k: int, probes: int, seed: int) -> tuple[npt.NDArray[n
         import faiss
 
     count, dim = vectors.shape
-    cells = max(1, min(int(4 * math.sqrt(count)), count // 39 or 1))
+    cells = max(1, min(int(2 * math.sqrt(count)), count // 39 or 1))
     index = faiss.IndexIVFFlat(faiss.IndexFlatIP(dim), dim, cells, faiss.METRIC_INNER_PRODUCT)
     index.cp.seed = seed + 1
-    index.cp.niter = 10
+    index.cp.niter = 6
     index.cp.max_points_per_centroid = _PER_CELL
     drawn = np.random.default_rng(seed).choice(count, min(count, _PER_CELL * cells), replace=False)
     index.train(np.ascontiguousarray(vectors[np.sort(drawn)]))

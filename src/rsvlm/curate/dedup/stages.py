@@ -133,7 +133,7 @@ class SemanticDeduplicator:
     threshold: float = 0.96
     k: int = 5
     method: Literal["auto", "exact", "ivf"] = "auto"
-    probes: int = 16
+    probes: int = 8
     keep: KeepRule = field(default_factory=KeepRule)
     name = "semantic_deduplicator"
     version = "1"
