@@ -151,9 +151,9 @@ def test_a_quote_that_is_never_closed_is_named_where_it_opens(root):
 def test_no_table_names_those_there_are(root):
     write(root / "mine.tsv", "")
     with pytest.raises(
-        UserError, match=r"no train\.csv .*There is mine\.tsv; choose one with table="
+        UserError, match=r"no val\.csv .*There is mine\.tsv; choose one with table="
     ):
-        PairsTable(root, "train")
+        PairsTable(root, "val")
     with pytest.raises(UserError, match=r"there is no x\.csv"):
         PairsTable(root, table="x.csv")
     with pytest.raises(UserError, match="no such folder"):
@@ -325,7 +325,7 @@ def test_pairs_of_two_dates_from_a_table(tmp_path):
     assert sample.layout == "before_after" and len(sample.images) == 2
     assert sample.texts == [f"change {number} 0", f"change {number} 1"]
     assert sample.meta["changeflag"] == number % 2
-    with pytest.raises(UserError, match=r"before=, after=, text_column="):
+    with pytest.raises(UserError, match=r"header is 'one,two,caption'.*before=, after="):
         (tmp_path / "pairs.csv").write_text("one,two,caption\n")
         ChangeTable(tmp_path, "train", shares=SHARES)
     (tmp_path / "pairs.csv").write_text("before,after,caption,changeflag\n0a.png,0b.png,x,maybe\n")

@@ -10,9 +10,11 @@ from rsvlm.data.datasets.base import FileDataset
 #: Formats, not data sets: whoever has files in them knows their terms.
 FORMATS = {
     "change_pairs",
+    "class_table",
     "coco",
     "conversations",
     "karpathy",
+    "mask_folder",
     "pairs",
     "precomp",
     "scene_folder",

@@ -12,7 +12,7 @@ import argparse
 import inspect
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ def reader(
     Args:
         option: a data option of conf/data.
         root: the data set's folder; the option's own, unless given.
-        words: `key=value` for the data set, as after `data.dataset.` on the command line.
+        words: `key=value` for the data set, as after `data.dataset.` on the command line; or
+            `raster.key=value`, as after `data.`.
         own: the user's own folder of configurations.
 
     Raises:
@@ -45,18 +46,37 @@ def reader(
     for word in words:
         if "=" not in word:
             raise UserError(f"{word!r}: options of the data set are written key=value.")
-    whole = compose("train", [f"data={option}"], own)
-    cfg = OmegaConf.create({"paths": whole.paths, "data": whole.data, "seed": 0})
+    composed = compose("train", [f"data={option}"], own)
+    cfg = OmegaConf.create({"paths": composed.paths, "data": composed.data, "seed": 0})
     if root:
         cfg.data.root = root
-    cfg.data.dataset = OmegaConf.merge(cfg.data.dataset, OmegaConf.from_dotlist(list(words)))
-    check(OmegaConf.create({"dataset": OmegaConf.to_container(cfg.data.dataset, resolve=True)}))
+    said: Any = OmegaConf.to_container(OmegaConf.from_dotlist(list(words)))
+    rasters = said.pop("raster", {})
+    cfg.data.dataset = OmegaConf.merge(cfg.data.dataset, said)
+    if rasters and "raster" not in cfg.data:
+        raise UserError(f"data={option} reads no rasters from files: leave raster.*= out.")
+    if rasters:
+        cfg.data.raster = OmegaConf.merge(cfg.data.raster, rasters)
+    whole: Any = OmegaConf.to_container(cfg.data, resolve=True)
+    check(OmegaConf.create({"dataset": whole["dataset"], "raster": whole.get("raster") or {}}))
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     node = plain["data"]
     splits = {"train": "train", "val": "val", "test": "test"} | (node.get("splits") or {})
     listed = [part for part in splits.values() if part]
     served = [word for part in listed for word in ([part] if isinstance(part, str) else part)]
-    return _part(node["dataset"]), list(dict.fromkeys(served))
+    make = _part(node["dataset"])
+    if rasters:
+        from rsvlm.data.rasters import use_rasters
+
+        chosen, plainly = _part(node["raster"])(), make
+
+        @wraps(plainly.func)
+        def make(**given: Any) -> Any:
+            dataset = plainly(**given)
+            use_rasters(dataset, chosen)
+            return dataset
+
+    return make, list(dict.fromkeys(served))
 
 
 def _part(node: Any) -> Any:

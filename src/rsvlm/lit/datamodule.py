@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
@@ -12,11 +13,13 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
+from rsvlm.data.datasets.splitting import Division
 from rsvlm.data.loading.exclusions import without
 from rsvlm.data.loading.sampler import BatchSampler
 from rsvlm.data.loading.stages import check_apart
 from rsvlm.data.loading.transformed import TransformedDataset
 from rsvlm.data.protocols import Mixed, MovesGeometry, Sharded, attributes_of
+from rsvlm.data.rasters import Rasters, use_rasters
 from rsvlm.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -70,6 +73,8 @@ class DataModule(L.LightningDataModule):
         seed: seed of order, augmentation and caption choice.
         shared: what samples are that both training and validation or test hold, where these name
             different splits: an `error`, or `allow`.
+        raster: how rasters become pictures, where anything is said of it.
+        name: a word for parts of the node to refer to, as the class of `data=torchgeo`.
         exclude: a list of samples that training leaves out, as `rsvlm inspect --exclude` writes it.
     """
 
@@ -91,6 +96,8 @@ class DataModule(L.LightningDataModule):
         block: int = 16384,
         seed: int = 0,
         shared: Literal["error", "allow"] = "error",
+        raster: Rasters | None = None,
+        name: str | None = None,
         exclude: str | None = None,
     ) -> None:
         super().__init__()
@@ -105,8 +112,8 @@ class DataModule(L.LightningDataModule):
         # Hydra gives lists of its own kind.
         self.test_splits = [test] if test is None or isinstance(test, str) else list(test)
         self.splits["test"] = self.test_splits[0] if self.test_splits else None
-        self.suite = suite
-        self.shared, self.exclude = shared, exclude
+        self.suite, self.name = suite, name
+        self.shared, self.raster, self.exclude = shared, raster, exclude
         self.order, self.block = order, block
         self.caption, self.cache, self.cache_size, self.seed = caption, cache, cache_size, seed
         cores = len(os.sched_getaffinity(0))
@@ -136,6 +143,8 @@ class DataModule(L.LightningDataModule):
                     f"this data set has no split for {stage!r}: name one with data.splits.{stage}=."
                 )
             dataset = self.datasets[stage] = self.make_dataset(split=split)
+            if self.raster is not None:
+                use_rasters(dataset, self.raster)
             if self.exclude is not None and stage in ("train", "fit"):
                 dataset = self.datasets[stage] = without(dataset, split, self.exclude)
             for problem in attributes_of(dataset).problems:
@@ -151,6 +160,14 @@ class DataModule(L.LightningDataModule):
             word, trained = self.splits.get(other), self.splits["train"]
             if other in ("val", "test") and other in self.datasets and word != trained:
                 check_apart(self.datasets["train"], self.datasets[other], other)
+
+    def setup(self, stage: str) -> None:
+        """Leaves the division of a table that held all splits in the run's folder, splits.csv."""
+        trainer = self.trainer
+        held = [getattr(each, "division", None) for each in self.datasets.values()]
+        division = next((each for each in held if each), None)
+        if division and trainer is not None and trainer.is_global_zero:
+            Division(division).write(Path(trainer.default_root_dir) / "splits.csv")
 
     def use_test(self, split: str) -> None:
         """Makes one of `test_splits` the test split."""

@@ -24,6 +24,7 @@ from rsvlm.data.datasets.cards import (
 from rsvlm.data.datasets.change_pairs import ChangePairs
 from rsvlm.data.datasets.change_table import ChangeTable
 from rsvlm.data.datasets.changechat import ChangeChat
+from rsvlm.data.datasets.class_table import ClassTable
 from rsvlm.data.datasets.coco import SSDD, Coco
 from rsvlm.data.datasets.conversations import Conversations
 from rsvlm.data.datasets.dior_rsvg import DIORRSVG
@@ -37,6 +38,7 @@ from rsvlm.data.datasets.georsclip_scenes import GeoRSCLIPScenes
 from rsvlm.data.datasets.isaid import ISAID
 from rsvlm.data.datasets.karpathy import Karpathy
 from rsvlm.data.datasets.levir_mci import LevirMCI
+from rsvlm.data.datasets.mask_folder import MaskFolder
 from rsvlm.data.datasets.nwpu_captions import NWPUCaptions
 from rsvlm.data.datasets.pairs import PairsTable
 from rsvlm.data.datasets.precomp import Precomp
@@ -67,6 +69,7 @@ DATASETS: dict[str, type[FileDataset]] = {
     "change_pairs": ChangePairs,
     "change_table": ChangeTable,
     "changechat": ChangeChat,
+    "class_table": ClassTable,
     "coco": Coco,
     "conversations": Conversations,
     "dior_rsvg": DIORRSVG,
@@ -84,6 +87,7 @@ DATASETS: dict[str, type[FileDataset]] = {
     "karpathy": Karpathy,
     "levir_cc": LevirCC,
     "levir_mci": LevirMCI,
+    "mask_folder": MaskFolder,
     "nwpu_captions": NWPUCaptions,
     "pairs": PairsTable,
     "precomp": Precomp,

@@ -12,8 +12,10 @@ from typing import Any, ClassVar
 from PIL import Image
 from torch.utils.data import Dataset
 
+from rsvlm.data.columnar import cell, is_reference
 from rsvlm.data.folders import Listing, printable
 from rsvlm.data.images import BrokenImage, read_image
+from rsvlm.data.rasters import Rasters, is_raster
 from rsvlm.data.sample import Layout, Sample
 from rsvlm.errors import UserError, near
 
@@ -66,6 +68,8 @@ class FileDataset(Dataset[Sample]):
         semantic_classes: names of the classes of its maps, in the order of their ids.
         entries: the images, in order.
         problems: what was amiss and could be passed over, one sentence each.
+        division: image → split, where a table for all splits was divided.
+        raster: reads pictures that are rasters; None leaves them to `read_image`.
     """
 
     name: str = ""
@@ -85,6 +89,8 @@ class FileDataset(Dataset[Sample]):
         self.classes: list[str] | None = None
         self.entries: list[Entry] = []
         self.problems: list[str] = []
+        self.division: dict[str, str] = {}
+        self.raster: Rasters | None = None
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -103,7 +109,7 @@ class FileDataset(Dataset[Sample]):
             "licence": self.licence,
             "path": entry.path,
         }
-        images = [self.image(index), *(read_image(path, self.convert) for path in entry.more)]
+        images = [self.image(index), *(self.picture(path) for path in entry.more)]
         if self.sample_layout == "before_after":
             same_size(images[0], images[-1], entry.paths[-1])
         sample = Sample(
@@ -119,7 +125,19 @@ class FileDataset(Dataset[Sample]):
 
     def image(self, index: int) -> Image.Image:
         """Reads the image alone, or the first of several."""
-        return read_image(self.entries[index].path, self.convert)
+        return self.picture(self.entries[index].path)
+
+    def picture(self, path: str) -> Image.Image:
+        """Reads one of its pictures, which is a file, a raster, or lies within a table.
+
+        Raises:
+            BrokenImage: it cannot be used.
+        """
+        if is_reference(path):
+            return read_image(cell(path), self.convert, name=path)
+        if self.raster is not None and is_raster(path):
+            return self.raster.read(path)
+        return read_image(path, self.convert)
 
     def facts(self, index: int) -> dict[str, Any]:
         """What the source says of a sample beside captions and class, for `Sample.meta`."""
@@ -192,6 +210,20 @@ def split_error(split: str, known: dict[str, int], where: str) -> UserError:
 
 
 def missing_files(folder: Path, names: Sequence[str]) -> list[str]:
+def file_and_folder(root: str | Path, given: Any, endings: Sequence[str]) -> tuple[str | Path, Any]:
+    """The folder and the file of `data.root=`, where that names a file, as `my.json`.
+
+    Args:
+        root: of the data set; a file is one by its ending.
+        given: the option that else names the file; stays what it is.
+        endings: of such files.
+    """
+    path = Path(root).expanduser()
+    if given is None and path.suffix.lower() in endings and path.is_file():
+        return path.parent, path.name
+    return root, given
+
+
     """The files that a folder lacks; each folder is listed once, no file is looked at."""
     listing = Listing()
     missing = []

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
-from rsvlm.data.datasets.base import Entry, metric_word
+from rsvlm.data.datasets.base import Entry, file_and_folder, metric_word
 from rsvlm.data.datasets.missing import Missing
-from rsvlm.data.datasets.regions import Region, Regions
+from rsvlm.data.datasets.regions import Region, Regions, bounds
+from rsvlm.data.sample import Instance, Sample
 from rsvlm.data.text_files import read_json
-from rsvlm.errors import UserError
+from rsvlm.errors import UserError, near
 
 #: An id: a number, or a text that is none.
 Key = int | str
@@ -162,13 +163,15 @@ class Coco(Regions):
     `meta["crowd"]` names the objects that stand for a crowd.
 
     Args:
-        root: folder of JSON and images.
+        root: folder of JSON and images, or the JSON itself.
         split: which JSON; `all` where there is one.
         annotations: the JSON, relative to `root`; `{split}` stands for the split.
         images: the images' folder, relative to `root`; by default images/, JPEGImages/, one named
             after the split, or `root` itself, wherever an image is found.
         name: word for metric names; by default the folder's.
         masks: serve masks.
+        objects: `each`, or `class` to join the masks of a class in an image, as questions for
+            "the ships" need them; crowds are joined too.
         missing: what becomes of images that are not there (`datasets/missing.py`).
         convert: turn images that are not 8-bit RGB into it, instead of refusing them.
 
@@ -196,10 +199,15 @@ class Coco(Regions):
         images: str | None = None,
         name: str | None = None,
         masks: bool = True,
+        objects: Literal["each", "class"] = "each",
         missing: Missing = "error",
         convert: bool = False,
     ) -> None:
+        root, annotations = file_and_folder(root, annotations, (".json",))
         super().__init__(root, split, convert=convert)
+        if objects not in ("each", "class"):
+            raise UserError(f"objects={objects!r} is not known. {near(objects, ('each', 'class'))}")
+        self.objects = objects
         if self.splits and split not in self.splits:
             known = " and ".join(
                 [", ".join(self.splits[:-1])] * (len(self.splits) > 1) + [self.splits[-1]]
@@ -222,6 +230,21 @@ class Coco(Regions):
             meta: dict[str, Any] = {"image": file} | ({"crowd": crowd} if crowd else {})
             self.add(Entry(file, paths[file], meta=meta), found.regions[key], size(record))
         self.tell()
+
+    def annotate(self, sample: Sample, index: int) -> None:
+        """Adds the objects, or with `objects=class` one for each class that has masks."""
+        super().annotate(sample, index)
+        if self.objects == "class":
+            joined: dict[str, Instance] = {}
+            for each in sample.instances:
+                if each.mask is None:
+                    continue
+                one = joined.setdefault(
+                    each.category, Instance(each.id, each.category, each.category_id)
+                )
+                one.mask = each.mask if one.mask is None else one.mask | each.mask
+                one.box = bounds(one.mask)
+            sample.instances = list(joined.values())
 
     def serves(self, file: str) -> bool:
         """Whether an image of the JSON belongs to the split."""

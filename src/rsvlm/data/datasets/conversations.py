@@ -1,5 +1,6 @@
-r"""Conversations as LLaVA trains from them: a JSON list of records, each an image and its turns.
+r"""Conversations about images, in the formats of `conversation_formats`: a list of records.
 
+LLaVA's, which is the commonest:
 `[{"id", "image", "conversations": [{"from": "human", "value": "<image>\n..."}, {"from": "gpt",
 "value": "..."}]}]`
 """
@@ -7,12 +8,19 @@ r"""Conversations as LLaVA trains from them: a JSON list of records, each an ima
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
+from rsvlm.data import columnar
+from rsvlm.data.datasets import conversation_formats, sources
+from rsvlm.data.datasets.base import file_and_folder
 from rsvlm.data.datasets.dialogues import DialogueDataset, Faults
+from rsvlm.data.datasets.divisions import dividing
+from rsvlm.data.datasets.file_names import FileNames
 from rsvlm.data.datasets.missing import Missing, check_missing
+from rsvlm.data.datasets.splitting import SplitRule
 from rsvlm.data.sample import Role, Turn
 from rsvlm.data.text_files import read_records
 from rsvlm.errors import UserError, near
@@ -21,21 +29,15 @@ from rsvlm.errors import UserError, near
 #: that write them from `Turn.kind`.
 Identifiers = Literal["keep", "strip"]
 
-_ROLES: dict[str, Role] = {
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "bot": "assistant",
-    "assistant": "assistant",
-    "system": "system",
-}
 # LLaVA's marker, and that of MiniGPT-v2's prompts.
 _MARKER = re.compile(r"\s*(?:<Img>\s*<ImageHere>\s*</Img>|<image>)\s*")
 _IDENTIFIER = re.compile(r"^\s*\[(\w+)\]\s*")
 
 
 class Conversations(DialogueDataset):
-    """A data set in LLaVA's format. Subclasses name it, or give `root` and `annotations`.
+    """Conversations in LLaVA's format or another of `conversation_formats`, found from the keys.
+
+    Subclasses name a data set, or give `root` and `annotations`.
 
     `<image>` markers become `Turn.image_ids`; task identifiers as `[refer]` become `Turn.kind` of
     the question and its answer; boxes in the text stay text. As LLaVA does, an answer before the
@@ -44,11 +46,15 @@ class Conversations(DialogueDataset):
     out; every kind of fault is counted in `problems`.
 
     Args:
-        root: the folder of the JSON and the images.
+        root: the folder of the JSON and the images, or the JSON in it.
         split: a word in the JSON's name, or `all`.
-        annotations: the JSON or JSON lines, relative to `root`; by default those whose name
-            holds the split's word, else the only one.
+        annotations: the JSON, JSON lines or Parquet, relative to `root`; by default those whose
+            name holds the split's word, else the only one; or what `save_to_disk` wrote.
         images: folder or folders of the images, relative to `root`.
+        shares: split → share of a file for all splits, divided by image; None divides nothing.
+        split_seed, split_by, cell, margin, split_file: see `splitting.SplitRule`; columns are keys
+            of a record.
+        strip: what names of images have in front that is no part of `root`.
         identifiers: what becomes of task identifiers in the text, `keep` or `strip`.
         missing: what becomes of images that are not there (`datasets/missing.py`).
         name: word for metric names.
@@ -67,6 +73,9 @@ class Conversations(DialogueDataset):
     image_folders: ClassVar[tuple[str, ...]] = ("images", ".")
     #: The JSON of a data set that has no other, and that is all for training.
     required_file: ClassVar[str | None] = None
+    #: Of files of one's own; published sets that are made of several files have none.
+    rule: SplitRule = SplitRule()
+    names_of: FileNames | None = None
 
     def __init__(
         self,
@@ -76,20 +85,32 @@ class Conversations(DialogueDataset):
         annotations: str | Sequence[str] | None = None,
         images: str | Sequence[str] | None = None,
         identifiers: Identifiers = "keep",
+        shares: Mapping[str, float] | None = None,
+        split_seed: int = 0,
+        split_by: str | None = None,
+        cell: float | None = None,
+        margin: float = 0.0,
+        split_file: str | None = None,
+        strip: str | None = None,
         missing: Missing = "error",
         name: str | None = None,
         convert: bool = False,
     ) -> None:
+        root, annotations = file_and_folder(root, annotations, _ENDINGS)
         super().__init__(root, split, convert=convert)
         check_missing(missing)
         check_identifiers(identifiers)
         self.name: str = name or self.name or "conversations"
         self.identifiers = identifiers
+        self.notes: list[str] = []
         if self.required_file and split not in ("train", "all"):
             raise UserError(f"{self.title} has no split {split!r}; it has train.")
+        self.rule = SplitRule(shares, split_seed, split_by, cell, margin, split_file)
+        self.names_of = names_of = FileNames(self.root, strip)
         files = self._files(annotations or self.required_file)
         for file in files:
             self.add_file(file, prefix=f"{file.stem}/" if len(files) > 1 else "")
+        self.problems += names_of.told()
         folders = [images] if isinstance(images, str) else list(images or self.image_folders)
         self.close({"": [self.root / folder for folder in folders]}, missing)
 
@@ -102,13 +123,16 @@ class Conversations(DialogueDataset):
             if lacking:
                 raise self.not_found(f"there is no {lacking[0].relative_to(self.root)}.")
             return files
-        held = sorted(p for p in self.root.iterdir() if p.suffix.lower() in (".json", ".jsonl"))
+        disk = sources.saved(self.root / self.split) or sources.saved(self.root)
+        if disk:
+            return list(disk)
+        held = sorted(p for p in self.root.iterdir() if p.suffix.lower() in _ENDINGS)
         if self.split == "all":
             found = held
         else:
             word = re.compile(rf"(?<![a-z]){re.escape(self.split.lower())}(?![a-z])")
             found = [file for file in held if word.search(file.stem.lower())]
-            if not found and len(held) == 1 and self.split == "train":
+            if not found and len(held) == 1 and (self.split == "train" or self.rule.shares):
                 found = held
         if not found:
             there = f" There is {', '.join(p.name for p in held)}; choose with annotations=."
@@ -131,12 +155,22 @@ class Conversations(DialogueDataset):
         Raises:
             UserError: it is not JSON, or holds no list.
         """
-        for i, record in enumerate(read_records(file)):
+        records = _records(file)
+        if self.names_of is not None:
+            forms = Counter(conversation_formats.form(record) for record in records)
+            counted = ", ".join(f"{form} ({n})" for form, n in forms.most_common())
+            self.notes.append(f"{file.name}: records in the format {counted}.")
+        kept = self._of_split(records, file) if self.rule.shares else None
+        for i, record in enumerate(records):
             who = f"{file.name}[{i}]"
+            if kept is not None and i not in kept:
+                continue
             parsed = read_conversation(record, who, self.faults, identifiers=self.identifiers)
             if parsed is None:
                 continue
             images, turns = parsed
+            if self.names_of is not None:
+                images = [self._named(name, who) for name in images]
             if kind is not None:
                 for turn in turns:
                     turn.kind = turn.kind or kind
@@ -145,9 +179,47 @@ class Conversations(DialogueDataset):
             name = f"{file.stem}_{i}" if id is None else str(id)
             self.add(prefix + name, images, turns, place=place, meta=rest)
 
+    def _named(self, name: str, who: str) -> str:
+        """The name of an image below the folder."""
+        if columnar.is_reference(name) or self.names_of is None:
+            return name
+        return self.names_of(name, who)
 
+    def _of_split(self, records: list[Any], file: Path) -> set[int]:
+        """Positions of the records of the split, in a file for all splits; an image stays whole."""
+        places, firsts = [], []
+        for i, record in enumerate(records):
+            images = conversation_formats.read(record).images if isinstance(record, dict) else None
+            if images and _worded(images[0]):
+                places.append(i)
+                firsts.append(images[0])
+        words = (*self.rule.columns, "split")
+        columns = {
+            word: [records[i].get(word) for i in places]
+            for word in words
+            if any(word in records[i] for i in places)
+        }
+        lacking = [word for word in self.rule.columns if word not in columns]
+        if lacking:
+            known = {key for i in places for key in records[i]}
+            raise UserError(
+                f"{file}: no record has the key {lacking[0]!r}, by which they are to be divided "
+                f"(data.dataset.split_by=). {near(lacking[0], known)}"
+            )
+        kept = dividing(self, firsts, columns, self.rule, file.name)
+        return {places[i] for i in kept}
+
+
+def _records(file: Path) -> list[Any]:
+    if file.suffix.lower() in columnar.ENDINGS:
+        return list(columnar.read_rows(file)[1])
+    return read_records(file)
+
+
+_ENDINGS = (".json", ".jsonl", ".parquet")
 _TAKEN = frozenset(
-    {"id", "question_id", "image", "images", "conversations", "text", "ground_truth"}
+    {"id", "question_id", "image", "images", "conversations", "text", "ground_truth", "messages"}
+    | {"query", "response", "history", "system"}
 )
 
 
@@ -167,47 +239,33 @@ def read_conversation(
     """Images and turns of a record.
 
     Args:
-        record: `image` (or `images`), and `conversations` or `text` with `ground_truth`.
+        record: in a format of `conversation_formats`, or `text` with `ground_truth`.
         who: what `faults` call it.
         faults: takes what is wrong.
         identifiers: see `Identifiers`.
 
     Returns:
         None where the record cannot be used.
+
+    Raises:
+        UserError: an image that is no file.
     """
     if not isinstance(record, Mapping):
         faults.add("record(s) are no object and were left out", who)
         return None
-    images = record.get("image", record.get("images"))
-    images = [images] if isinstance(images, str) else images
-    if not isinstance(images, list) or not images or not all(_worded(name) for name in images):
+    try:
+        found = conversation_formats.read(record)
+    except UserError as error:
+        raise UserError(f"{who}: {error}") from error
+    images = found.images
+    if not images or not all(_worded(name) for name in images):
         faults.add("conversation(s) have no image and were left out", who)
         return None
-    said = _said(record)
-    if said is None:
+    if found.turns is None:
         faults.add("conversation(s) hold something else than from and value and were left out", who)
         return None
-    turns = to_turns(said, len(images), who, faults, identifiers=identifiers)
+    turns = to_turns(found.turns, len(images), who, faults, identifiers=identifiers)
     return None if turns is None else (images, turns)
-
-
-def _said(record: Mapping[str, Any]) -> list[tuple[Role, str]] | None:
-    """Roles and texts as the record has them, None where they are malformed."""
-    conversations = record.get("conversations")
-    if conversations is None and isinstance(record.get("ground_truth"), str):
-        question = record.get("text", record.get("question"))
-        if not isinstance(question, str) or not question:
-            return None
-        return [("user", question), ("assistant", record["ground_truth"])]
-    if not isinstance(conversations, list) or not conversations:
-        return None
-    said = []
-    for turn in conversations:
-        role = _ROLES.get(str(turn.get("from", "")).lower()) if isinstance(turn, Mapping) else None
-        if role is None or not isinstance(turn.get("value"), str):
-            return None
-        said.append((role, turn["value"]))
-    return said
 
 
 def to_turns(

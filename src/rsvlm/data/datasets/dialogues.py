@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
+from rsvlm.data.columnar import is_reference
 from rsvlm.data.datasets.base import Entry, FileDataset, listed
 from rsvlm.data.datasets.locate import locate
 from rsvlm.data.datasets.missing import Missing, check_missing, report_missing
@@ -154,8 +155,10 @@ class DialogueDataset(FileDataset):
         looked: dict[str, None] = {}
         for place, numbers in rows.by_place().items():
             folders = list(places[place])
-            found = locate(folders, (rows.names[i] for i in numbers))
-            for number, path in zip(numbers, found, strict=True):
+            outside = [i for i in numbers if not is_reference(rows.names[i])]
+            at = dict(zip(outside, locate(folders, (rows.names[i] for i in outside)), strict=True))
+            for number in numbers:
+                path = at.get(number, rows.names[number])  # a reference is its own path
                 if not path:
                     lost.append(rows.names[number])
                     looked |= dict.fromkeys(map(str, folders))

@@ -1,22 +1,21 @@
-"""Tables with a header, CSV, TSV and JSON Lines alike: columns, rows, and division into splits."""
+"""Tables with a header: CSV, TSV, JSON Lines, Parquet and Arrow alike give columns and rows."""
 
 from __future__ import annotations
 
 import csv
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from rsvlm.data import columnar
 from rsvlm.data.datasets.base import listed
 from rsvlm.data.text_files import detect_encoding, read_records
 from rsvlm.errors import UserError
 
 #: Endings of tables, in the order in which they are looked for.
-ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson")
+ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 WORDS = {",": "comma", "\t": "tab"}
 #: Stages, and other words by which people call them.
 STAGES: dict[str, tuple[str, ...]] = {
@@ -62,7 +61,7 @@ class Table:
     """A table and the places of the columns that were looked for.
 
     Args:
-        path: the file; JSON Lines by its ending.
+        path: the file; JSON Lines, Parquet and Arrow by their endings.
         columns: what is looked for.
         separators: what may stand between columns.
         encoding: the file's; None finds it out.
@@ -86,11 +85,14 @@ class Table:
         encodings: Sequence[str] = ("utf-8-sig",),
     ) -> None:
         self.path, self.columns, self.notice, self.separator = path, columns, "", ""
-        self._records: list[Any] | None = None
-        if path.suffix.lower() in (".jsonl", ".ndjson"):
-            self._records = read_records(path)
-            keys = (key for record in self._records if isinstance(record, dict) for key in record)
+        self._records: Iterable[Any] | None = None
+        if path.suffix.lower() in columnar.ENDINGS:
+            self.header, self._records = columnar.read_rows(path)
+        elif path.suffix.lower() in (".jsonl", ".ndjson"):
+            held = self._records = read_records(path)
+            keys = (key for record in held if isinstance(record, dict) for key in record)
             self.header = list(dict.fromkeys(keys))
+        if self._records is not None:
             found = self._find(self.header)
             if found is None:
                 raise self._unknown(", ".join(self.header), "")
@@ -107,6 +109,9 @@ class Table:
             if found is not None:
                 self.places, self.separator = found, separator
                 return
+        # What is near to a wanted word is looked for in the header as it parts into most columns.
+        parted = (next(csv.reader([line], delimiter=each), []) for each in separators)
+        self.header = max(parted, key=len)
         between = " or ".join(WORDS.get(s, repr(s)) for s in separators)
         raise self._unknown(line[:200], f", with {between} between columns")
 
@@ -119,9 +124,27 @@ class Table:
         options = ", ".join(c.option for c in self.columns if c.option and not c.optional)
         last = f"{options}, separator=" if between else options
         return UserError(
-            f"{self.path}: the header is {line!r}. Looked for {wanted}{between}. Name others with "
-            f"{last}."
+            f"{self.path}: the header is {line!r}. Looked for {wanted}{between}."
+            f"{self.near(self.columns)} Name others with {last}."
         )
+
+    def near(self, columns: Sequence[Column]) -> str:
+        """The columns of the header that may be meant for those of `columns` that it lacks."""
+        out = ""
+        for column in columns:
+            if column.of(self.header):
+                continue
+            taken = {word for other in self.columns for word in other.known}
+            spare = [word for word in self.header if word not in taken]
+            for word in column.given or column.known:
+                lower = {name.lower(): name for name in spare}
+                close = difflib.get_close_matches(word, lower, n=1, cutoff=0.7)
+                if close:
+                    name = lower[close[0]]
+                    how = f" ({column.option}{name})" if column.option else f" ({word})"
+                    out += f" Is {name!r} the {column.what} column{how}?"
+                    break
+        return out
 
     def rows(self) -> Iterator[tuple[int, list[list[Any]]]]:
         """Number of a row's first line, and for each of `columns` the values at its places.
@@ -184,82 +207,6 @@ def records(path: Path, encoding: str, separator: str) -> Iterator[tuple[int, li
                 f"{path}, line {begin}: the quoting is broken ({error}; noticed on line "
                 f'{reader.line_num}). A quotation mark inside quotes is written twice: "".'
             ) from error
-
-
-def of_split(root: Path, split: str) -> tuple[Path | None, list[Path]]:
-    """The table of a split in a folder, and all tables that are there.
-
-    A split's table is called after it (`val.csv`; also `validation`, `valid`, `dev`).
-    """
-    held = sorted(p for p in root.iterdir() if p.suffix.lower() in ENDINGS and p.is_file())
-    for word in STAGES.get(split, (split,)):
-        for ending in ENDINGS:
-            for path in held:
-                if path.name.lower() == f"{word}{ending}".lower():
-                    return path, held
-    return None, held
-
-
-def only_table(held: Sequence[Path]) -> Path | None:
-    """The table of a folder that has a single one, which is not called after a split."""
-    words = {word for names in STAGES.values() for word in names}
-    return held[0] if len(held) == 1 and held[0].stem.lower() not in words else None
-
-
-def divide(
-    names: Sequence[str], split: str, shares: Mapping[str, float], seed: int, what: str
-) -> tuple[np.ndarray, str]:
-    """The samples of one split of a table that has none, and a sentence that tells of it.
-
-    Samples are ordered by a hash of seed and name, so that neither the order of the lines nor the
-    machine matters, and all lines of one name are in one split.
-
-    Args:
-        names: of the samples; equal ones stay together.
-        split: which part.
-        shares: split → share; the first takes what is left.
-        seed: of the hash.
-        what: what the table is called.
-
-    Returns:
-        Positions of the samples in `names`, in order, and the sentence.
-
-    Raises:
-        UserError: an unknown split, shares that are none, or fewer names than splits.
-    """
-    if split not in shares:
-        raise UserError(
-            f"{what} is one table, divided into {', '.join(shares)}; there is no split {split!r}."
-        )
-    if not all(0 < share < 1 for share in shares.values()) or abs(sum(shares.values()) - 1) > 1e-6:
-        raise UserError(
-            f"data.dataset.shares={dict(shares)}: shares add up to 1, as 0.8, 0.1, 0.1."
-        )
-    unique = sorted(
-        dict.fromkeys(names),
-        key=lambda name: hashlib.sha256(f"{seed}:{name}".encode("utf-8", "surrogatepass")).digest(),
-    )
-    if len(unique) < len(shares):
-        raise UserError(
-            f"{what} is one table with {len(unique)} images, too few to be divided into "
-            f"{', '.join(shares)}: write a table for each, or give data.dataset.shares=null "
-            "data.splits.val=null data.splits.test=null to train on all."
-        )
-    first, *others = shares
-    counts = {word: max(1, round(shares[word] * len(unique))) for word in others}
-    counts = {first: len(unique) - sum(counts.values()), **counts}
-    start = 0
-    for word, count in counts.items():
-        if word == split:
-            break
-        start += count
-    mine = set(unique[start : start + counts[split]])
-    chosen = np.array([i for i, name in enumerate(names) if name in mine], np.int64)
-    listing = ", ".join(f"{word} {count}" for word, count in counts.items())
-    return chosen, (
-        f"{what} is the only table and was divided by image: {listing} (data.dataset.shares=, "
-        "data.dataset.split_seed=; or write a table for each split)."
-    )
 
 
 def absent(split: str, held: Sequence[Path], root: Path) -> str:
