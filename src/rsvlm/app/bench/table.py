@@ -55,8 +55,8 @@ class Cell:
 
 
 def number(value: float) -> str:
-    """Two decimals, and more for small values."""
-    return f"{value:.2f}" if abs(value) >= 1 or value == 0 else f"{value:.3g}"
+    """Two decimals, and more for small values; what is next to nothing is 0.00."""
+    return f"{value:.3g}" if 0.001 <= abs(value) < 1 else f"{value:.2f}"
 
 
 def rows_of(plan: Plan, out: Path) -> list[dict[str, Any]]:
@@ -145,12 +145,21 @@ def lines(plan: Plan, rows: Sequence[Mapping[str, Any]], *, whole: bool) -> list
             count = f"{row['count']:,}" if row.get("count") is not None else ""
             if row.get("drawn_of"):
                 count += f" (drawn of {row['drawn_of']:,} samples)"
-            papers = "; ".join(
-                f"{p['model']} {p['value']:g}" for p in (row.get("published") or [])[:4]
-            )
+            papers = _papers(row.get("published") or ())
             shown_name = name.partition("/")[2] or "-"
             out.append([entry.name, shown_name, count, chance, *line, papers])
     return out
+
+
+def _papers(told: Sequence[Mapping[str, Any]], most: int = 4) -> str:
+    """Printed numbers by what they are of, the first of each; JSON and CSV have all."""
+    found: dict[str, float] = {}
+    for one in told:
+        name = str(one["checkpoint"]).removeprefix("zoo:") or str(one["model"])
+        found.setdefault(name, one["value"])
+    left = len(found) - most
+    said = [f"{name} {value:g}" for name, value in list(found.items())[:most]]
+    return "; ".join(said) + (f"; {left} more" if left > 0 else "")
 
 
 def costs(plan: Plan, out: Path) -> list[list[str]]:
