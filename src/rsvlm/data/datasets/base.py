@@ -162,7 +162,8 @@ class FileDataset(Dataset[Sample]):
         source = f" It can be had from {self.homepage}." if self.homepage else ""
         return UserError(
             f"{self.title} is not in {str(self.root)!r}: {what} Expected:\n\n{layout}\n\nSet "
-            f"data.root= to the folder that holds it.{source}"
+            f"data.root= to the folder that holds it.{source}",
+            code="no_data",
         )
 
 
@@ -209,7 +210,6 @@ def split_error(split: str, known: dict[str, int], where: str) -> UserError:
     return UserError(f"{where} has no split {split!r}; it has {counts}. {near(split, known)}")
 
 
-def missing_files(folder: Path, names: Sequence[str]) -> list[str]:
 def file_and_folder(root: str | Path, given: Any, endings: Sequence[str]) -> tuple[str | Path, Any]:
     """The folder and the file of `data.root=`, where that names a file, as `my.json`.
 
@@ -224,6 +224,7 @@ def file_and_folder(root: str | Path, given: Any, endings: Sequence[str]) -> tup
     return root, given
 
 
+def missing_files(folder: Path, names: Sequence[str]) -> list[str]:
     """The files that a folder lacks; each folder is listed once, no file is looked at."""
     listing = Listing()
     missing = []
