@@ -12,6 +12,8 @@ from rsvlm.app.bench.state import state_of
 from rsvlm.config.compose import compose, options
 from rsvlm.data.prediction_files import PartWriter
 from rsvlm.errors import UserError
+from rsvlm.evaluation.clip import ZeroShotEvaluation
+from rsvlm.evaluation.retrieval import RetrievalEvaluation
 
 SCENES = "data.dataset.n=6, data.dataset.size=32, data.workers=0, data.eval_batch_size=4"
 SUITE = f"""# A suite of a test.
@@ -33,9 +35,14 @@ def own(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(autouse=True)
-def no_data(monkeypatch):
-    monkeypatch.setenv("RSVLM_DATA", "/nowhere")
+@pytest.fixture(scope="module", autouse=True)
+def no_data_and_no_pictures():
+    """Pictures of a run have their own tests, and are half of its time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RSVLM_DATA", "/nowhere")
+        for kind in (ZeroShotEvaluation, RetrievalEvaluation):
+            patch.setattr(kind, "draw", lambda *_: None)
+        yield
 
 
 class Killed(BaseException):
@@ -61,9 +68,7 @@ def table(out):
 @pytest.fixture(scope="module")
 def whole(own, tmp_path_factory):
     out = tmp_path_factory.mktemp("whole")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RSVLM_DATA", "/nowhere")
-        ran(own, out)
+    ran(own, out)
     return out
 
 
@@ -114,8 +119,6 @@ def test_a_killed_bench_goes_on_to_the_same_table(own, whole, tmp_path, monkeypa
 
 
 def test_what_fails_is_said_the_rest_runs_and_it_is_tried_again(own, tmp_path, monkeypatch):
-    from rsvlm.evaluation.clip import ZeroShotEvaluation
-
     predict = ZeroShotEvaluation.predict
 
     def broken(self, model, batch):
@@ -214,6 +217,11 @@ def test_resuming_takes_a_bench_and_no_other_model(whole, tmp_path):
 
 
 def test_a_plan_from_a_file_builds_no_class_of_a_stranger(whole, tmp_path):
+    held = json.loads((whole / "bench.json").read_text())
+    held["subjects"][0]["label"] = "../../elsewhere"
+    (tmp_path / "bench.json").write_text(json.dumps(held))
+    with pytest.raises(UserError, match="can be read"):
+        Plan.read(tmp_path)
     plan = Plan.read(whole)
     plan.words.append("++model.stem._target_=os.system")
     (tmp_path / "config.yaml").write_text("name: bench\n")

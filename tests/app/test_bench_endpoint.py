@@ -61,6 +61,8 @@ def test_an_endpoint_is_asked_goes_away_comes_back_and_is_replayed(own, tmp_path
     found = rows(one)
     assert {row["status"] for row in found} == {"done"}
     assert next(r for r in found if r["entry"] == "captions")["tokens_out"] == "21"
+    assert (one / "seer" / "questions" / "pictures" / "worst.png").is_file()
+    assert "questions of seer: worst" in (one / "report.html").read_text()
     # Nobody listens there any more: all of it comes from the cache, and nothing differs.
     asked(own, two, url, cache, "model.replay=true")
     assert [r for r in rows(two) if r["entry"] == "captions"] == [

@@ -1,4 +1,4 @@
-"""`rsvlm list models|recipes|data|protocols [pattern]`: what there is, by name."""
+"""`rsvlm list models|recipes|data|protocols|suites [pattern]`: what there is, by name."""
 
 from __future__ import annotations
 
@@ -57,11 +57,25 @@ def protocols(own: Path | None) -> Iterator[tuple[str, str]]:
         yield task, "  ".join(map(str, known))
 
 
+def suites(own: Path | None) -> Iterator[tuple[str, str]]:
+    """Suites of `rsvlm bench` with their evaluations."""
+    import yaml
+
+    from rsvlm.config.compose import options, search_path
+
+    for option in options("suite", own):
+        paths = [folder / "suite" / f"{option}.yaml" for folder in search_path(own)]
+        path = next(p for p in paths if p.is_file())
+        held = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        yield option, ", ".join(map(str, held.get("entries") or ()))
+
+
 KINDS: dict[str, Callable[[Path | None], Iterator[tuple[str, str]]]] = {
     "models": models,
     "recipes": recipes,
     "data": data,
     "protocols": protocols,
+    "suites": suites,
 }
 
 

@@ -23,7 +23,7 @@ VERBS = {
 }
 # Tool → module with `main(argv)`; one file per tool, imported only when it is asked for.
 TOOLS = {
-    "list": ("rsvlm.cli.list", "models, recipes, data sets, protocols"),
+    "list": ("rsvlm.cli.list", "models, recipes, data sets, protocols, suites"),
     "inspect": ("rsvlm.cli.inspect", "what is in a data set, and what is wrong with its files"),
     "metrics": ("rsvlm.cli.metrics", "metrics under named protocols, and their comparison"),
     "report": ("rsvlm.cli.report", "one page from the folders of runs"),

@@ -40,11 +40,12 @@ def unable(model: Any, evaluation: Evaluation, pictures: int | None = None) -> s
     }
     if not has.get(evaluation.needs, True):
         return NEEDS[evaluation.needs]
+    many = several(known)
     if not is_generator(known):
         return "one image at a time" if (pictures or 1) > 1 else ""
     if pictures == 1 and _value(model, "bitemporal", False):
         return "compares two dates"
-    if (pictures or 1) > 1 and not (_value(model, "bitemporal", True) or several(known)):
+    if (pictures or 1) > 1 and not (_value(model, "bitemporal", True) or many):
         return "one image at a time"
     asked = evaluation.kinds is None or "caption" not in evaluation.kinds
     if evaluation.needs == "answers" and asked and not _value(model, "takes_prompt", True):

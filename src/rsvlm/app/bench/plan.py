@@ -19,6 +19,8 @@ from rsvlm.files import write_text
 FILE = "bench.json"
 #: Words of a bench itself; any other one is an evaluation's.
 OWN = ("suite", "models", "limit", "seeds", "bootstrap", "roots", "resume", "name")
+#: Names that are also folders'.
+_NAME = re.compile(r"\w[\w.-]*")
 #: What an evaluation of a suite may say.
 KEYS = ("recipe", "words", "show", "published", "about")
 
@@ -106,12 +108,21 @@ class Plan:
         """
         try:
             held = json.loads((folder / FILE).read_text(encoding="utf-8"))
-            lists = ("words", "show", "published")
             entries = [
-                Entry(**{k: tuple(v) if k in lists else v for k, v in one.items()})
+                Entry(
+                    str(one["name"]),
+                    str(one["recipe"]),
+                    tuple(one["words"]),
+                    tuple(one["show"]),
+                    tuple(one["published"]),
+                    str(one["about"]),
+                )
                 for one in held.pop("entries")
             ]
             subjects = [Subject(one["label"], tuple(one["words"])) for one in held.pop("subjects")]
+            for name in [*(e.name for e in entries), *(s.label for s in subjects)]:
+                if not _NAME.fullmatch(name):  # it is a folder's
+                    raise ValueError(name)
             return cls(entries=entries, subjects=subjects, **held)
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError(
@@ -209,7 +220,7 @@ def entries_of(held: Mapping[str, Any], suite: str, own: Path | None) -> list[En
     found = []
     for name, node in nodes.items():
         where = f"suite={suite}, entry {name}"
-        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", str(name)):
+        if not _NAME.fullmatch(str(name)):
             raise UserError(f"{where}: its name is also a folder's: letters, digits, _ and - only.")
         if not isinstance(node, Mapping) or not (node.get("recipe") or node.get("words")):
             raise UserError(f"{where} needs recipe: <name>, words: [<word>, ...], or both.")

@@ -159,6 +159,7 @@ class Models:
     def __init__(self, build: Callable[..., Any]) -> None:
         self.build, self.built = build, 0
         self._held: tuple[str, Any] | None = None
+        self._tasks: dict[str, Any] = {}
 
     def get(self, cfg: DictConfig, out: Path) -> Any:
         """The model of a configuration.
@@ -180,7 +181,10 @@ class Models:
         model = self._held[1]
         if str((cfg.task or {}).get("_target_", "")).startswith("rsvlm.lit."):
             OmegaConf.set_struct(cfg, False)
-            cfg.task = compose("eval", [f"task={task_of(model)}"]).task
+            option = task_of(model)
+            if option not in self._tasks:
+                self._tasks[option] = compose("eval", [f"task={option}"]).task
+            cfg.task = self._tasks[option]
             OmegaConf.set_struct(cfg, True)
         torch.manual_seed(cfg.seed)
         return model
