@@ -13,7 +13,7 @@ from rsvlm.errors import UserError, extra
 Floats = npt.NDArray[np.float32]
 #: Vectors that are compared exactly where nobody says how: 50,000 squared takes a minute a core.
 EXACT_UP_TO = 50_000
-_ROWS = 4096
+_ROWS = 2048
 #: Vectors of a cell that its centre is learnt from.
 _PER_CELL = 40
 
@@ -56,49 +56,73 @@ def _exact(vectors: Floats, k: int) -> tuple[npt.NDArray[np.int64], Floats]:
     count = len(vectors)
     places = np.full((count, k), -1, np.int64)
     scores = np.full((count, k), -np.inf, np.float32)
-    most = min(k, count - 1)
-    if most < 1:
-        return places, scores
+    every = np.arange(count)
     for start in range(0, count, _ROWS):
-        rows = slice(start, min(start + _ROWS, count))
-        found = vectors[rows] @ vectors.T
-        found[np.arange(rows.stop - start), np.arange(start, rows.stop)] = -np.inf
-        top = np.argpartition(-found, most - 1, axis=1)[:, :most] if most < count - 1 else None
-        top = np.tile(np.arange(count), (len(found), 1)) if top is None else top
-        values = np.take_along_axis(found, top, axis=1)
-        # Of equal cosines the earlier position, as argpartition's own order is none.
-        order = np.lexsort((top, -values), axis=1)[:, :most]
-        places[rows, :most] = np.take_along_axis(top, order, axis=1)
-        scores[rows, :most] = np.take_along_axis(values, order, axis=1)
+        asked = every[start : start + _ROWS]
+        table = vectors[asked] @ vectors.T
+        table[np.arange(len(asked)), asked] = -np.inf
+        _keep_best(table, every, asked, places, scores)
     return places, scores
 
 
 def _ivf(vectors: Floats, k: int, probes: int, seed: int) -> tuple[npt.NDArray[np.int64], Floats]:
+    """The nearest among the cells nearest to a vector's own.
+
+    All vectors of a cell are asked at once, as one product of matrices: an index that is asked
+    vector by vector reads its cells anew for each, which a million times over takes hours.
+    """
     with extra("dedup", "method=exact needs it not, and compares all with all."):
         import faiss
 
     count, dim = vectors.shape
-    cells = max(1, min(int(2 * math.sqrt(count)), count // 39 or 1))
-    index = faiss.IndexIVFFlat(faiss.IndexFlatIP(dim), dim, cells, faiss.METRIC_INNER_PRODUCT)
-    index.cp.seed = seed + 1
-    index.cp.niter = 6
-    index.cp.max_points_per_centroid = _PER_CELL
+    cells = max(1, min(int(2 * math.sqrt(count)), count // _PER_CELL or 1))
+    means = faiss.Kmeans(
+        dim, cells, niter=6, seed=seed + 1, spherical=True, max_points_per_centroid=_PER_CELL
+    )
     drawn = np.random.default_rng(seed).choice(count, min(count, _PER_CELL * cells), replace=False)
-    index.train(np.ascontiguousarray(vectors[np.sort(drawn)]))
-    for start in range(0, count, 65536):
-        index.add(np.ascontiguousarray(vectors[start : start + 65536]))
-    index.nprobe = min(probes, cells)
+    means.train(np.ascontiguousarray(vectors[np.sort(drawn)]))
+    cell_of = np.concatenate(
+        [
+            means.index.search(np.ascontiguousarray(vectors[start : start + 65536]), 1)[1][:, 0]
+            for start in range(0, count, 65536)
+        ]
+    )
+    order = np.argsort(cell_of, kind="stable")
+    ends = np.searchsorted(cell_of[order], np.arange(cells + 1))
+    inside = [order[ends[i] : ends[i + 1]] for i in range(cells)]
+    likeness = means.centroids @ means.centroids.T
+    np.fill_diagonal(likeness, np.inf)  # its own cell first, whatever the centres' lengths
     places = np.full((count, k), -1, np.int64)
     scores = np.full((count, k), -np.inf, np.float32)
-    for start in range(0, count, _ROWS):
-        rows = np.arange(start, min(start + _ROWS, count))
-        found, near = index.search(np.ascontiguousarray(vectors[rows]), k + 1)
-        found[near == rows[:, None]] = -np.inf
-        near[near == rows[:, None]] = -1
-        order = np.argsort(-found, axis=1, kind="stable")[:, :k]
-        places[rows] = np.take_along_axis(near, order, axis=1)
-        scores[rows] = np.take_along_axis(found, order, axis=1)
+    for cell, members in enumerate(inside):
+        near = np.argsort(-likeness[cell], kind="stable")[: min(probes, cells)]
+        others = np.sort(np.concatenate([inside[i] for i in near]))
+        there = vectors[others].T
+        for start in range(0, len(members), _ROWS):
+            asked = members[start : start + _ROWS]
+            table = vectors[asked] @ there
+            table[np.arange(len(asked)), np.searchsorted(others, asked)] = -np.inf
+            _keep_best(table, others, asked, places, scores)
     return places, scores
+
+
+def _keep_best(
+    table: Floats,
+    others: npt.NDArray[np.int64],
+    asked: npt.NDArray[np.int64],
+    places: npt.NDArray[np.int64],
+    scores: Floats,
+) -> None:
+    """Writes the best of a table [Q, C] into rows `asked` of `places` and `scores`."""
+    most = min(places.shape[1], table.shape[1] - 1)
+    if most < 1:
+        return
+    top = np.argpartition(-table, most - 1, axis=1)[:, :most]
+    values = np.take_along_axis(table, top, axis=1)
+    # Of equal cosines the earlier position, as argpartition's own order is none.
+    rank = np.lexsort((top, -values), axis=1)
+    places[asked, :most] = others[np.take_along_axis(top, rank, axis=1)]
+    scores[asked, :most] = np.take_along_axis(values, rank, axis=1)
 
 
 def pairs_above(
