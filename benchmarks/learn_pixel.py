@@ -1,13 +1,14 @@
 """Does the pixel family learn? GeoPix' recipe on the generated world, with its memory's variants.
 
     OMP_NUM_THREADS=1 python benchmarks/learn_pixel.py --rows none released paper --out learn.json
+    python benchmarks/learn_pixel.py --run <run of lisa_tiny_scenes> --out lisa.json
 
 A row trains `experiment=geopix_tiny_scenes`'s model for some steps in a plain loop and measures
 mIoU on scenes of seeds that training never saw: teacher-forced (the true answer's words) on all of
 them, and with the model's own words on some. Beside it, on the same questions: the mean box of the
 class in training, the whole image, the same model asked for "it" in place of each phrase, and the
 same model shown another question's image. Questions for what `HELD_OUT` names are left out of
-training and measured apart.
+training and measured apart. `--run` measures what a recipe of the family has trained, on all of it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from omegaconf import OmegaConf
 
+import rsvlm
 from rsvlm.config.compose import compose
 from rsvlm.config.instantiate import instantiate
 from rsvlm.data.loading.transformed import TransformedDataset
@@ -64,10 +67,11 @@ def viewed(dataset, model, count: int):
     return [view[(0, i)] for i in range(count)]
 
 
-def items_of(cfg, model, split: str, count: int, seed: int, **changes):
-    """Scenes as the model sees them."""
+def items_of(cfg, model, split: str, count: int, seed: int | None, **changes):
+    """Scenes as the model sees them; without a seed, those of the configuration."""
     options = {k: v for k, v in cfg.data.dataset.items() if not k.startswith("_")}
-    return viewed(Scenes(split, **{**options, "n": count, "seed": seed, **changes}), model, count)
+    changes |= {} if seed is None else {"seed": seed}
+    return viewed(Scenes(split, **{**options, "n": count, **changes}), model, count)
 
 
 def combination(instance, side: tuple[int, int]) -> tuple[str, str]:
@@ -115,6 +119,16 @@ def train(cfg, model, items, steps: int, seed: int) -> float:
         optimizer.step()
         schedule.step()
     return time.process_time() - start
+
+
+def measured_run(run: Path, test: int, generated: int) -> dict:
+    """Of a run's last checkpoint, on its test split."""
+    cfg = OmegaConf.load(run / "config.yaml")
+    model = rsvlm.load(str(run / "last.ckpt")).eval()
+    boxes = mean_boxes(items_of(cfg, model, "train", cfg.data.dataset.n, None))
+    with torch.no_grad():
+        found = measure(model, items_of(cfg, model, "test", test, None), boxes, generated)
+    return {"run": str(cfg.name), "seed": cfg.seed, **found}
 
 
 def mean_boxes(items) -> dict[str, np.ndarray]:
@@ -193,9 +207,16 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=150)
     parser.add_argument("--generated", type=int, default=48)
     parser.add_argument("--words", nargs="*", default=[], help="further overrides of the recipe")
+    parser.add_argument("--run", type=Path, help="measure this run, and train nothing")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     results = []
+    if given.run:
+        results.append(measured_run(given.run, given.test, given.generated))
+        print(json.dumps(results[0]), flush=True)
+        if given.out:
+            given.out.write_text(json.dumps(results, indent=1) + "\n")
+        return
     for seed in given.seeds:
         items = test = None
         for row in given.rows:
