@@ -12,6 +12,7 @@ Its outputs stand before the text, or at the places of a placeholder token in it
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from rsvlm.data.sample import Answer
 from rsvlm.encoders.generation import Generated
 from rsvlm.errors import UserError
 from rsvlm.models.base import GenerativeModel
-from rsvlm.nn.feature_cache import FeatureCache
+from rsvlm.nn.feature_cache import cache_of
 from rsvlm.nn.length_buckets import in_shards, length_buckets, select_rows
 from rsvlm.nn.packing import Embedded, check, keys_of, pack
 
@@ -42,6 +43,8 @@ class VisionLanguageModel(GenerativeModel):
         generation: options of `generate` where they differ from the language model's defaults.
         cache_gib: memory in which training keeps the frozen features of each picture, GiB; 0 keeps
             none.
+        cache_folder: a folder in which they stay for other runs, and for evaluation (see
+            `nn.feature_cache`); None keeps them in memory alone.
         packing: how dialogues lie in training, `none`, `rows` or `shared` (see `nn.packing`); the
             loss is the same.
 
@@ -58,11 +61,12 @@ class VisionLanguageModel(GenerativeModel):
         image_token_id: int | None = None,
         generation: Mapping[str, Any] | None = None,
         cache_gib: float = 0.0,
+        cache_folder: str | Path | None = None,
         packing: str = "none",
     ) -> None:
         super().__init__()
-        self.cache = FeatureCache(cache_gib) if cache_gib else None
         self.vision: Any = vision
+        self.cache = cache_of(vision, cache_gib, cache_folder)
         built = isinstance(bridge, nn.Module)
         self.bridge: Any = bridge if built else bridge(dim_in=vision.dim, dim_out=lm.dim)
         self.lm: Any = lm
@@ -157,7 +161,8 @@ class VisionLanguageModel(GenerativeModel):
             # A batch of texts alone: the bridge runs for nothing, so that its weights have a
             # gradient in each process.
             images = images.new_zeros(1, 3, self.image_size, self.image_size)
-        if features is None and self.cache is not None and self.training:
+        kept = self.cache is not None and (self.training or self.cache.folder is not None)
+        if features is None and self.cache is not None and kept:
             features = self.cache(images, self.frozen_features)
         if features is None:
             return self.vision(images)

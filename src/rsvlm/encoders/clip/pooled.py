@@ -31,6 +31,8 @@ class ClipPooled(ClipTower):
         device: where to build; `meta` makes no weights.
     """
 
+    tokens = 1
+
     def __init__(
         self,
         arch: str | Mapping[str, Any] = "ViT-L-14",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +47,8 @@ class ClipTower(nn.Module):
 
     #: Names of the layers that LoRA tunes: none.
     tuned: Sequence[str] = ()
+    #: Filter of the resize, as CLIP's.
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
 
     def __init__(
         self,

@@ -32,6 +32,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -47,9 +48,11 @@ from rsvlm.data.transforms import Preprocess
 from rsvlm.encoders.clip.pooled import ClipPooled
 from rsvlm.encoders.generation import Generated
 from rsvlm.encoders.language import LanguageModel
+from rsvlm.encoders.timm_grid import TimmGrid
 from rsvlm.errors import UserError, extra, near
 from rsvlm.models.protocols import Kinds
 from rsvlm.models.rscapret.layouts import fromage_dialect
+from rsvlm.models.rscapret.projector import LinearProjector
 from rsvlm.models.rscapret.retrieval import ImageRetriever
 from rsvlm.nn.packing import Embedded
 from rsvlm.retrieval.gallery import Gallery
@@ -64,8 +67,9 @@ class RSCapRet(ImageRetriever):
     """See the head of this file.
 
     Args:
-        vision: a `ClipPooled`, which is frozen here.
-        bridge: a `LinearProjector`, or what builds it.
+        vision: a `ClipPooled`, or a tower of several tokens of which the first stands for the whole
+            image (`encoders.timm_grid`); it is frozen here.
+        bridge: a `LinearProjector`, a `GridProjector`, or what builds it.
         lm: a `LanguageModel`.
         shared_dim: numbers of a feature.
         ret_id: the id of [RET]; None for the first that the tokenizer leaves free. FROMAGe's is one
@@ -77,7 +81,10 @@ class RSCapRet(ImageRetriever):
         dropout: on both features.
         logit_scale: initial logarithm of the temperature's inverse.
         groups: see `ImageRetriever`; speed only.
+        retrieval: False leaves out [RET] and the space of features: the caption behind its image
+            alone is learned (`loss=answer`), at half the cost.
         cache_gib: see `VisionLanguageModel`; RSICD's 8,734 training pictures take 36 MB.
+        cache_folder: likewise.
         chat: further options of `ChatCollate`.
         generation: options of `generate` where they differ from the language model's defaults.
 
@@ -90,7 +97,7 @@ class RSCapRet(ImageRetriever):
 
     def __init__(
         self,
-        vision: ClipPooled,
+        vision: ClipPooled | TimmGrid,
         bridge: nn.Module | Callable[..., nn.Module],
         lm: LanguageModel,
         *,
@@ -103,7 +110,9 @@ class RSCapRet(ImageRetriever):
         dropout: float = 0.0,
         logit_scale: float = math.log(1 / 0.07),
         groups: int = 4,
+        retrieval: bool = True,
         cache_gib: float = 0.0,
+        cache_folder: str | Path | None = None,
         chat: Mapping[str, Any] | None = None,
         generation: Mapping[str, Any] | None = None,
     ) -> None:
@@ -123,7 +132,9 @@ class RSCapRet(ImageRetriever):
             dropout=dropout,
             logit_scale=logit_scale,
             groups=groups,
+            retrieval=retrieval,
             cache_gib=cache_gib,
+            cache_folder=cache_folder,
             image_token_id=PLACE,
             generation=generation,
         )
@@ -199,7 +210,7 @@ class RSCapRet(ImageRetriever):
             format="fromage",
             generation=True,
             image_token_id=PLACE,
-            image_tokens=self.bridge.tokens,
+            image_tokens=self.bridge.count(self.vision.tokens),
             instructions=CaptionInstructions(self.prompt),
             **{**self._chat, **asked(kinds)},
         )
@@ -207,7 +218,7 @@ class RSCapRet(ImageRetriever):
     @property
     def preprocess(self) -> Preprocess:
         """CLIP's; normalisation is the tower's own."""
-        return Preprocess(self.image_size)
+        return Preprocess(self.image_size, interpolation=self.vision.interpolation)
 
     # Use --------------------------------------------------------------------------------
 
@@ -299,6 +310,8 @@ class RSCapRet(ImageRetriever):
                 f"has {self.vision.dim}: choose that tower (model/vision=)."
             )
         bias = state.get("bridge.proj.bias")
+        if not isinstance(self.bridge, LinearProjector):
+            return ""
         tokens = self.bridge.tokens if bias is None else len(bias) // self.lm.dim
         if tokens != self.bridge.tokens:
             return f"It gives an image {tokens} embeddings: say model.bridge.tokens={tokens}."

@@ -1,4 +1,4 @@
-"""RS-CapRet's and FROMAGe's bridge: one linear layer from an image's vector to a few embeddings."""
+"""RS-CapRet's and FROMAGe's bridge from an image's vector to embeddings, and one from a grid."""
 
 from __future__ import annotations
 
@@ -26,6 +26,57 @@ class LinearProjector(nn.Module):
         self.proj = nn.Linear(dim_in, tokens * dim_out)
         self.drop = nn.Dropout(dropout)
 
+    def count(self, tokens: int) -> int:
+        """Embeddings of an image of that many tokens."""
+        return tokens * self.tokens
+
     def forward(self, features: Tensor) -> Tensor:
         """[N, T, dim_in] to [N, T * tokens, dim_out]."""
         return self.drop(self.proj(features).unflatten(-1, (self.tokens, -1)).flatten(1, 2))
+
+
+class GridProjector(nn.Module):
+    """Tokens [N, T, dim_in] of a frozen backbone to as many embeddings, for a grid of features.
+
+    Channels of a backbone differ in scale by orders of magnitude, so each is standardised over the
+    tokens that training has seen; then one linear layer, or two around a GELU, and a norm whose
+    gain starts at the size of the language model's own words. Ours.
+
+    Args:
+        dim_in: width of the tower.
+        dim_out: width of the language model.
+        hidden: width between two layers; None for one layer.
+        dropout: on the standardised channels.
+        size: initial gain of the norm.
+    """
+
+    joint = False
+
+    def __init__(
+        self,
+        dim_in: int,
+        dim_out: int,
+        *,
+        hidden: int | None = None,
+        dropout: float = 0.0,
+        size: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.standard = nn.BatchNorm1d(dim_in, affine=False)
+        self.drop = nn.Dropout(dropout)
+        self.proj: nn.Module = nn.Linear(dim_in, dim_out)
+        if hidden is not None:
+            self.proj = nn.Sequential(
+                nn.Linear(dim_in, hidden), nn.GELU(), nn.Linear(hidden, dim_out)
+            )
+        self.norm = nn.LayerNorm(dim_out)
+        nn.init.constant_(self.norm.weight, size)
+
+    def count(self, tokens: int) -> int:
+        """Embeddings of an image of that many tokens: as many."""
+        return tokens
+
+    def forward(self, features: Tensor) -> Tensor:
+        """See above."""
+        features = self.standard(features.float().transpose(1, 2)).transpose(1, 2)
+        return self.norm(self.proj(self.drop(features)))

@@ -30,7 +30,7 @@ class ImageRetriever(VisionLanguageModel):
     all of it but the last position runs without one, behind a cache. That is exact.
 
     Args:
-        vision: gives [N, 1, dim].
+        vision: gives [N, T, dim], the first token for the whole image.
         bridge: see `VisionLanguageModel`.
         lm: a `LanguageModel`.
         shared_dim: numbers of a feature.
@@ -41,6 +41,7 @@ class ImageRetriever(VisionLanguageModel):
         logit_scale: initial logarithm of the temperature's inverse.
         groups: most groups by length that a training batch is run in; each is padded to its own
             longest row. The result is the same.
+        retrieval: False learns captions alone, see `RSCapRet`.
         **options: see `VisionLanguageModel`.
 
     Attributes:
@@ -64,6 +65,7 @@ class ImageRetriever(VisionLanguageModel):
         dropout: float = 0.0,
         logit_scale: float = math.log(1 / 0.07),
         groups: int = 4,
+        retrieval: bool = True,
         **options: Any,
     ) -> None:
         vision.requires_grad_(False)
@@ -74,6 +76,10 @@ class ImageRetriever(VisionLanguageModel):
         self.drop = nn.Dropout(dropout)
         self.logit_scale = nn.Parameter(torch.tensor(float(logit_scale)))
         self.prompt, self.end, self.concat, self.groups = prompt, end, concat, groups
+        self.retrieval = retrieval
+        if not retrieval:
+            for part in (self.image_map, self.text_map, self.ret, self.logit_scale):
+                part.requires_grad_(False)
 
     def embed_words(self, input_ids: Tensor) -> Tensor:
         """Embeddings [B, L, dim] of ids [B, L], [RET] among them."""
@@ -90,7 +96,8 @@ class ImageRetriever(VisionLanguageModel):
 
         Returns:
             `logits` [N, ret_id + 1], `targets` [N]; `text_logits`, `text_targets`; `image_features`
-            and `text_features` [B, shared_dim], `logit_scale` (the factor itself).
+            and `text_features` [B, shared_dim], `logit_scale` (the factor itself); with
+            `retrieval=False` the first two alone.
 
         Raises:
             UserError: another number of captions than of images.
@@ -104,6 +111,8 @@ class ImageRetriever(VisionLanguageModel):
         tokens = self.tokens(batch, features)
         together = self.training and float(torch.rand(())) < self.concat
         caption = self.caption_pass(tokens, ids, together=together)
+        if not self.retrieval:
+            return caption
         text = self.text_pass(ids)
         return {
             **caption,
@@ -137,7 +146,7 @@ class ImageRetriever(VisionLanguageModel):
         """Captions behind their images.
 
         Args:
-            tokens: of the tower, [B, 1, D].
+            tokens: of the tower, [B, T, D].
             ids: [B, L], captions up to [RET], padded right.
             together: two images and captions in each row.
             prompt: its ids [B, P]; None takes the model's.

@@ -1,0 +1,1 @@
+"""Two pretrained towers, each frozen, and what is trained between them."""
