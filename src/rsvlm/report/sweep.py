@@ -60,7 +60,12 @@ def sweep_curves(jobs: Sequence[Job], path: Path) -> Path | None:
                 _line(axes, held[n], held[n + 1 :], label, colour)
             axes.set_xlabel(across, fontsize=8, color=theme.quiet)
             if number == 0 and len(lines) > 1:
-                axes.legend(frameon=False, fontsize=8, labelcolor=theme.ink)
+                # In a row of its own above the lines, which may lie anywhere.
+                low, high = axes.get_ylim()
+                axes.set_ylim(low, high + 0.18 * math.ceil(len(lines) / 3) * (high - low))
+                axes.legend(
+                    loc="upper left", ncols=3, frameon=False, fontsize=8, labelcolor=theme.ink
+                )
 
     return write_figure(path, (4.0 * columns, 2.7 * rows), draw)
 
