@@ -45,6 +45,12 @@ def test_bands_by_the_names_of_the_class():
         BrokenImage, match=r"4 band\(s\) with values from 10 to 10: .*raster\.bands"
     ):
         data[1]
+
+    class Dark(Scenes):
+        rgb_bands = ("B04", "B03", "B02")
+
+    with pytest.raises(BrokenImage, match=r"3 band\(s\) with values from 10 to 10"):
+        TorchGeo("data", make=Dark)[1]
     use_rasters(data, Rasters(bands=["B04", "B03", "B02"], range=[0, 100]))
     assert np.asarray(data[2].images[0]).max() == round(255 * 0.2)
 

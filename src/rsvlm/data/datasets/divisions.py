@@ -85,7 +85,7 @@ def apart(
             both = sorted(mine & set(held) | set(names) & set(theirs))
             if both:
                 raise UserError(
-                    f"{len(both)} of {rule.by or 'image'} are in {dataset.split} and in {other} "
-                    f"too ({table}): {listed(both, 3)}. Keep each in one split, or let one table "
-                    "without splits be divided."
+                    f"{len(both)} image(s) or groups by {rule.by} are in {dataset.split} and in "
+                    f"{other} too ({table}): {listed(both, 3)}. Keep each in one split, or let one "
+                    "table without splits be divided."
                 )

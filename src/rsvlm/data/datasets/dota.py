@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from rsvlm.data.datasets.base import Entry, listed
+from rsvlm.data.datasets.base import Entry, listed, metric_word
 from rsvlm.data.datasets.missing import Missing
 from rsvlm.data.datasets.regions import Box, Region, Regions
 from rsvlm.data.folders import EXTENSIONS
@@ -54,6 +55,8 @@ class DOTA(Regions):
         tolerance: pixels that a corner may lie off and the four still are a rectangle. Published
             corners are whole pixels, so a rectangle's may be off by 0.7; by one pixel, 898 of the
             984 objects in seven pictures are rectangles, by two, 964.
+        classes: names of the classes of files of your own in this format; by default DOTA's.
+        name: word for metric names, where the files are your own.
         missing: what becomes of pictures that labels name and that are not there.
         convert: turn pictures that are not 8-bit RGB into it (some have one band), instead of
             refusing them.
@@ -84,12 +87,17 @@ class DOTA(Regions):
         split: str = "val",
         *,
         tolerance: float = 1.0,
+        classes: Sequence[str] | None = None,
+        name: str | None = None,
         missing: Missing = "error",
         convert: bool = False,
     ) -> None:
         super().__init__(root, split, convert=convert)
         self.tolerance = tolerance
-        self.categories = list(CLASSES)
+        self.categories = [str(each) for each in classes or CLASSES]
+        if name or classes:
+            self.name, self.licence = name or metric_word(self.root.name), "unknown"
+            self.published_counts = {}  # type: ignore[misc]
         folder = self.root if split == "all" else self.root / split
         if not folder.is_dir():
             hint = ""
@@ -112,11 +120,11 @@ class DOTA(Regions):
         stems = sorted(set(pictures) | set(labels))
         names = {stem: pictures.get(stem, f"{stem}.png") for stem in stems}
         paths = self.located([images], list(names.values()), missing)
-        for stem, name in names.items():
-            if name not in paths:
+        for stem, file in names.items():
+            if file not in paths:
                 continue
             regions, meta = self._read(labels[stem]) if stem in labels else ([], {})
-            self.add(Entry(name, paths[name], meta=meta), regions)
+            self.add(Entry(file, paths[file], meta=meta), regions)
         self.tell()
 
     def _labels(self, folder: Path) -> dict[str, Path]:
@@ -170,7 +178,7 @@ class DOTA(Regions):
             )
         who = f"{Path(where.partition(',')[0]).name} line {line}"
         category = words[8]
-        if category not in CLASSES:
+        if category not in self.categories:
             self.fault(f"object(s) are of a class that is not DOTA's ({category})", who)
         if len(words) == 10 and words[9] not in ("0", "1", "2"):
             self.fault("object(s) have a mark of difficulty that is not 0, 1 or 2", who)
@@ -184,7 +192,7 @@ class DOTA(Regions):
         region = Region(
             line,
             category,
-            CLASSES.index(category) if category in CLASSES else None,
+            self.categories.index(category) if category in self.categories else None,
             box=box if x1 > x0 and y1 > y0 else None,
             angle=angle if x1 > x0 and y1 > y0 else None,
         )

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rsvlm.data.datasets.base import listed
 from rsvlm.data.datasets.tables import ENDINGS, STAGES
+from rsvlm.data.folders import check_names
 from rsvlm.data.text_files import read_json
 from rsvlm.errors import UserError
 
@@ -101,6 +102,7 @@ def saved(folder: Path) -> tuple[Path, ...]:
     if not isinstance(files, list):
         return ()
     names = [str(each.get("filename")) for each in files if isinstance(each, dict)]
+    check_names(names, [folder], str(state))
     lacking = [name for name in names if not (folder / name).is_file()]
     if lacking:
         raise UserError(f"{state} names {listed(lacking)}, which {folder} does not hold.")

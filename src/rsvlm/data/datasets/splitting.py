@@ -21,6 +21,7 @@ import numpy as np
 
 from rsvlm.data.datasets.base import listed
 from rsvlm.data.datasets.tables import STAGES
+from rsvlm.data.folders import check_names
 from rsvlm.errors import UserError
 from rsvlm.files import write_text
 
@@ -120,6 +121,8 @@ def divided(
         UserError: shares that are none, too few images or groups, places that are no numbers, a
             file of a division that does not fit.
     """
+    if rule.file:
+        check_names([rule.file], [root], "data.dataset.split_file=")
     file = root / rule.file if rule.file else None
     if file is not None and file.is_file():
         return _read(file, names)

@@ -18,6 +18,9 @@ from rsvlm.errors import UserError, extra, near
 
 #: Keys under which torchgeo's samples have captions.
 CAPTIONS = ("captions", "caption", "text")
+#: Attributes of its classes of more bands than colours, whose values are no eight bits even where
+#: a dark image has small ones.
+SPECTRAL = ("all_bands", "all_band_names", "band_names", "rgb_bands")
 
 
 class TorchGeo(Dataset[Sample]):
@@ -126,7 +129,7 @@ class TorchGeo(Dataset[Sample]):
             fits = len(known) == len(values)
             return self.raster.of_array(values, known if fits else [], who)
         whole = values.min() >= 0 and values.max() <= 255 and not (values % 1).any()
-        if len(values) != 3 or not whole or hasattr(type(self.inner), "all_bands"):
+        if len(values) != 3 or not whole or any(hasattr(self.inner, word) for word in SPECTRAL):
             raise BrokenImage(
                 who,
                 f"has {len(values)} band(s) with values from {values.min():g} to "
