@@ -81,7 +81,7 @@ class TimmGrid(nn.Module):
             raise UserError(f"vision.grid={grid}: it must be 1 or more.")
         with torch.device(device or torch.get_default_device()):
             self.body: Any = timm.create_model(name, pretrained=False, num_classes=0, **options)
-        if not hasattr(self.body, "forward_intermediates"):
+        if getattr(self.body, "forward_intermediates", None) is None:
             raise UserError(f"vision.name={name}: timm gives no feature maps of it; take another.")
         channels = [int(stage["num_chs"]) for stage in self.body.feature_info]
         wrong = [level for level in levels if not 0 <= level < len(channels)]
@@ -91,7 +91,7 @@ class TimmGrid(nn.Module):
             )
         self.levels, self.grid, self.weights = sorted(levels), grid, weights
         self.scale_to = scale_to
-        facts = self.body.pretrained_cfg
+        facts: Any = self.body.pretrained_cfg
         self.mean, self.std = tuple(facts["mean"]), tuple(facts["std"])
         self.interpolation: Literal["bicubic", "bilinear"] = (
             "bilinear" if facts.get("interpolation") == "bilinear" else "bicubic"
