@@ -13,6 +13,7 @@ from rsvlm.data.datasets.coco import Coco
 from rsvlm.data.datasets.conversations import Conversations
 from rsvlm.data.datasets.mask_folder import MaskFolder
 from rsvlm.data.datasets.pairs import PairsTable
+from rsvlm.data.datasets.scene_folder import SceneFolder
 from rsvlm.data.inspection.describe import describe
 from rsvlm.errors import UserError
 
@@ -240,6 +241,13 @@ def test_coco_masks_of_a_class_are_one(tmp_path):
     assert len(Coco(tmp_path / "my.json", "all")[0].instances) == 2
     (joined,) = Coco(tmp_path / "my.json", "all", objects="class")[0].instances
     assert joined.box == (1, 1, 6, 4) and joined.mask.sum() == 8
+    content["categories"].append({"id": 2, "name": "Ship"})
+    (tmp_path / "my.json").write_text(json.dumps(content))
+    told = str(Coco(tmp_path / "my.json", "all").problems)
+    assert "1 pair(s) of classes differ by case alone: give both one name: Ship and ship." in told
+    pictures(tmp_path / "scenes", "Pond/a.png", "pond/a.png")
+    told = str(SceneFolder(tmp_path / "scenes").problems)
+    assert "the classes Pond and pond differ by case alone" in told
     with pytest.raises(UserError, match="objects='klass' is not known"):
         Coco(tmp_path / "my.json", "all", objects="klass")
 

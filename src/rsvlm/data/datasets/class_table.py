@@ -14,7 +14,7 @@ from rsvlm.data.datasets.base import Entry, listed
 from rsvlm.data.datasets.missing import Missing
 from rsvlm.data.datasets.pairs import PairsTable
 from rsvlm.data.datasets.splitting import split_word
-from rsvlm.data.datasets.tables import STAGES, Column
+from rsvlm.data.datasets.tables import STAGES, Column, differ_by_case
 from rsvlm.data.text_files import read_names
 from rsvlm.errors import UserError
 
@@ -136,7 +136,12 @@ class ClassTable(PairsTable):
             commonest = {w.lower(): w for w, _ in reversed(counts.most_common())}
             said = [[commonest[words[0].lower()]] for words in said]
             self.all_classes = {commonest.get(word.lower(), word) for word in self.all_classes}
-        differ_by_case(self.all_classes)
+        twice = differ_by_case(self.all_classes)
+        if twice:
+            raise UserError(
+                f"classes differ by case alone: {listed(twice)}. Write one of them in the table, "
+                "or read them as one: data.dataset.ignore_case=true."
+            )
         names = self._names(given)
         labels = {name: i for i, name in enumerate(names)}
         if all(word.isdecimal() for word in self.all_classes) and not set(names) & self.all_classes:
@@ -166,20 +171,3 @@ class ClassTable(PairsTable):
         if not file.is_file():
             raise UserError(f"data.dataset.classes={given}: there is no file {file}.")
         return read_names(file)
-
-
-def differ_by_case(classes: set[str]) -> None:
-    """Refuses classes that differ by case alone.
-
-    Raises:
-        UserError: there are some; names them.
-    """
-    spelt: dict[str, list[str]] = {}
-    for name in sorted(classes):
-        spelt.setdefault(name.lower(), []).append(name)
-    twice = [" and ".join(names) for names in spelt.values() if len(names) > 1]
-    if twice:
-        raise UserError(
-            f"classes differ by case alone: {listed(twice)}. Write one of them in the table, or "
-            "read them as one: data.dataset.ignore_case=true."
-        )

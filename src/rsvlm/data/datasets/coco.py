@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 from rsvlm.data.datasets.base import Entry, file_and_folder, metric_word
 from rsvlm.data.datasets.missing import Missing
 from rsvlm.data.datasets.regions import Region, Regions, bounds
+from rsvlm.data.datasets.tables import differ_by_case
 from rsvlm.data.sample import Instance, Sample
 from rsvlm.data.text_files import read_json
 from rsvlm.errors import UserError, near
@@ -66,6 +67,8 @@ def read_coco(owner: Regions, path: Path, *, masks: bool = True) -> CocoFile:
         names[key] = str(record.get("name", key))
     ordered = sorted(names, key=lambda key: (isinstance(key, str), key))
     out.categories = [names[key] for key in ordered]
+    for pair in differ_by_case(out.categories):
+        owner.fault("pair(s) of classes differ by case alone: give both one name", pair)
     place = {key: i for i, key in enumerate(ordered)}
     for record in parts["images"]:
         key = _key(record, "id", path, "images")

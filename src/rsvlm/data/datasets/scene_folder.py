@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from rsvlm.data.datasets.base import Entry, FileDataset, listed, metric_word, split_error
+from rsvlm.data.datasets.tables import differ_by_case
 from rsvlm.data.folders import EXTENSIONS, composed, is_picture, walk
 from rsvlm.data.text_files import read_json, read_names
 from rsvlm.errors import UserError
@@ -84,6 +85,10 @@ class SceneFolder(FileDataset):
         self.classes = self._classes(classes, {self.class_name(raw) for raw in found.values()})
         if split_file is not None and self.split != "all":
             found = self._select(found, self.root / split_file)
+        for pair in differ_by_case(self.classes):
+            self.problems.append(
+                f"the classes {pair} differ by case alone: give both folders one name."
+            )
         labels = {label: i for i, label in enumerate(self.classes)}
         self.entries = [
             Entry(id=id, path=str(folder / id), label=labels[self.class_name(raw)])

@@ -221,3 +221,11 @@ def absent(split: str, held: Sequence[Path], root: Path) -> str:
         left_out = f", or leave the split out: data.splits.{split}=null"
         text += (left_out if split in ("val", "test") else "") + "."
     return text
+
+
+def differ_by_case(classes: Iterable[str]) -> list[str]:
+    """Names of classes that differ by case alone, as `Pond and pond`."""
+    spelt: dict[str, list[str]] = {}
+    for name in sorted(set(classes)):
+        spelt.setdefault(name.lower(), []).append(name)
+    return [" and ".join(names) for names in spelt.values() if len(names) > 1]
