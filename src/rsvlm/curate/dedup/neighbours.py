@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -76,7 +76,7 @@ def _ivf(vectors: Floats, k: int, probes: int, seed: int) -> tuple[npt.NDArray[n
 
     count, dim = vectors.shape
     cells = max(1, min(int(2 * math.sqrt(count)), count // _PER_CELL or 1))
-    means = faiss.Kmeans(
+    means: Any = faiss.Kmeans(
         dim, cells, niter=6, seed=seed + 1, spherical=True, max_points_per_centroid=_PER_CELL
     )
     drawn = np.random.default_rng(seed).choice(count, min(count, _PER_CELL * cells), replace=False)
