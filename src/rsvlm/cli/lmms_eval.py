@@ -6,9 +6,9 @@ reads it, and rsvlm measures the answers under the recipe's protocol and names:
 
     lmms_eval --include_path tasks --tasks rsvlm_rsvqa_lr_test_vhm --model qwen2_5_vl …
 
-lmms-eval needs an environment of its own (it pins other versions of what Hydra and W&B need), with
-rsvlm beside it: `pip install lmms-eval torchmetrics safetensors "filelock<4"` (lmms-eval 0.7.3
-imports what filelock 4 no longer has) and `pip install --no-deps rsvlm`.
+lmms-eval needs an environment of its own (it pins other versions of what Hydra and W&B need): with
+torchmetrics, safetensors, filelock<4 (lmms-eval 0.7.3 imports what later ones no longer have) and
+rsvlm itself, by pip's --no-deps.
 
 Boxes are asked for as fractions of the picture; model.boxes= names another convention, and
 model.system= another system's words. --limit takes that many samples, spread over the split.
@@ -65,7 +65,7 @@ def main(argv: list[str]) -> None:
     from rsvlm.app.build import build_data, build_task
     from rsvlm.app.guards import check
     from rsvlm.config.compose import compose
-    from rsvlm.evaluation.question_answering import AnswerEvaluation
+    from rsvlm.evaluation.lmms_tasks import can_be_a_task
     from rsvlm.inference.build import build_model
 
     named = {word.split("=", 1)[0] for word in args.words}
@@ -74,7 +74,7 @@ def main(argv: list[str]) -> None:
     check(cfg)
     evaluation_words = _plain(cfg.evaluation)
     task = build_task(cfg, build_model(cfg, args.out))
-    if not isinstance(task.evaluation, AnswerEvaluation) or not task.evaluation.from_records:
+    if not can_be_a_task(task.evaluation):
         raise UserError(
             f"{args.words[0]} measures a {type(task.evaluation).__name__}, and lmms-eval asks for "
             "answers: take a recipe of captions, questions, boxes or points (rsvlm list recipes)."

@@ -7,7 +7,6 @@ versions of what Hydra and W&B need, so nothing here, nor below it, imports thes
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -21,12 +20,47 @@ from rsvlm.data.prediction_records import DatasetFacts, record_of, record_order
 from rsvlm.data.sample import Answer
 from rsvlm.data.text.box_codecs import codec
 from rsvlm.errors import UserError
+from rsvlm.evaluation import (
+    captions,
+    change_chat,
+    detection,
+    grounding,
+    pointing,
+    region_recognition,
+    rsieval,
+    rsrag,
+    vqa,
+)
+from rsvlm.evaluation.base import Evaluation
 from rsvlm.evaluation.question_answering import AnswerEvaluation, from_answer
 
 #: The file of a folder that says what it measures, and that of its questions.
 ABOUT, QUESTIONS = "rsvlm.json", "questions.jsonl"
 
+#: Where evaluations of answers stand.
+MODULES = (
+    captions,
+    change_chat,
+    detection,
+    grounding,
+    pointing,
+    region_recognition,
+    rsieval,
+    rsrag,
+    vqa,
+)
+
 Doc = Mapping[str, Any]
+
+
+def can_be_a_task(evaluation: Evaluation | type) -> bool:
+    """Whether an evaluation asks each question once and measures records of the answers.
+
+    A whole dialogue, whose questions hold the model's own earlier answers, is none.
+    """
+    kind = evaluation if isinstance(evaluation, type) else type(evaluation)
+    asks = issubclass(kind, (AnswerEvaluation, captions.CaptionEvaluation))
+    return asks and not issubclass(kind, change_chat.DialogueEvaluation)
 
 
 class RecordedTask:
@@ -122,17 +156,18 @@ def _text(content: Any) -> str:
     return " ".join(part["text"] for part in content if "text" in part)
 
 
-def _evaluation(node: Mapping[str, Any]) -> AnswerEvaluation:
-    """The evaluation that a folder names; a class of this room alone.
+def _evaluation(node: Mapping[str, Any]) -> Evaluation:
+    """The evaluation that a folder names.
 
     Raises:
-        ValueError, TypeError: it names another thing.
+        ValueError: it names another thing.
     """
     options = dict(node)
-    module, _, name = str(options.pop("_target_", "")).rpartition(".")
-    if not module.startswith("rsvlm.evaluation."):
-        raise ValueError(f"{module}.{name} is no evaluation of rsvlm")
-    found = getattr(importlib.import_module(module), name, None)
-    if not (isinstance(found, type) and issubclass(found, AnswerEvaluation)):
-        raise TypeError(f"{module}.{name} is no evaluation of answers")
-    return found(**options)
+    target = str(options.pop("_target_", ""))
+    module, _, name = target.rpartition(".")
+    for held in MODULES:
+        found = getattr(held, name, None)
+        if held.__name__ == module and isinstance(found, type) and can_be_a_task(found):
+            made: Evaluation = found(**options)
+            return made
+    raise ValueError(f"{target} is no evaluation of answers")
