@@ -4,9 +4,11 @@ import csv
 import json
 
 import pytest
+import yaml
+from omegaconf import OmegaConf
 
 from rsvlm.app.bench.compare import compare as compared
-from rsvlm.app.bench.plan import Plan, planned
+from rsvlm.app.bench.plan import Plan, entries_of, planned
 from rsvlm.app.bench.run import bench
 from rsvlm.app.bench.state import state_of
 from rsvlm.config.compose import compose, options
@@ -139,6 +141,7 @@ def test_what_fails_is_said_the_rest_runs_and_it_is_tried_again(own, tmp_path, m
 ONLY = ["suite=mine", "trainer=cpu", "bootstrap=20", "~suite.entries.pictures"]
 
 
+@pytest.mark.slow
 def test_models_stand_side_by_side_on_a_drawn_sample_and_are_compared(own, tmp_path, whole):
     ran(own, tmp_path, "models=[clip_tiny,clip_tiny]", "limit=3", words=ONLY)
     text = (tmp_path / "table.md").read_text()
@@ -163,40 +166,44 @@ def test_seeds_stand_in_one_row_and_two_benches_are_compared(own, tmp_path, whol
     assert "second less first" in said and "scenes/skyscript/top1" in said
 
 
+@pytest.fixture(scope="module")
+def composed(own):
+    return compose("bench", ["suite=mine"], own)
+
+
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("values", "words", "said"),
     [
-        (["suite=mine", "models=[clip_tiny]", "model=clip_tiny"], r"models=\[<option>@<check"),
-        (["suite=mine", "models=[clip_tyni]"], "Did you mean clip_tiny"),
-        (["suite=mine", "limit=0"], "limit=null for all"),
-        (["suite=mine", "bootstrap=5"], "at least 20"),
-        (["suite=mine", "seeds=[1,1]"], "each seed once"),
-        (["suite=mine", "roots.rsicdd=/x"], "Did you mean rsicd"),
-        (["suite=mine", "ckpt=/nowhere/{seed}.ckpt"], "/nowhere/0.ckpt: there is no such file"),
-        ([], "rsvlm bench needs a suite.*generated"),
+        ({"models": ["clip_tiny"]}, ["model=clip_tiny"], r"models=\[<option>@<check"),
+        ({"models": ["clip_tyni"]}, [], "Did you mean clip_tiny"),
+        ({"limit": 0}, [], "limit=null for all"),
+        ({"bootstrap": 5}, [], "at least 20"),
+        ({"seeds": [1, 1]}, [], "each seed once"),
+        ({"roots": {"rsicdd": "/x"}}, [], "Did you mean rsicd"),
+        ({}, ["ckpt='/nowhere/{seed}.ckpt'"], r"/nowhere/0\.ckpt: there is no such file"),
+        ({"suite": None}, [], "rsvlm bench needs a suite.*generated"),
     ],
 )
-def test_words_that_do_not_go_together(own, words, said):
-    cfg = compose("bench", words, own)
-    suite = "mine" if words else None
+def test_words_that_do_not_go_together(own, composed, values, words, said):
+    cfg = composed.copy()
+    for key, value in values.items():
+        OmegaConf.update(cfg, key, value, force_add=True)
     with pytest.raises(UserError, match=said):
-        planned(cfg, words, suite, own)
+        planned(cfg, words, "mine", own)
 
 
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
-        ("{recipe: eval_zeroshot_scnes}", "entry x: there is no recipe.*eval_zeroshot_scenes"),
-        ("{words: [evaluation=zeroshoot]}", "Did you mean zeroshot"),
-        ("{recip: eval_zeroshot_scenes, words: [a=b]}", "recip is not known. Did you mean recipe"),
-        ("{show: [top1]}", "needs recipe"),
+        ({"recipe": "eval_zeroshot_scnes"}, "entry x: there is no recipe.*eval_zeroshot_scenes"),
+        ({"words": ["evaluation=zeroshoot"]}, "Did you mean zeroshot"),
+        ({"recip": "a", "words": ["a=b"]}, "recip is not known. Did you mean recipe"),
+        ({"show": ["top1"]}, "needs recipe"),
     ],
 )
-def test_an_entry_of_a_suite_that_cannot_be(tmp_path, entry, said):
-    (tmp_path / "suite").mkdir()
-    (tmp_path / "suite" / "bad.yaml").write_text(f"# x\nabout: x\nentries:\n  x: {entry}\n")
+def test_an_entry_of_a_suite_that_cannot_be(entry, said):
     with pytest.raises(UserError, match=said):
-        planned(compose("bench", ["suite=bad"], tmp_path), ["suite=bad"], "bad", tmp_path)
+        entries_of({"entries": {"x": entry}}, "bad", None)
 
 
 def test_resuming_takes_a_bench_and_no_other_model(whole, tmp_path):
@@ -233,7 +240,6 @@ def test_a_plan_from_a_file_builds_no_class_of_a_stranger(whole, tmp_path):
 
 
 @pytest.mark.parametrize("suite", options("suite"))
-def test_the_suites_that_come_along_name_what_is_there(suite):
-    words = [f"suite={suite}"]
-    plan = planned(compose("bench", words), words, suite, None)
-    assert plan.about and plan.entries
+def test_the_suites_that_come_along_name_what_is_there(root, suite):
+    held = yaml.safe_load((root / "conf" / "suite" / f"{suite}.yaml").read_text())
+    assert held["about"] and entries_of(held, suite, None)

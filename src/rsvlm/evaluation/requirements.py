@@ -35,7 +35,8 @@ def unable(model: Any, evaluation: Evaluation, pictures: int | None = None) -> s
         "space": is_contrastive(known),
         "search": is_contrastive(known) or is_retriever(known),
         "answers": is_generator(known),
-        "boxes": is_generator(known) and _value(model, "codec", "?") is not None,
+        # A class's is what its models begin with.
+        "boxes": is_generator(known) and (inspect.isclass(model) or model.codec is not None),
         "masks": issubclass(known, PixelModel),
     }
     if not has.get(evaluation.needs, True):

@@ -68,7 +68,16 @@ def bench(cfg: DictConfig, out: Path | None = None, overrides: Sequence[str] | N
             begun = {"verb": "bench", **provenance(), "suite": plan.suite}
             write_text(out / "run.json", json.dumps(begun))
             write_text(out / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain(cfg))))
-        failed = _all(plan, out)
+        try:
+            failed = _all(plan, out)
+        except UserError as error:
+            # An endpoint that is away, or a ceiling of costs.
+            text = (
+                f"{error} What is done stays; go on: rsvlm bench resume={out} (with other words "
+                "start anew, with the same model.cache=, so that nothing is asked twice)."
+            )
+            error.args = (text,)
+            raise
     if failed:
         say(
             f"{len(failed)} failed: {', '.join(failed)}; their tracebacks lie beside their runs. "
