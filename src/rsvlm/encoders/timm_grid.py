@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -80,7 +80,8 @@ class TimmGrid(nn.Module):
         if grid < 1:
             raise UserError(f"vision.grid={grid}: it must be 1 or more.")
         with torch.device(device or torch.get_default_device()):
-            self.body: Any = timm.create_model(name, pretrained=False, num_classes=0, **options)
+            made = timm.create_model(name, pretrained=False, num_classes=0, **options)
+        self.body: Any = cast("Any", made)
         if getattr(self.body, "forward_intermediates", None) is None:
             raise UserError(f"vision.name={name}: timm gives no feature maps of it; take another.")
         channels = [int(stage["num_chs"]) for stage in self.body.feature_info]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -85,8 +85,8 @@ class DualEncoder(nn.Module):
         cache_folder: str | Path | None = None,
     ) -> None:
         super().__init__()
-        self.vision: Any = vision.requires_grad_(False)
-        self.text: Any = text
+        self.vision: Any = cast("Any", vision.requires_grad_(False))
+        self.text: Any = cast("Any", text)
         self.image_head = ImageHead(self.vision.dim, dim, hidden=2 * hidden, dropout=dropout)
         self.text_head = _mlp(self.text.dim, hidden, dim, text_dropout)
         self.logit_scale = nn.Parameter(torch.tensor(float(logit_scale)))
