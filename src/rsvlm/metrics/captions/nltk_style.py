@@ -130,7 +130,8 @@ _DOWNLOAD = "python -m nltk.downloader wordnet omw-1.4 punkt_tab"
 
 def _of_nltk(resource: str) -> bool:
     """Whether NLTK's own folders hold it, packed or not."""
-    import nltk
+    with extra("nltk"):
+        import nltk
 
     for name in (resource, f"{resource}.zip"):
         try:
