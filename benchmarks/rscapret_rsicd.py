@@ -60,7 +60,8 @@ def main() -> None:
     words = tuple(word for word in WORDS if word != "meteor" or not args.no_meteor)
 
     lines = args.predictions.read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
+    # The first and the last line of newer files are about the file.
+    rows = [row for row in map(json.loads, lines) if "prediction" in row]
     texts = [row["prediction"] for row in rows]
     train, test = RSICD(args.data, "train"), RSICD(args.data, "test")
     counts = Counter(text for entry in train.entries for text in entry.texts)
