@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 
 @dataclass
@@ -35,7 +36,14 @@ def serving(answer: Callable[[Any], tuple[int, Any, dict[str, str]]]) -> Iterato
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            self._reply(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+        def do_GET(self) -> None:
+            """Asks the script with the path and the query, one value of each name."""
+            parts = urlsplit(self.path)
+            self._reply({"path": parts.path, "query": dict(parse_qsl(parts.query))})
+
+        def _reply(self, body: Any) -> None:
             script.asked.append(body)
             script.headers = {k.lower(): v for k, v in self.headers.items()}
             status, said, headers = script.answer(body)

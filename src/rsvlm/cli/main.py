@@ -30,6 +30,7 @@ TOOLS = {
     "table": ("rsvlm.cli.table", "a paper's numbers and ours, side by side"),
     "index": ("rsvlm.cli.index", "encode a folder of pictures once, for predict gallery="),
     "knowledge": ("rsvlm.cli.knowledge", "a base of places: build, search, add, remove, info"),
+    "gather": ("rsvlm.cli.gather", "an extract of OpenStreetMap, or imagery, for pipelines"),
     "lmms-eval": ("rsvlm.cli.lmms_eval", "write a recipe as a task of lmms-eval"),
     "card": ("rsvlm.cli.card", "the data card of a set that rsvlm curate built, again"),
     "export": ("rsvlm.cli.export", "write a checkpoint in another library's layout"),

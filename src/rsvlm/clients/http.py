@@ -74,6 +74,7 @@ class HTTPClient:
         per_minute: most requests in a minute; None asks as fast as answers come.
         key_env: the environment variable that holds the key; None sends none.
         first_wait: seconds before the second try.
+        words: what stands before an option where an error names one: `model.`, or `--` of a tool.
 
     Raises:
         UserError: `replay` without a cache, or a key in the place of its variable's name.
@@ -89,6 +90,7 @@ class HTTPClient:
         per_minute: float | None = None,
         key_env: str | None = None,
         first_wait: float = 1.0,
+        words: str = "model.",
     ) -> None:
         if replay and cache is None:
             raise UserError("replay=true answers from a cache alone: give cache=<folder> too.")
@@ -99,7 +101,7 @@ class HTTPClient:
             )
         self.cache = ReplyCache(cache) if cache is not None else None
         self.replay, self.retries, self.timeout = replay, retries, timeout
-        self.key_env, self.first_wait = key_env, first_wait
+        self.key_env, self.first_wait, self.words = key_env, first_wait, words
         self.limit = RateLimit(per_minute)
         self._client: Any = None
         self._reached = False
@@ -168,7 +170,8 @@ class HTTPClient:
             import httpx
 
         self.limit.wait()
-        sent: dict[str, Any] = {"json": body} if method == "POST" else {"params": body}
+        # No parameters at all where there are none: empty ones would replace the address's own.
+        sent: dict[str, Any] = {"json": body} if method == "POST" else {"params": body or None}
         try:
             with self._connection().stream(method, url, headers=self._headers(), **sent) as reply:
                 content = bytearray()
@@ -180,8 +183,8 @@ class HTTPClient:
                         )
         except httpx.TimeoutException as error:
             raise _Again(
-                f"{url} did not answer within {self.timeout:g} s: give a longer model.timeout=, "
-                "or ask less at once, model.workers=1."
+                f"{url} did not answer within {self.timeout:g} s: give a longer "
+                f"{self.words}timeout=, or ask less at once."
             ) from error
         except (httpx.ConnectError, httpx.UnsupportedProtocol) as error:
             text = f"{url} cannot be reached: {error}. Is the server up, and the address right?"
@@ -209,7 +212,7 @@ class HTTPClient:
         if status in (401, 403):
             raise EndpointError(self._key_trouble(url, status, said))
         if status == 404:
-            raise EndpointError(f"{url}: not found. {said} Look at model.url= and model.name=.")
+            raise EndpointError(f"{url}: not found. {said} Look at {self._address()}.")
         if 300 <= status < 400:
             where = str(reply.headers.get("location", "elsewhere"))[:200]
             raise EndpointError(
@@ -221,7 +224,9 @@ class HTTPClient:
         if status in _REFUSED:
             raise Refused(said or f"status {status}")
         if status in _AGAIN:
-            hint = " Give model.per_minute=<requests> to ask slower." if status == 429 else ""
+            hint = (
+                f" Give {self.words}per_minute=<requests> to ask slower." if status == 429 else ""
+            )
             wait = _retry_after(reply.headers.get("retry-after"))
             raise _Again(f"{url} answers with {status}. {said}{hint}", wait)
         raise EndpointError(f"{url} answers with {status}. {said}")
@@ -235,15 +240,19 @@ class HTTPClient:
                 self._client = httpx.Client(timeout=self.timeout, follow_redirects=False)
             return self._client
 
+    def _address(self) -> str:
+        return "model.url= and model.name=" if self.words == "model." else "the server's address"
+
     def _headers(self) -> dict[str, str]:
+        headers = {"User-Agent": "rsvlm (+https://pypi.org/project/rsvlm)"}
         if self.key_env is None:
-            return {}
+            return headers
         key = os.environ.get(self.key_env, "").strip()
         if not key:
-            return {}
+            return headers
         if not (key.isascii() and key.isprintable()):
             raise EndpointError(f"${self.key_env} holds signs that no key has: set it again.")
-        return {"Authorization": f"Bearer {key}"}
+        return headers | {"Authorization": f"Bearer {key}"}
 
     def _key_trouble(self, url: str, status: int, said: str) -> str:
         name = self.key_env or "OPENAI_API_KEY"
