@@ -216,9 +216,11 @@ def test_real_captions(real_data):
 GENERIC = {
     "change_pairs",
     "change_table",
+    "class_table",
     "coco",
     "conversations",
     "karpathy",
+    "mask_folder",
     "pairs",
     "precomp",
     "scene_folder",

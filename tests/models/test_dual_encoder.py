@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from hydra.utils import instantiate
 
 from rsvlm.data.collate.pairs import PairBatch
 from rsvlm.encoders.sentences import SentenceEncoder
@@ -76,3 +77,27 @@ def test_a_text_tower_without_weights_says_what_to_give(tmp_path):
         SentenceEncoder(size={**SIZE, "vocab_size": 9}).tokenizer(["a"])
     with pytest.raises(UserError, match="all-MiniLM-L6-v2"):
         SentenceEncoder(weights=tmp_path)
+
+
+def test_its_recipe_takes_a_real_step(compose):
+    # At full size it takes one on meta with the others (tests/test_recipes.py).
+    cfg = compose("train", ["experiment=dual_encoder_rsicd", "optimizer.fused=false"])
+    cfg.model.cache_folder = cfg.model.text.cache_folder = None
+    cfg.model.vision.image_size = cfg.model.vision.scale_to = 64
+    cfg.model.text.words = "world"
+    cfg.model.text.size.hidden_size, cfg.model.text.size.intermediate_size = 384 // 16, 1536 // 16
+    cfg.model.dim, cfg.model.hidden = 256 // 16, 512 // 16
+    torch.manual_seed(0)
+    model = instantiate(cfg.model).train()
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    given = batch(model)
+    given.images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
+    optimizer = instantiate(cfg.optimizer)(model)
+    total = instantiate(cfg.loss)(model(given), given)["contrastive"]
+    total.backward()
+    optimizer.step()
+    moved = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
+    assert torch.isfinite(total)
+    assert moved == {n for n, p in model.named_parameters() if p.requires_grad}
+    rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
+    assert rates["text.decay"] == pytest.approx(0.3 * rates["decay"])

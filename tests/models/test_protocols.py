@@ -38,6 +38,7 @@ SMALL = {
     "LanguageModel": {"size": "tiny", "special": "own"},
     "ImageTextModel": {"size": "tiny_qwen2_5_vl", "words": "world"},
     "EvaViT": {"depth": 2},
+    "SentenceEncoder": {"words": "world"},
 }
 
 

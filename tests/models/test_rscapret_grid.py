@@ -1,6 +1,7 @@
 """Captions from a grid of frozen features, without [RET]."""
 
 import torch
+from hydra.utils import instantiate
 from model_options import build
 
 from rsvlm.data.item import TransformedSample
@@ -45,3 +46,41 @@ def test_it_learns_captions_of_its_pictures_alone(tmp_path):
     assert asked.input_ids.eq(-1).sum(1).tolist() == [5, 5, 5]
     assert [answer.text for answer in model.generate(asked)] == CAPTIONS
     assert model.cache.misses == 3
+
+
+def test_its_recipe_takes_a_step_on_meta_and_a_real_one(compose):
+    def configuration():
+        cfg = compose("train", ["experiment=rscapret_grid_rsicd", "optimizer.fused=false"])
+        cfg.model.cache_folder, cfg.model.lm.words = None, "world"  # data's own words else
+        return cfg
+
+    cfg = configuration()
+    with torch.device("meta"):
+        model = instantiate(cfg.model).train()
+    side = model.image_size
+    images = torch.empty(cfg.data.batch_size, 3, side, side, dtype=torch.uint8, device="meta")
+    ids = torch.empty(cfg.data.batch_size, model.max_text, dtype=torch.long, device="meta")
+    words = model.embed_words(ids)
+    tokens = model.bridge(model.vision(images)).to(words.dtype)
+    whole = torch.cat([tokens, words], dim=1)
+    states = model.lm.model.base_model(inputs_embeds=whole).last_hidden_state
+    model.lm.model.get_output_embeddings()(states).float().sum().backward()
+    instantiate(cfg.optimizer)(model).step()
+    trained = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert {n for n, p in model.named_parameters() if p.grad is not None} == trained
+
+    cfg = configuration()
+    cfg.model.vision.image_size = cfg.model.vision.scale_to = 64
+    cfg.model.lm.size.hidden_size, cfg.model.lm.size.intermediate_size = 256 // 16, 512 // 16
+    cfg.model.shared_dim = 256 // 16
+    torch.manual_seed(0)
+    model = instantiate(cfg.model).train()
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    given = model.collate(training=True)([item(n) for n in range(3)])
+    optimizer = instantiate(cfg.optimizer)(model)
+    losses = instantiate(cfg.loss)(model(given), given)
+    sum(losses.values()).backward()
+    optimizer.step()
+    assert all(torch.isfinite(one) for one in losses.values())
+    moved = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
+    assert moved == {n for n, p in model.named_parameters() if p.requires_grad}

@@ -162,6 +162,8 @@ class SentenceEncoder(nn.Module):
 
     def _sentences(self, ids: Tensor, seen: Tensor) -> Tensor:
         """The frozen half [T, D] of unit length; each sentence is run once."""
+        if ids.is_meta:  # no values, by which sentences are known
+            return self.table.weight.new_empty(len(ids), self.table.embedding_dim)
         rows = [row[:count].cpu() for row, count in zip(ids, seen.sum(1).tolist(), strict=True)]
 
         def compute(places: list[int]) -> Tensor:

@@ -110,6 +110,11 @@ class Generator(Model, Protocol):
         """Whether each question is about two dates."""
         ...
 
+    @property
+    def several_pictures(self) -> bool:
+        """Whether a dialogue may show several pictures, as two dates."""
+        ...
+
     def collate(
         self,
         training: bool,
