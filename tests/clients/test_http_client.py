@@ -9,6 +9,7 @@ import pytest
 from loopback import serving
 
 from rsvlm.clients.http import EndpointError, HTTPClient, Refused
+from rsvlm.clients.limits import Budget
 from rsvlm.errors import UserError
 
 BODY = {"question": "a port?"}
@@ -169,3 +170,17 @@ def test_requests_keep_their_distance():
         assert time.monotonic() - began >= 3 * 0.05
     with pytest.raises(UserError, match="above 0"):
         HTTPClient(per_minute=0)
+
+
+@pytest.mark.parametrize(
+    ("words", "url"), [("evaluation.judge.", "evaluation.judge.url="), ("--", "server's address")]
+)
+def test_advice_names_the_options_of_its_place(words, url):
+    text, _ = error(always(404, {"error": {"message": "no"}}), words=words)
+    assert url in text and "model.url" not in text
+    text, _ = error(always(429, {"error": "slow down"}), words=words)
+    assert f"{words}per_minute=" in text
+    text, _ = error(always(401, {"error": "no key"}), words=words)
+    assert f"{words}key_env=" in text
+    with pytest.raises(UserError, match=rf"{words}input_price="):
+        Budget(1.0, words=words)

@@ -8,9 +8,10 @@ import pytest
 from loopback import serving
 
 from rsvlm.cli.gather import main
+from rsvlm.clients.bounds import bounds_of
 from rsvlm.clients.geocoding import Geocoder
 from rsvlm.clients.http import EndpointError, HTTPClient
-from rsvlm.clients.overpass import Overpass, bounds_of
+from rsvlm.clients.overpass import Overpass
 from rsvlm.clients.stac import StacCatalogue
 from rsvlm.curate.geocoding import ReverseGeocoding
 from rsvlm.curate.record import Dropped

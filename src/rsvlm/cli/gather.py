@@ -52,7 +52,8 @@ def main(argv: list[str]) -> None:
 
 
 def _osm(args: argparse.Namespace) -> None:
-    from rsvlm.clients.overpass import Overpass, bounds_of
+    from rsvlm.clients.bounds import bounds_of
+    from rsvlm.clients.overpass import Overpass
     from rsvlm.curate.gather import gather_osm
 
     server = Overpass(_client(args), args.url, timeout=max(1, int(args.timeout)))
@@ -61,7 +62,7 @@ def _osm(args: argparse.Namespace) -> None:
 
 
 def _imagery(args: argparse.Namespace) -> None:
-    from rsvlm.clients.overpass import bounds_of
+    from rsvlm.clients.bounds import bounds_of
     from rsvlm.clients.stac import StacCatalogue
     from rsvlm.clients.web import WebFiles
     from rsvlm.curate.gather import gather_imagery

@@ -101,6 +101,7 @@ def _write(
     import torch
 
     from rsvlm.data.sample import Answer
+    from rsvlm.evaluation.lmms_tasks import ABOUT, QUESTIONS
     from rsvlm.metrics.metric_definitions import METRICS
 
     measured, dataset = task.evaluation, data.dataset("test")
@@ -135,7 +136,7 @@ def _write(
         raise UserError(measured.nothing(facts))
     names = _names(measured, records, facts)
     lines = [json.dumps(row, ensure_ascii=False) for row in rows]
-    write_text(folder / "questions.jsonl", "\n".join(lines) + "\n")
+    write_text(folder / QUESTIONS, "\n".join(lines) + "\n")
     model = task.model
     about = {
         "evaluation": {**evaluation, "bootstrap": 0},
@@ -143,7 +144,7 @@ def _write(
         "names": names,
         "boxes": model.codec.name if model.codec is not None else None,
     }
-    write_text(folder / "rsvlm.json", json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+    write_text(folder / ABOUT, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
     values = [f"def {word}(rows):\n    return TASK.value({word!r}, rows)\n" for word in names]
     write_text(folder / "utils.py", _UTILS + "\n" + "\n\n".join(values))
     better = {word: METRICS[word].higher for word in names}
@@ -202,6 +203,8 @@ def _task(
     name: str, names: Mapping[str, str], better: Mapping[str, bool], tokens: int, protocol: str
 ) -> str:
     """The task in lmms-eval's form; a document of YAML, since `!function` is a tag of its own."""
+    from rsvlm.evaluation.lmms_tasks import QUESTIONS
+
     metrics = "".join(
         f"  - metric: {names[word]}\n    aggregation: !function utils.{word}\n"
         f"    higher_is_better: {str(higher).lower()}\n"
@@ -212,7 +215,7 @@ task: {name}
 dataset_path: json
 dataset_kwargs:
   data_files:
-    test: questions.jsonl
+    test: {QUESTIONS}
 test_split: test
 output_type: generate_until
 doc_to_visual: !function utils.doc_to_visual

@@ -177,7 +177,7 @@ class ChatCompletions:
             note = "the endpoint's filter kept the answer back"
         elif not content:
             note = "the endpoint gave an empty answer" + (
-                ": its length went into reasoning, give model.max_tokens=2048"
+                f": its length went into reasoning, give {self.client.words}max_tokens=2048"
                 if reason == "length"
                 else ""
             )

@@ -74,7 +74,8 @@ class HTTPClient:
         per_minute: most requests in a minute; None asks as fast as answers come.
         key_env: the environment variable that holds the key; None sends none.
         first_wait: seconds before the second try.
-        words: what stands before an option where an error names one: `model.`, or `--` of a tool.
+        words: what stands before an option where an error names one: `model.`, another node of the
+            configuration, or `--` of a tool.
 
     Raises:
         UserError: `replay` without a cache, or a key in the place of its variable's name.
@@ -126,7 +127,7 @@ class HTTPClient:
         return self.cache is not None and self.cache.path(ReplyCache.key(request)).is_file()
 
     def _ask(self, method: str, url: str, body: Mapping[str, Any]) -> Reply:
-        _allow(url)
+        self._allow(url)
         request = {"method": method, "url": url, "body": body}
         key = ReplyCache.key(request)
         if self.cache is not None:
@@ -212,7 +213,7 @@ class HTTPClient:
         if status in (401, 403):
             raise EndpointError(self._key_trouble(url, status, said))
         if status == 404:
-            raise EndpointError(f"{url}: not found. {said} Look at {self._address()}.")
+            raise EndpointError(f"{url}: not found. {said} Look at {self._address(url)}.")
         if 300 <= status < 400:
             where = str(reply.headers.get("location", "elsewhere"))[:200]
             raise EndpointError(
@@ -240,8 +241,11 @@ class HTTPClient:
                 self._client = httpx.Client(timeout=self.timeout, follow_redirects=False)
             return self._client
 
-    def _address(self) -> str:
-        return "model.url= and model.name=" if self.words == "model." else "the server's address"
+    def _address(self, url: str) -> str:
+        if self.words == "--":  # tools call it differently
+            return "the server's address"
+        named = f" and {self.words}name=" if url.endswith("/chat/completions") else ""
+        return f"{self.words}url={named}"
 
     def _headers(self) -> dict[str, str]:
         headers = {"User-Agent": "rsvlm (+https://pypi.org/project/rsvlm)"}
@@ -260,25 +264,26 @@ class HTTPClient:
             return f"{url} refuses the key of ${name} ({status}). {_masked(said)}".rstrip()
         return (
             f"{url} asks for a key ({status}), and ${name} is not set: export {name}=<key>; "
-            "model.key_env= names another variable. Keys are read from the environment alone."
+            f"{self.words}key_env= names another variable. Keys are read from the environment "
+            "alone."
         )
+
+    def _allow(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise EndpointError(
+                f"{url!r} is no address of a server: it begins with http:// or https://."
+            )
+        named = re.search(r"(?i)(^|&)(api[-_]?)?key=", parts.query)
+        if parts.username or parts.password or named:
+            raise EndpointError(
+                f"the address of {parts.hostname} holds a key or a password, which would be "
+                "written into configurations and logs: put it into an environment variable that "
+                f"{self.words}key_env= names."
+            )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> HTTPClient:
         return self  # a connection is shared, as locks cannot be copied
-
-
-def _allow(url: str) -> None:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise EndpointError(
-            f"{url!r} is no address of a server: it begins with http:// or https://."
-        )
-    if parts.username or parts.password or re.search(r"(?i)(^|&)(api[-_]?)?key=", parts.query):
-        raise EndpointError(
-            f"the address of {parts.hostname} holds a key or a password, which would be written "
-            "into configurations and logs: put it into an environment variable that "
-            "model.key_env= names."
-        )
 
 
 def _said(content: bytes, kind: str) -> str:

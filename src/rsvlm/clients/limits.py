@@ -46,6 +46,7 @@ class Budget:
         ceiling: in the currency of the prices; None spends without one.
         input_price: of a million tokens of questions, pictures included.
         output_price: of a million tokens of answers.
+        words: what stands before an option where an error names one.
 
     Attributes:
         spent: so far.
@@ -62,13 +63,14 @@ class Budget:
         *,
         input_price: float | None = None,
         output_price: float | None = None,
+        words: str = "model.",
     ) -> None:
         if ceiling is not None and (input_price is None or output_price is None):
             raise UserError(
                 f"max_cost={ceiling:g} needs the prices of a million tokens: give "
-                "model.input_price=<of questions> model.output_price=<of answers>."
+                f"{words}input_price=<of questions> {words}output_price=<of answers>."
             )
-        self.ceiling = ceiling
+        self.ceiling, self.words = ceiling, words
         self.prices = (input_price or 0.0) / 1e6, (output_price or 0.0) / 1e6
         self.spent = self._aside = 0.0
         self.input_tokens = self.output_tokens = self._requests = 0
@@ -96,9 +98,10 @@ class Budget:
             cost = asked * self.prices[0] + output_tokens * self.prices[1]
             if self.ceiling is not None and self.spent + self._aside + cost > self.ceiling:
                 raise UserError(
-                    f"{self.spent:.4f} of model.max_cost={self.ceiling:g} is spent, and the next "
-                    f"request could cost {cost:.4f} more, so it was not sent. What was answered "
-                    "is in the cache: give a higher model.max_cost= to go on from there.",
+                    f"{self.spent:.4f} of {self.words}max_cost={self.ceiling:g} is spent, and the "
+                    f"next request could cost {cost:.4f} more, so it was not sent. What was "
+                    f"answered is in the cache: give a higher {self.words}max_cost= to go on from "
+                    "there.",
                     code="cost_ceiling",
                 )
             self._aside += cost
@@ -130,5 +133,5 @@ class Budget:
             elif self.ceiling is not None:
                 raise UserError(
                     "the server does not say how many tokens a request used, so "
-                    "model.max_cost= cannot be held: leave it out, or ask another server."
+                    f"{self.words}max_cost= cannot be held: leave it out, or ask another server."
                 )

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urljoin
 
+from rsvlm.clients.bounds import Bounds
 from rsvlm.clients.http import EndpointError, HTTPClient, Reply
-from rsvlm.clients.overpass import Bounds
 from rsvlm.errors import UserError, near
 
 

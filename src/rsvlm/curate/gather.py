@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rsvlm.clients.overpass import Bounds, Overpass
+from rsvlm.clients.bounds import Bounds
+from rsvlm.clients.overpass import Overpass
 from rsvlm.clients.stac import Item, StacCatalogue
 from rsvlm.clients.web import NotFetched, WebFiles
 from rsvlm.curate.record import Record

@@ -25,6 +25,7 @@ class ReverseGeocoding:
         cache: a folder where replies are kept; None keeps none.
         replay: answer from the cache alone.
         per_minute: most requests in a minute.
+        timeout: seconds for one try.
         batch_size: records at a time.
     """
 
@@ -32,6 +33,7 @@ class ReverseGeocoding:
     cache: str | None = None
     replay: bool = False
     per_minute: float | None = 60.0
+    timeout: float = 60.0
     batch_size: int = 32
 
     name = "reverse_geocoding_mapper"
@@ -40,7 +42,11 @@ class ReverseGeocoding:
     def setup(self) -> None:
         """Makes the client."""
         client = HTTPClient(
-            cache=self.cache, replay=self.replay, per_minute=self.per_minute, words="a stage's "
+            cache=self.cache,
+            replay=self.replay,
+            timeout=self.timeout,
+            per_minute=self.per_minute,
+            words="pipeline.stages.<label>.",
         )
         self._geocoder = Geocoder(client, self.url)
 

@@ -14,6 +14,9 @@ from rsvlm.clients.limits import Budget
 from rsvlm.curate.record import Dropped
 from rsvlm.errors import UserError
 
+#: What stands before an option of the client, in the pipeline that has one.
+OPTIONS = "pipeline.stages.questions.model."
+
 
 @dataclass
 class LanguageModel:
@@ -74,8 +77,8 @@ class LanguageModel:
         if not self.url or not self.name:
             raise UserError(
                 "a language model needs its address and its name there: give "
-                "pipeline.stages.questions.model.url=http://127.0.0.1:8000/v1 and "
-                "pipeline.stages.questions.model.name=<name>."
+                f"{OPTIONS}url=http://127.0.0.1:8000/v1 and "
+                f"{OPTIONS}name=<name>."
             )
         options = dict(self.request or {})
         if schema is not None and self.structured:
@@ -92,8 +95,14 @@ class LanguageModel:
                 timeout=self.timeout,
                 per_minute=self.per_minute,
                 key_env=self.key_env,
+                words=OPTIONS,
             ),
-            budget=Budget(ceiling, input_price=self.input_price, output_price=self.output_price),
+            budget=Budget(
+                ceiling,
+                input_price=self.input_price,
+                output_price=self.output_price,
+                words=OPTIONS,
+            ),
             max_tokens=self.max_tokens,
             token_limit=self.token_limit,
             temperature=self.temperature,
@@ -132,7 +141,7 @@ def read_reply(completion: Completion) -> dict[str, Any] | Dropped:
     if isinstance(found, dict):
         return found
     if not completion.finished:
-        return Dropped("cut_reply", f"it ends {text[-60:]!r}: give a larger model.max_tokens=")
+        return Dropped("cut_reply", f"it ends {text[-60:]!r}: give a larger {OPTIONS}max_tokens=")
     return Dropped("refused" if _REFUSAL.search(text) else "no_json", text[:200])
 
 

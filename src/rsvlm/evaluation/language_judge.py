@@ -19,6 +19,8 @@ from rsvlm.clients.http import EndpointError, HTTPClient
 from rsvlm.clients.limits import Budget
 from rsvlm.errors import UserError, near
 
+#: What stands before an option of the judge.
+OPTIONS = "evaluation.judge."
 _MATCH = (
     "Somebody answered a question about a remote sensing image.\nQuestion: {question}\n"
     "True answer: {truth}\nGiven answer: {answer}\nDoes the given answer mean the same as the "
@@ -106,12 +108,15 @@ class LanguageJudge:
             timeout=timeout,
             per_minute=per_minute,
             key_env=key_env,
+            words=OPTIONS,
         )
         self.endpoint = ChatCompletions(
             url,
             name,
             client=client,
-            budget=Budget(max_cost, input_price=input_price, output_price=output_price),
+            budget=Budget(
+                max_cost, input_price=input_price, output_price=output_price, words=OPTIONS
+            ),
             max_tokens=max_tokens,
             token_limit=token_limit,
             temperature=temperature,

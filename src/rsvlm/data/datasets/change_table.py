@@ -161,11 +161,9 @@ class ChangeTable(FileDataset):
             if not path.is_file():
                 raise self.not_found(f"there is no {given}.")
             return Source((path,), "named", whole=True)
-        source, held = sources.find(self.root, self.split)
+        source, held = sources.found(self.root, self.split, divided=bool(self.rule.shares))
         if source is None:
-            source = sources.single(held)
-            if source is None or (not self.rule.shares and self.split not in ("train", "all")):
-                raise self.not_found(absent(self.split, held, self.root))
+            raise self.not_found(absent(self.split, held, self.root))
         self.notes.append(source.note)
         return source
 

@@ -176,11 +176,9 @@ class PairsTable(FileDataset):
         if not self.root.is_dir():
             raise self.not_found("there is no such folder.")
         if given is None:
-            source, held = sources.find(self.root, self.split)
+            source, held = sources.found(self.root, self.split, divided=bool(self.rule.shares))
             if source is None:
-                source = sources.single(held)
-                if source is None or (not self.rule.shares and self.split not in ("train", "all")):
-                    raise self.not_found(absent(self.split, held, self.root))
+                raise self.not_found(absent(self.split, held, self.root))
             self.notes.append(source.note)
             return source
         paths = [self.root / word for word in ([given] if isinstance(given, str) else given)]

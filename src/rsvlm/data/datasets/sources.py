@@ -79,6 +79,20 @@ def find(root: Path, split: str) -> tuple[Source | None, list[Path]]:
     return None, held
 
 
+def found(root: Path, split: str, *, divided: bool) -> tuple[Source | None, list[Path]]:
+    """As `find`; a folder's only table serves where it is divided, or taken whole.
+
+    Args:
+        root: the folder.
+        split: the split's word.
+        divided: whether a rule divides one table among the splits.
+    """
+    source, held = find(root, split)
+    if source is None and (divided or split in ("train", "all")):
+        source = single(held)
+    return source, held
+
+
 def single(held: Sequence[Path]) -> Source | None:
     """The table of a folder that has a single one, which is not called after a split."""
     words = {word for names in STAGES.values() for word in names}
