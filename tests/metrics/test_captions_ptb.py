@@ -313,6 +313,6 @@ def test_long_captions_take_time_in_proportion():
 
     # Patterns with repeats inside repeats would take minutes here.
     for piece in ("a-", "a.", "1,", "'s", "<a ", "&eacute;", "www.a.", "x_", "1-1 ", "a@"):
-        start = time.perf_counter()
+        start = time.process_time()
         ptb.tokenize([piece * 2000])
-        assert time.perf_counter() - start < 5, piece
+        assert time.process_time() - start < 5, piece
