@@ -21,6 +21,7 @@ from rsvlm.retrieval.knowledge_records import (
     KnowledgeRecord,
     Quantity,
     chunks_of,
+    from_mapping,
     read_records,
     windows,
 )
@@ -70,7 +71,26 @@ def test_chunks_hold_what_is_known_and_no_empty_field():
     assert "culture_and_visitor" not in texts
     assert texts["monthly_expert_knowledge"] == "Place0 2019 July: NDVI: 0.5"
     assert texts["caption"].endswith("a roof0 beside a road")
-    assert Quantity.parse("12.51mm") == (12.51, "mm") and Quantity.parse("built late") is None
+    assert Quantity.parse("12.51mm") == ("12.51", "mm") and Quantity.parse("built late") is None
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("99999.97Pa", "99999.97 Pa"),
+        ("0.1234567", "0.1234567"),
+        ("1,234.5678 mm", "1,234.5678 mm"),
+        ("5,3 mm", "5,3 mm"),
+        ("1886-1890", "1886-1890"),
+        ("3/4", "3/4"),
+        ("−3.5°C", "−3.5 °C"),
+        ({"value": 1e-7, "unit": "kg/m2"}, "1e-07 kg/m2"),
+        ({"value": None}, None),
+    ],
+)
+def test_measured_numbers_keep_their_digits(said, told):
+    record = from_mapping({"id": "a", "expert": {"x": said}}, "a test")
+    assert [chunk.text for chunk in chunks_of(record)] == ([f"x: {told}"] if told else [])
 
 
 def test_windows_overlap_and_cover_the_text():

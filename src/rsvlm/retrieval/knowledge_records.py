@@ -35,30 +35,31 @@ TASKS: dict[str, tuple[str, ...]] = {
     "classification": ("basic_info_and_history", "image_description", "text"),
 }
 _BASIC = ("Area", "Address", "Physical_Area", "Construction_Period")
-_QUANTITY = re.compile(r"\s*([-+−]?\d[\d,]*(?:\.\d+)?(?:[eE][-+]?\d+)?)\s*(\D.*)?$")
+_QUANTITY = re.compile(
+    r"\s*([-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?)\s*((?:[^\W\d_]|[°%‰]).*)?$"
+)
 _POSITION = re.compile(r"\s*([-+]?\d+(?:\.\d+)?)\s*°?\s*[,;]\s*([-+]?\d+(?:\.\d+)?)\s*°?\s*$")
 
 
 class Quantity(NamedTuple):
-    """A measured number with its unit; "" of one without."""
+    """A measured number, in the digits that it was written with, and its unit; "" without one."""
 
-    value: float
+    number: str
     unit: str = ""
 
     @classmethod
     def parse(cls, text: str) -> Quantity | None:
-        """A number and its unit as published, `100718.73Pa`; None of anything else."""
+        """A number and its unit as published, `100718.73Pa`; None of anything else, as `3/4`."""
         found = _QUANTITY.match(text)
-        if found is None:
-            return None
-        number = found[1].replace(",", "").replace("−", "-")
-        return cls(float(number), (found[2] or "").strip())
+        return None if found is None else cls(found[1], (found[2] or "").strip())
+
+    @property
+    def value(self) -> float:
+        """The number."""
+        return float(self.number.replace(",", "").replace("−", "-"))
 
     def __str__(self) -> str:
-        return f"{self.value:g} {self.unit}".strip() if abs(self.value) < 1e5 else self._long()
-
-    def _long(self) -> str:
-        return f"{self.value:.2f}".rstrip("0").rstrip(".") + (f" {self.unit}" if self.unit else "")
+        return f"{self.number} {self.unit}".strip()
 
 
 @dataclass(frozen=True)
@@ -172,8 +173,8 @@ def _told(fields: Any, where: str) -> dict[str, str]:
     said = {}
     for key, value in fields.items():
         if isinstance(value, Mapping):
-            value = f"{value.get('value', '')} {value.get('unit', '')}".strip()
-        said[str(key)] = str(value)
+            value = " ".join(_text(value.get(part)) for part in ("value", "unit"))
+        said[str(key)] = _text(value)
     return said
 
 
