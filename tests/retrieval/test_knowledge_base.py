@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,15 @@ def test_windows_overlap_and_cover_the_text():
     assert all(text[a:b] == chunk.text for chunk in made for a, b in [chunk.span])
     assert made[1].text.split()[:5] == made[0].text.split()[-5:]
     assert made[-1].span[1] == len(text)
+
+
+def test_a_text_without_blanks_is_windowed_too():
+    text = "港" * 90 + " gate"
+    made = list(windows(Chunk("text", text), len, 20, 5))
+    assert all(len(chunk.text.replace(" ", "")) <= 20 for chunk in made)
+    spans = [chunk.span for chunk in made]
+    assert spans[0][0] == 0 and spans[-1][1] == len(text)
+    assert all(a[0] < b[0] <= a[1] for a, b in pairwise(spans))
 
 
 def test_picture_text_and_both_find_the_place(base):

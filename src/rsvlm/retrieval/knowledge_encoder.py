@@ -99,12 +99,16 @@ class ClipEncoder:
         self.text_length = int(getattr(model, "context_length", 77))
 
     def count_tokens(self, text: str) -> int:
-        """Tokens of a text, without marks at its ends."""
+        """Tokens of a text, without marks at its ends.
+
+        Of a tokenizer that only cuts, `text_length` stands for all that it cut.
+        """
         inner = getattr(self.model.tokenizer, "encode", None)
         if inner is not None:
             return len(inner(text))
         ids = self.model.tokenizer([text])
-        return max(0, int((ids != 0).sum()) - 2)
+        found = max(0, int((ids != 0).sum()) - 2)
+        return found if found < self.text_length - 2 else self.text_length
 
     def encode_texts(self, texts: Sequence[str]) -> Floats:
         """[N, D] of unit length; a text over `text_length` is cut."""

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -232,13 +233,19 @@ def chunks_of(record: KnowledgeRecord) -> list[Chunk]:
 def windows(chunk: Chunk, count: Callable[[str], int], limit: int, overlap: int) -> Iterable[Chunk]:
     """A long chunk as overlapping windows of whole words.
 
+    A word of more than `limit` tokens, as a text in a script without blanks, is parted within.
+
     Args:
         chunk: a whole one.
         count: tokens of a word.
         limit: most tokens of a window.
         overlap: tokens that a window repeats of the one before it; less than `limit`.
     """
-    words = [(found.start(), found.end()) for found in re.finditer(r"\S+", chunk.text)]
+    words = [
+        span
+        for found in re.finditer(r"\S+", chunk.text)
+        for span in _parted(chunk.text, found.start(), found.end(), count, limit)
+    ]
     sizes = [max(1, count(chunk.text[a:b])) for a, b in words]
     if sum(sizes) <= limit:
         yield Chunk(chunk.type, chunk.text, (0, len(chunk.text)), chunk.order)
@@ -258,6 +265,18 @@ def windows(chunk: Chunk, count: Callable[[str], int], limit: int, overlap: int)
             back -= 1
             kept += sizes[back]
         first = back
+
+
+def _parted(
+    text: str, first: int, last: int, count: Callable[[str], int], limit: int
+) -> list[tuple[int, int]]:
+    """A word as it is where it fits a window, or in pieces of about an eighth of one."""
+    tokens = count(text[first:last])
+    if tokens <= limit or last - first < 2:
+        return [(first, last)]
+    pieces = min(last - first, -(-8 * tokens // limit))
+    cuts = [first + (last - first) * i // pieces for i in range(pieces + 1)]
+    return [span for a, b in pairwise(cuts) for span in _parted(text, a, b, count, limit)]
 
 
 def _only(world: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
