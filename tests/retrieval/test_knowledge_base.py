@@ -268,6 +268,11 @@ def test_records_of_a_file_are_held_against_their_fields(tmp_path):
         ('{"image": "a.png"}', "needs an id or a name"),
         ('{"id": "a", "texts": "x"}', "texts is a list"),
         ("[1]", "an object"),
+        ('{"id": "a", "chunks": [{"type": "text"}]}', "belongs to texts"),
+        ('{"id": "a", "chunks": 3}', "belongs to texts"),
+        ('{"id": "a", "date": "May 2019"}', "'May 2019' is not ISO"),
+        ('{"id": "a", "date": "2019-13"}', "is not ISO"),
+        ('{"id": "a", "location": "116.4, 39.9"}', "the latitude comes first"),
     ):
         path.write_text(line + "\n")
         with pytest.raises(UserError, match=says):

@@ -39,6 +39,7 @@ _BASIC = ("Area", "Address", "Physical_Area", "Construction_Period")
 _QUANTITY = re.compile(
     r"\s*([-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?)\s*((?:[^\W\d_]|[°%‰]).*)?$"
 )
+_DATE = re.compile(r"\d{4}(?:-(?:0[1-9]|1[0-2])(?:-(?:0[1-9]|[12]\d|3[01])(?:[T ].*)?)?)?$")
 _POSITION = re.compile(r"\s*([-+]?\d+(?:\.\d+)?)\s*°?\s*[,;]\s*([-+]?\d+(?:\.\d+)?)\s*°?\s*$")
 
 
@@ -158,9 +159,21 @@ def from_mapping(held: Any, where: str) -> KnowledgeRecord:
         raise UserError(f"{where}: texts is a list of texts.")
     values["expert"] = _told(values.get("expert", {}), where)
     values["monthly"] = {m: _told(v, where) for m, v in values.get("monthly", {}).items()}
-    values["chunks"] = [
-        Chunk(c["type"], c["text"], tuple(c["span"]), c["order"]) for c in values.get("chunks", [])
-    ]
+    try:
+        values["chunks"] = [
+            Chunk(
+                str(c["type"]),
+                str(c["text"]),
+                (int(c["span"][0]), int(c["span"][1])),
+                int(c["order"]),
+            )
+            for c in values.get("chunks", [])
+        ]
+    except (TypeError, KeyError, IndexError, ValueError) as error:
+        raise UserError(
+            f"{where}: chunks are those of a base that was published, each with type, text, span "
+            "and order; a text of your own belongs to texts."
+        ) from error
     values.setdefault("id", values.get("name", ""))
     if not values["id"]:
         raise UserError(f'{where}: a record needs an id or a name: add "id": "...".')
@@ -186,7 +199,18 @@ def read_records(path: Path) -> Iterator[KnowledgeRecord]:
         UserError: a file or a record that cannot be used; names the line.
     """
     for number, held in enumerate(read_lines_of(path), 1):
-        yield from_mapping(held, f"{path}, record {number}")
+        where = f"{path}, record {number}"
+        record = from_mapping(held, where)
+        if record.date and not _DATE.match(record.date):
+            raise UserError(f"{where}: the date {record.date!r} is not ISO, as 2021-06-01 or 2021.")
+        if record.position is not None:
+            lat, lon = record.position
+            if abs(lat) > 90 or abs(lon) > 180:
+                raise UserError(
+                    f"{where}: the location {record.location!r} is no latitude, longitude in "
+                    "degrees (-90 to 90, -180 to 180): the latitude comes first."
+                )
+        yield record
 
 
 def chunks_of(record: KnowledgeRecord) -> list[Chunk]:
