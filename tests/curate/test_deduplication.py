@@ -140,6 +140,11 @@ def test_addresses_are_the_same_whatever_their_spelling():
     urls = ["HTTP://Host.com/a?b=1", "http://host.com/a?b=1#top", "http://host.com/A?b=1"]
     records = [{"id": str(i), "url": url} for i, url in enumerate(urls)]
     assert kept(DocumentDeduplicator(), records)[0] == ["0", "2"]
+    # What is no address at all ends no run; the download drops it as `bad_url`.
+    odd = [
+        {"id": str(i), "url": url} for i, url in enumerate(["http://[a/b", "http://[a/b", "//["])
+    ]
+    assert kept(DocumentDeduplicator(), odd)[0] == ["0", "2"]
 
 
 def picture(seed, quality=None, size=(64, 48)):

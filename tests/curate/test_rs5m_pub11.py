@@ -51,6 +51,8 @@ def client(**words):
         ("gone", "not_found"),
         ("broken", "server_error"),
         ("noai", "opted_out"),
+        ("astray", "bad_url"),
+        ("local", "bad_url"),
     ],
 )
 def test_an_address_without_a_file_is_one_word(web, name, reason):

@@ -54,6 +54,10 @@ def serving():
                 self.say(302, b"", location="/ok/1.png")
             elif name == "round":
                 self.say(302, b"", location="/round")
+            elif name == "astray":
+                self.say(302, b"", location="http://[nowhere")
+            elif name == "local":
+                self.say(302, b"", location="file:///etc/hostname")
             elif name == "page":
                 self.say(200, b"<html><title>Not here</title></html>", "text/html")
             elif name == "bomb":

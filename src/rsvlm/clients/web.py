@@ -158,7 +158,10 @@ class WebFiles:
             found = self._once(url, end)
             if isinstance(found, File):
                 return found
-            url = urljoin(url, found)
+            try:
+                url = urljoin(url, found)
+            except ValueError as error:
+                raise NotFetched("bad_url", f"sent on to {found[:200]!r}") from error
         raise NotFetched("too_many_redirects", f"more than {self.redirects}")
 
     def _once(self, url: str, end: float) -> File | str:

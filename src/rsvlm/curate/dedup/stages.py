@@ -51,10 +51,7 @@ class DocumentDeduplicator:
         """A hash of the text and the rank of its record."""
         text = str(record.get(self.text_key, ""))
         if self.url:
-            parts = urlsplit(text)
-            text = urlunsplit(
-                (parts.scheme.lower(), parts.netloc.lower(), parts.path or "/", parts.query, "")
-            )
+            text = _plain(text)
         digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
         word = int.from_bytes(digest, "big")
         return np.array([word, self.keep.rank(record)], np.uint64)
@@ -63,6 +60,17 @@ class DocumentDeduplicator:
         """See `Barrier`."""
         groups = groups_by(keys[:, 0])
         return self.keep.decisions(ids, keys[:, 1].tolist(), groups, self.reason)
+
+
+def _plain(url: str) -> str:
+    """An address in one spelling; what is none, as it stands."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # as http://[a/b.jpg, of which long lists have some; the download says so
+        return url
+    return urlunsplit(
+        (parts.scheme.lower(), parts.netloc.lower(), parts.path or "/", parts.query, "")
+    )
 
 
 class ImageHash:
