@@ -155,6 +155,9 @@ def test_filters_leave_out(base):
 def test_the_question_s_own_picture_can_be_left_out(base):
     hits = base.search("picture_4.png", k=999, exclude_self=True)
     assert hits and "p4" not in {hit.record.id for hit in hits}
+    asked = {"task": "vqa", "variant": "released", "k": 999, "where": Filter(exclude=["p5"])}
+    hits = base.search("picture_4.png", "roof4", exclude_self=True, **asked)
+    assert hits and not {"p4", "p5"} & {hit.record.id for hit in hits}
 
 
 def test_words_fuse_with_vectors_and_diversity_spreads(base):
@@ -164,6 +167,9 @@ def test_words_fuse_with_vectors_and_diversity_spreads(base):
     spread = base.search(text="Place3 roof3", k=4, mmr=0.3)
     assert plain[0] == spread[0]
     assert len({h.record.id for h in spread}) >= len({h.record.id for h in plain})
+    # Ranks lie between 0 and 0.05, likeness between -1 and 1: the score would count for nothing.
+    asked = {"text": "fire9 Place9", "k": 3, "lexical": True}
+    assert base.search(**asked, mmr=0.99) == base.search(**asked)
     ranked = base.search(text="roof", k=2, rerank=lambda q, texts: [len(t) for t in texts])
     assert len(ranked[0].text) >= len(ranked[1].text)
 
@@ -220,6 +226,12 @@ def test_bad_questions_and_bases_are_errors(base, tmp_path):
         base.search("picture_1.png", "a", alpha=2)
     with pytest.raises(UserError, match="k=0"):
         base.search(text="a", k=0)
+    with pytest.raises(UserError, match=r"fusion=rff is not known\. Did you mean rrf"):
+        base.search(text="a", fusion="rff")
+    with pytest.raises(UserError, match="Did you mean caption"):
+        base.search(text="a", types=["captoin"])
+    with pytest.raises(UserError, match="ranks as published: leave types"):
+        base.search("picture_1.png", "a", task="vqa", variant="released", lexical=True)
     with pytest.raises(UserError, match="no knowledge base"):
         KnowledgeBase(tmp_path)
     with pytest.raises(UserError, match="no record 'p99'"):

@@ -28,7 +28,7 @@ from rsvlm.retrieval.knowledge_builder import (
     unit,
 )
 from rsvlm.retrieval.knowledge_encoder import Hit, KnowledgeEncoder
-from rsvlm.retrieval.knowledge_records import TASKS, KnowledgeRecord
+from rsvlm.retrieval.knowledge_records import CHUNK_TYPES, TASKS, KnowledgeRecord
 from rsvlm.retrieval.knowledge_search import (
     Filter,
     Lexicon,
@@ -217,6 +217,7 @@ class KnowledgeBase:
             fusion: `weighted`, or `rrf` for reciprocal ranks of picture, text and words (BM25).
             lexical: fuse the words' ranks (BM25) with the weighted score's by reciprocal rank.
             mmr: weight of the score against likeness to what is chosen already; None: score alone.
+                Scores that are no cosines, of fused ranks or of `rerank`, are put between 0 and 1.
             rerank: a cross-encoder: scores of texts for a question, of the best `pool`.
             pool: how many are re-ranked or fused.
             exclude_self: leave out records whose picture is the question's.
@@ -227,14 +228,24 @@ class KnowledgeBase:
         Raises:
             UserError: neither picture nor text, an unknown word, or a number out of range.
         """
-        check_search(k, alpha, mmr, pool=pool, search_k=search_k)
+        check_search(k, alpha, mmr, fusion, pool=pool, search_k=search_k)
         picture, words = self.encode(image, text)
         if variant is not None:
-            return self._released(picture, words, task, k, alpha, variant, search_k)
+            if types is not None or lexical or fusion != "weighted" or mmr is not None or rerank:
+                raise UserError(
+                    f"variant={variant} ranks as published: leave types, lexical, fusion, mmr and "
+                    "rerank out, or the variant."
+                )
+            asked = Asked(picture, words, alpha, None, where, k, exclude_self)
+            return self._released(asked, task, variant, search_k)
         if task is not None and types is None:
             if task not in TASKS:
                 raise UserError(f"a base knows no task {task!r}. {near(task, TASKS)}")
             types = TASKS[task]
+        known = (*CHUNK_TYPES, *self.version.counts().chunks)
+        for kind in types or ():
+            if kind not in known:
+                raise UserError(f"a base has no chunks of type {kind!r}. {near(kind, known)}")
         lists = lexical or fusion == "rrf"
         wide = max(k, pool) if rerank or lists or mmr is not None else k
         asked = Asked(picture, words, alpha, types, where, wide, exclude_self)
@@ -260,6 +271,8 @@ class KnowledgeBase:
         if mmr is not None:
             vectors = np.asarray(version.text[rows[chosen]])
             values = np.array([pooled[i] for i in chosen])
+            if (lists or rerank) and len(values):
+                values = (values - values.min()) / max(1e-12, float(np.ptp(values)))
             chosen = [chosen[i] for i in diverse(vectors, values, k, mmr)]
         return [
             Hit.of(version, int(rows[i]), pooled[i], _at(seen, i), _at(told, i)) for i in chosen[:k]
@@ -312,8 +325,6 @@ class KnowledgeBase:
         fusion: str,
         pool: int,
     ) -> dict[int, float]:
-        if fusion not in ("weighted", "rrf"):
-            raise UserError(f"fusion={fusion} is not known. {near(fusion, ('weighted', 'rrf'))}")
         given = [s for s in (seen, told) if s is not None] if fusion == "rrf" else [scores]
         lists = [best(held, pool).tolist() for held in given]
         if text and text.strip():
@@ -323,14 +334,7 @@ class KnowledgeBase:
         return reciprocal_ranks(lists)
 
     def _released(
-        self,
-        picture: Floats | None,
-        words: Floats | None,
-        task: str | None,
-        k: int,
-        alpha: float,
-        variant: str,
-        search_k: int | None,
+        self, question: Asked, task: str | None, variant: str, search_k: int | None
     ) -> list[Hit]:
         """The published search: recall by one vector, then the weighted score of what came."""
         known = "runtime" if variant == "released" else variant
@@ -341,11 +345,14 @@ class KnowledgeBase:
             raise UserError(
                 f"the published search has no task {task!r}. {near(asked, RELEASED_TASKS[known])}"
             )
+        picture, words, alpha = question.image, question.text, question.alpha
         if picture is None or words is None:
             raise UserError("the published search needs a picture and a text: give both.")
         version = self.version
-        rows = rows_of(version, RELEASED_TASKS[known][asked], None)
+        rows = rows_of(version, RELEASED_TASKS[known][asked], question.where)
         rows = rows[version.picture_of[rows] >= 0]
+        if question.exclude_self:
+            rows = rows[_image_scores(version, picture, rows) < SAME_PICTURE]
         rows = rows[np.argsort(version.order[rows], kind="stable")]
         query = words if known == "builder" else picture
         recalled = best(released_cosines(version.text, query, rows), search_k or SEARCH_K[known])
@@ -356,7 +363,7 @@ class KnowledgeBase:
         scores = alpha * seen + (1 - alpha) * told
         return [
             Hit.of(version, int(rows[i]), float(scores[i]), float(seen[i]), float(told[i]))
-            for i in best(scores, k)
+            for i in best(scores, question.count)
         ]
 
     def _facts(self) -> dict[str, Any]:

@@ -13,13 +13,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rsvlm.errors import UserError
+from rsvlm.errors import UserError, near
 from rsvlm.retrieval.knowledge_columns import Columns
 from rsvlm.retrieval.knowledge_records import KnowledgeRecord
 from rsvlm.retrieval.knowledge_version import Floats, Ints, Version
 
 Scores = npt.NDArray[np.float64]
 
+#: How lists become one.
+FUSIONS = ("weighted", "rrf")
 _WORD = re.compile(r"\w+")
 #: Of reciprocal rank fusion: Cormack, Clarke and Buettcher, SIGIR 2009.
 RRF_K = 60
@@ -195,12 +197,14 @@ def words_of(text: str) -> list[str]:
     return _WORD.findall(text.casefold())
 
 
-def check_search(k: int, alpha: float, mmr: float | None, **asked: Any) -> None:
-    """Refuses numbers that mean nothing.
+def check_search(k: int, alpha: float, mmr: float | None, fusion: str, **asked: Any) -> None:
+    """Refuses numbers and words that mean nothing.
 
     Raises:
         UserError: one of them.
     """
+    if fusion not in FUSIONS:
+        raise UserError(f"fusion={fusion} is not known. {near(fusion, FUSIONS)}")
     if k < 1:
         raise UserError(f"k={k}: at least one chunk is asked for, as k=3.")
     for name, value in {"alpha": alpha, "mmr": mmr}.items():

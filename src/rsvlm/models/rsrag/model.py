@@ -121,6 +121,12 @@ class RSRAG(GenerativeModel):
             raise UserError(
                 f"knowledge.k={k} knowledge.alpha={alpha}: k is at least 1, alpha between 0 and 1."
             )
+        fused = (search or {}).get("lexical") or (search or {}).get("fusion") == "rrf"
+        if min_score is not None and fused:
+            raise UserError(
+                f"knowledge.min_score={min_score} is held against cosines, and fused ranks "
+                "(lexical, fusion=rrf) score 0.05 at most: leave one of the two out."
+            )
         self.model: Any = model
         self.base = base
         self.prompt, self.task, self.context = prompt, task, context
