@@ -46,6 +46,7 @@ def client(**words):
     [
         ("hang", "timeout"),
         ("drip", "timeout"),
+        ("slow-head", "timeout"),
         ("round", "too_many_redirects"),
         ("empty", "empty_file"),
         ("gone", "not_found"),
@@ -91,6 +92,21 @@ def test_a_replay_needs_no_network_and_knows_what_failed(web, tmp_path):
     assert web[1][before:] == ["/hang"]
     with pytest.raises(UserError, match="cache"):
         client(replay=True)
+
+
+def test_what_our_own_settings_refused_is_asked_again_under_others(web, tmp_path):
+    url = f"{web[0]}/ok/7.png"
+    for word, now in ({"largest": 9}, {}), ({"allow_private": False}, {}):
+        folder = tmp_path / next(iter(word))
+        with pytest.raises(NotFetched):
+            client(cache=folder, **word).fetch(url)
+        assert client(cache=folder, **now).fetch(url).content == picture(7)
+
+
+def test_a_long_list_leaves_no_cookies_behind(web):
+    asked = client()
+    assert asked.fetch(f"{web[0]}/cookie").content == b"a"
+    assert not len(asked._connection().cookies.jar)
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,13 @@ def serving():
                     self.wfile.write(b"x")
                     self.wfile.flush()
                     time.sleep(0.05)
+            elif name == "slow-head":
+                for sign in b"HTTP/1.0 200 OK\r\nX-Far: " + b"x" * 40:
+                    self.wfile.write(bytes([sign]))
+                    self.wfile.flush()
+                    time.sleep(0.05)
+            elif name == "cookie":
+                self.say(200, b"a", **{"Set-Cookie": "who=you"})
             elif name == "busy" and asked.count(self.path) < 2:
                 self.say(503, b"")
             elif name == "busy":

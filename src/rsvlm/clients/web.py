@@ -11,7 +11,9 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -26,6 +28,8 @@ _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _OPT_OUT = frozenset({"noai", "noimageai", "noindex", "noimageindex"})
 #: What may be otherwise the next time; it is asked again, unless only the cache may answer.
 PASSING = frozenset({"timeout", "unreachable", "server_error", "cut_short"})
+#: What our own settings said, which may be others by now; asked again too.
+_OURS = frozenset({"private_address", "too_large", "too_many_redirects", "opted_out"})
 
 
 class NotFetched(Exception):
@@ -57,6 +61,39 @@ class File:
     kind: str
     url: str
     cached: bool = False
+
+
+class _Deadline:
+    """Ends a request at its time, whatever drips: a client's own time begins anew with each byte.
+
+    Attributes:
+        passed: whether it did.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.passed = False
+        self._socket: Any = None
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+
+    def __enter__(self) -> None:
+        self._timer.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def trace(self, event: str, info: Mapping[str, Any]) -> None:
+        """Takes note of the connection (httpx' extension `trace`)."""
+        if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
+            self._socket = info["return_value"].get_extra_info("socket")
+            if self.passed:
+                self._end()
+
+    def _end(self) -> None:
+        self.passed = True
+        if self._socket is not None:
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
 
 
 @dataclass
@@ -174,20 +211,27 @@ class WebFiles:
         left = end - time.monotonic()
         if left <= 0:
             raise NotFetched("timeout", f"{self.timeout:g} s")
+        deadline = _Deadline(left)
         try:
-            with self._connection().stream("GET", url, timeout=left) as reply:
+            with (
+                deadline,
+                self._connection().stream(
+                    "GET", url, timeout=left, extensions={"trace": deadline.trace}
+                ) as reply,
+            ):
                 status = int(reply.status_code)
                 if status in (301, 302, 303, 307, 308) and "location" in reply.headers:
                     return str(reply.headers["location"])
                 self._judge(status, reply.headers)
                 content = bytearray()
-                # Each piece has the client's time to arrive; a server that drips has all of it.
                 for piece in reply.iter_bytes():
                     content += piece
                     if len(content) > self.largest:
                         raise NotFetched("too_large", f"more than {self.largest} bytes")
                     if time.monotonic() > end:
-                        raise NotFetched("timeout", f"{self.timeout:g} s")
+                        break
+                if deadline.passed or time.monotonic() > end:
+                    raise NotFetched("timeout", f"{self.timeout:g} s")
         except httpx.TimeoutException as error:
             raise NotFetched("timeout", f"{self.timeout:g} s") from error
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as error:
@@ -195,6 +239,8 @@ class WebFiles:
         except (httpx.ConnectError, httpx.ProxyError) as error:
             raise NotFetched("unreachable", str(error)[:200]) from error
         except (httpx.TransportError, httpx.DecodingError) as error:
+            if deadline.passed:
+                raise NotFetched("timeout", f"{self.timeout:g} s") from error
             raise NotFetched("cut_short", str(error)[:200]) from error
         if not content:
             raise NotFetched("empty_file", "0 bytes")
@@ -241,10 +287,12 @@ class WebFiles:
         with self._lock:
             if self._client is None:
                 logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each request
-                limits = httpx.Limits(max_connections=None, max_keepalive_connections=self.workers)
+                # Lists name many hosts: connections that are kept would mostly be closed unused, or
+                # found closed; and cookies of a million hosts would fill the memory.
                 self._client = httpx.Client(
                     follow_redirects=False,
-                    limits=limits,
+                    limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
+                    cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
                     headers={"User-Agent": self.user_agent, "Accept": "image/*,*/*;q=0.5"},
                 )
             return self._client
@@ -262,7 +310,7 @@ class WebFiles:
         try:
             said = json.loads(header.read_text(encoding="utf-8"))
             if "reason" in said:
-                if said["reason"] in PASSING and not self.replay:
+                if said["reason"] in PASSING | _OURS and not self.replay:
                     return None
                 raise NotFetched(said["reason"], said["detail"])
             return File(content.read_bytes(), said["kind"], said["url"], cached=True)
