@@ -226,6 +226,44 @@ def test_masks_in_folders(tmp_path):
     assert len(MaskFolder(tmp_path, "all", missing="skip")) == 1
 
 
+def test_masks_of_palettes_colours_and_many_bits(tmp_path):
+    pictures(tmp_path / "images", "a.png", "a.jpg")
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "classes.txt").write_text("pond\nroad\n")
+    numbers = np.zeros((6, 8), np.uint8)
+    numbers[:2], numbers[2:4] = 1, 2
+    colours = np.array([[0, 0, 0], [128, 0, 0], [0, 128, 0]], np.uint8)
+    file = tmp_path / "masks/a.png"
+
+    def read():
+        return MaskFolder(tmp_path, "all")[0].semantic[0].tolist()
+
+    # The second class of such a palette was read as background.
+    indexed = Image.fromarray(numbers, "P")
+    indexed.putpalette(colours.ravel().tolist())
+    indexed.save(file)
+    assert read() == numbers.tolist()
+    Image.fromarray(numbers.astype(np.uint16)).save(file)
+    assert read() == numbers.tolist()
+    Image.fromarray(numbers.astype(np.uint16) * 500).save(file)
+    with pytest.raises(UserError, match=r"holds values from 0 to 1000; numbers of classes are"):
+        read()
+    Image.fromarray(colours[numbers]).save(file)
+    with pytest.raises(UserError, match=r"in colours \(\(0, 128, 0\), .*building 255 0 0"):
+        read()
+    (tmp_path / "classes.txt").write_text("pond 128,0,0\nroad: (0, 128, 0)\n")
+    data = MaskFolder(tmp_path, "all")
+    assert data[0].semantic[0].tolist() == numbers.tolist()
+    assert [i.category for i in data[0].instances] == ["pond", "road"]
+    # One of two pictures for a mask was taken without a word.
+    assert any("a.jpg and a.png" in problem for problem in data.problems)
+    (tmp_path / "classes.txt").write_text("pond 128 0 0\nroad\n")
+    with pytest.raises(UserError, match="road lack a colour"):
+        read()
+    (tmp_path / "classes.txt").write_text("Background\npond\n")
+    assert "leave it out of the classes" in str(MaskFolder(tmp_path, "all").problems)
+
+
 def test_coco_masks_of_a_class_are_one(tmp_path):
     pictures(tmp_path / "images", "a.png")
     square = [[1, 1, 3, 1, 3, 3, 1, 3]], [[4, 2, 6, 2, 6, 4, 4, 4]]

@@ -93,40 +93,78 @@ def read_image(
         data = read_file(source, name)
     if not data:
         raise BrokenImage(name, "is empty (0 bytes).")
+    with _damage_told(name, data), _open(io.BytesIO(data), shrink) as image:
+        wide, high = image.size
+        if shrink and wide * high > LARGEST:
+            raise BrokenImage(
+                name,
+                f"is too large to read: {wide} x {high} pixels, and {LARGEST:,} are read at "
+                "most. Cut it into tiles, and give their folder.",
+            )
+        if not (image.width and image.height):
+            raise BrokenImage(name, f"has no pixels ({image.width} x {image.height}).")
+        bands, bits = _bands_and_bits(image, data)
+        fault = _fault(image, bands, bits)
+        if fault and not convert:
+            advice = "Save it as 8-bit RGB, or read with convert=True"
+            advice = _AS_RASTER + advice if image.format == "TIFF" else advice
+            raise BrokenImage(name, f"{fault[0]}. {advice} ({fault[1]}).")
+        if fault and notices is not None:
+            notices.append(_notice(name, fault))
+        if not shrink or _factor(image.size) == 1:
+            image.load()
+            return _rgb(image, bits, name)
+        few = tuple(side // _factor(image.size) for side in image.size)
+        image.draft(None, few)  # type: ignore[arg-type]  # a JPEG's is decoded smaller
+        with _unlimited():
+            image.load()
+        smaller = _rgb(image, bits, name)
+        smaller = smaller.reduce(_factor(smaller.size, 1))
+        if notices is not None:
+            notices.append(
+                f"{name} has {wide} x {high} pixels, too many to be kept: it was made "
+                f"{smaller.width} x {smaller.height}, and boxes and masks speak of that."
+            )
+        return smaller
+
+
+def read_values(path: str | Path) -> np.ndarray:
+    """[H, W] or [H, W, bands]: the values of a label picture as stored, of a palette the indices.
+
+    Black and white alone is 0 and 255.
+
+    Raises:
+        BrokenImage: it is missing, empty, damaged, too large or no picture.
+    """
+    name = str(path)
+    data = read_file(path, name)
+    if not data:
+        raise BrokenImage(name, "is empty (0 bytes).")
+    with _damage_told(name, data), Image.open(io.BytesIO(data)) as image:
+        image.load()
+        values = np.asarray(image)
+        if image.mode == "P":
+            greys = _greys(image, values)
+            return values if greys is None else greys[values]
+    return values.astype(np.uint8) * 255 if values.dtype == bool else values
+
+
+def _greys(image: Image.Image, indices: np.ndarray) -> np.ndarray | None:
+    """[256] the grey that stands for each index, where a palette's used colours are greys alone."""
+    colours = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    used = np.unique(indices)
+    if used.max(initial=0) >= len(colours) or np.ptp(colours[used].astype(int), axis=1).any():
+        return None
+    table = np.zeros(256, np.uint8)
+    table[: len(colours)] = colours[:, 0]
+    return table
+
+
+@contextmanager
+def _damage_told(name: str, data: bytes) -> Iterator[None]:
+    """What Pillow raises on a file that is none, as `BrokenImage`."""
     try:
-        with _open(io.BytesIO(data), shrink) as image:
-            wide, high = image.size
-            if shrink and wide * high > LARGEST:
-                raise BrokenImage(
-                    name,
-                    f"is too large to read: {wide} x {high} pixels, and {LARGEST:,} are read at "
-                    "most. Cut it into tiles, and give their folder.",
-                )
-            if not (image.width and image.height):
-                raise BrokenImage(name, f"has no pixels ({image.width} x {image.height}).")
-            bands, bits = _bands_and_bits(image, data)
-            fault = _fault(image, bands, bits)
-            if fault and not convert:
-                advice = "Save it as 8-bit RGB, or read with convert=True"
-                advice = _AS_RASTER + advice if image.format == "TIFF" else advice
-                raise BrokenImage(name, f"{fault[0]}. {advice} ({fault[1]}).")
-            if fault and notices is not None:
-                notices.append(_notice(name, fault))
-            if not shrink or _factor(image.size) == 1:
-                image.load()
-                return _rgb(image, bits, name)
-            few = tuple(side // _factor(image.size) for side in image.size)
-            image.draft(None, few)  # type: ignore[arg-type]  # a JPEG's is decoded smaller
-            with _unlimited():
-                image.load()
-            smaller = _rgb(image, bits, name)
-            smaller = smaller.reduce(_factor(smaller.size, 1))
-            if notices is not None:
-                notices.append(
-                    f"{name} has {wide} x {high} pixels, too many to be kept: it was made "
-                    f"{smaller.width} x {smaller.height}, and boxes and masks speak of that."
-                )
-            return smaller
+        yield
     except Image.DecompressionBombError as error:
         raise BrokenImage(
             name, f"is too large to read whole: {error} Cut it into tiles first."

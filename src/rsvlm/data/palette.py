@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from rsvlm.data.images import BrokenImage, read_image
+from rsvlm.data.images import BrokenImage, read_image, read_values
 
 RGB = tuple[int, int, int]
 
@@ -30,6 +30,10 @@ SECOND: dict[str, RGB] = {
     "no change": (255, 255, 255),
 }
 NO_CHANGE = 6
+_COLOURS = (
+    "A mask holds a number a class, 0 for none: save it as grey values or with a palette. Of "
+    "data=mask_folder a line of classes.txt may name the colour of its class: building 255 0 0."
+)
 
 #: The generated world's classes; the first six as SECOND colours them.
 SCENES: dict[str, RGB] = {
@@ -108,8 +112,36 @@ def check_size(path: str | Path, labels: np.ndarray, image: Any) -> None:
 
 
 def read_grey(path: str | Path) -> np.ndarray:
-    """[H, W] uint8: the first band of a label picture, whether it is stored with one or three."""
-    return np.asarray(read_image(path, convert=True))[..., 0]
+    """[H, W] uint8: the numbers of a label picture.
+
+    Of a palette they are its indices, or its greys where it has no colour; of several bands the
+    first, which the others repeat; of 16 and more bits the values, where they are 0 to 255.
+
+    Raises:
+        BrokenImage: it cannot be read, is in colours, or holds other numbers.
+    """
+    values = read_values(path)
+    if values.ndim == 3:
+        colours = values[..., :3].astype(int)
+        # JPEG leaves bands of one grey apart by a few values.
+        if colours.shape[-1] == 3 and np.ptp(colours, axis=-1).max(initial=0) > 8:
+            raise BrokenImage(str(path), f"is in colours ({_commonest(colours)}). {_COLOURS}")
+        values = values[..., 0]
+    low, high = float(values.min(initial=0)), float(values.max(initial=0))
+    grey = values.astype(np.uint8) if low >= 0 and high <= 255 else None
+    if grey is None or not np.array_equal(grey, values):
+        raise BrokenImage(
+            str(path),
+            f"holds values from {low:g} to {high:g}; numbers of classes are whole, 0 to 255.",
+        )
+    return grey
+
+
+def _commonest(colours: np.ndarray) -> str:
+    """The commonest colours but black, for an error."""
+    found, counts = np.unique(colours.reshape(-1, 3), axis=0, return_counts=True)
+    order = [tuple(found[i].tolist()) for i in np.argsort(-counts) if found[i].any()]
+    return ", ".join(map(str, order[:3])) + (", ..." if len(order) > 3 else "")
 
 
 def read_greys(path: str | Path, known: Mapping[int, int]) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -14,11 +15,13 @@ from rsvlm.data.datasets.missing import Missing, check_missing, report_missing
 from rsvlm.data.datasets.regions import Regions, bounds
 from rsvlm.data.folders import is_picture
 from rsvlm.data.images import BrokenImage
-from rsvlm.data.palette import check_size, read_grey
+from rsvlm.data.palette import RGB, check_size, read_grey, read_palette
 from rsvlm.data.sample import Instance, Sample
 from rsvlm.data.text_files import read_names
 from rsvlm.errors import UserError
 
+#: A class and its colour: `building 255 0 0`, also with commas or a colon.
+_COLOUR = re.compile(r"(.*?\S)\s*[\s,:=]\s*[(\[]?(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\d{1,3})[)\]]?")
 MASKS = ("masks", "labels", "label", "annotations")
 
 
@@ -27,13 +30,16 @@ class MaskFolder(Regions):
 
     A sample is a picture with its `semantic` map and an object for each class that is in it: its
     mask, and the box around it. Value 0 is background and value k the k-th of `classes`; a mask of
-    0 and 255 (or 0 and 1) is one class. A file name without its picture, or the reverse, is told.
+    0 and 255 (or 0 and 1) is one class. Of a palette the indices count. Masks in colours are read
+    where each class has its colour behind its name, as `building 255 0 0`; black is background,
+    unless it is a class's. A file name without its picture, or the reverse, is told.
 
     Args:
         root: the folder of images/ and masks/, or of splits with these in each.
         split: `train`, `val`, `test`; `all` where there are no splits.
         classes: names of the values from 1, or a text file with one a line, relative to `root`; by
-            default classes.txt where it is there, else `target`, for masks of 0 and 255.
+            default classes.txt where it is there, else `target`, for masks of 0 and 255. Each may
+            have a colour behind it.
         ignore: a value that is no class, such as 255 of unlabelled ground; needs `classes`.
         missing: what becomes of pictures without a mask (`datasets/missing.py`).
         name: word for metric names; by default the folder's name.
@@ -66,10 +72,15 @@ class MaskFolder(Regions):
         if not self.root.is_dir():
             raise self.not_found("there is no such folder.")
         self.name: str = name or metric_word(self.root.resolve().name)
-        names = self._classes(classes)
+        names, self.palette = _coloured(self._classes(classes))
         self.binary = names is None
         self.categories = names or ["target"]
         self.semantic_classes = ("background", *self.categories)  # type: ignore[misc]
+        if self.categories[0].lower() == "background":
+            self.problems.append(
+                "the first class is background, which is value 1 here, as 0 is of no class: leave "
+                "it out of the classes if it is your value 0."
+            )
         self.ignore = ignore
         if ignore is not None and self.binary:
             raise UserError(
@@ -80,6 +91,13 @@ class MaskFolder(Regions):
         if masks is None:
             raise self.not_found(f"there is no masks/ in {folder}.")
         pictures, labels = _stems(folder / "images"), _stems(masks)
+        for place in (folder / "images", masks):
+            twice = _same_stem(place)
+            if twice:
+                self.problems.append(
+                    f"{place} holds names that differ in their ending alone, of which the last "
+                    f"is read: {listed(twice)}."
+                )
         bare = [name for stem, name in pictures.items() if stem not in labels]
         problem = report_missing(
             bare, len(pictures), str(masks), missing, what="masks", kept="Their pictures were kept."
@@ -129,6 +147,13 @@ class MaskFolder(Regions):
             raise UserError(f"data.dataset.classes={given}: there is no file {file}.")
         return read_names(file)
 
+    def _numbers(self, path: str) -> np.ndarray:
+        """[H, W] uint8: number of a class at each pixel, 0 for none."""
+        if not self.palette:
+            return read_grey(path)
+        ids = read_palette(path, self.palette)
+        return ids if "background" in self.palette else ids + np.uint8(1)
+
     def read_maps(self, sample: Sample, index: int) -> None:
         """Adds the map and an object for each class in it.
 
@@ -138,7 +163,7 @@ class MaskFolder(Regions):
         path = self.entries[index].meta["mask"]
         if path is None:
             return
-        grey = read_grey(path)
+        grey = self._numbers(path)
         check_size(path, grey, sample.images[0])
         if self.binary:
             grey = (grey > 0).astype(np.uint8) if _two_values(grey) else grey
@@ -149,9 +174,10 @@ class MaskFolder(Regions):
         if odd:
             raise BrokenImage(
                 path,
-                f"has the value {odd[0]}, and there are {len(self.categories)} classes "
+                f"has the value {odd[0]}, and there {_are(len(self.categories))} "
                 f"({listed(self.categories)}). Name the classes of the values 1, 2, ... in "
-                "classes.txt, a line each, or say that a value is none: data.dataset.ignore=255.",
+                "classes.txt, a line each, or say that a value is none: "
+                f"data.dataset.ignore={odd[-1]}.",
             )
         sample.semantic = [grey]
         for value in filter(None, values):
@@ -160,6 +186,32 @@ class MaskFolder(Regions):
             sample.instances.append(
                 Instance(value, category, value - 1, box=bounds(mask), mask=mask)
             )
+
+
+def _are(count: int) -> str:
+    return "is 1 class" if count == 1 else f"are {count} classes"
+
+
+def _coloured(lines: list[str] | None) -> tuple[list[str] | None, dict[str, RGB]]:
+    """Names, and the palette of masks in colours; none where no line has a colour behind it.
+
+    Raises:
+        UserError: some lines have a colour and some have none, or two have one and the same.
+    """
+    found = [_COLOUR.fullmatch(line) for line in lines or ()]
+    if not lines or not any(found):
+        return lines, {}
+    bare = [line for line, match in zip(lines, found, strict=True) if match is None]
+    if bare:
+        raise UserError(f"classes: {listed(bare)} lack a colour behind the name, as 255 0 0.")
+    colours = {m[1]: (int(m[2]), int(m[3]), int(m[4])) for m in found if m is not None}
+    if len(set(colours.values())) < len(lines) or max(map(max, colours.values())) > 255:
+        raise UserError(
+            f"classes: {listed(lines, 30)}: each class once, each colour once, bands from 0 to 255."
+        )
+    ground = colours.pop("background", (0, 0, 0))
+    first = {} if ground in colours.values() else {"background": ground}
+    return list(colours), first | colours
 
 
 def _two_values(grey: np.ndarray) -> bool:
@@ -171,3 +223,11 @@ def _stems(folder: Path) -> dict[str, str]:
     """Name without ending -> name, of the pictures of a folder."""
     names = sorted(os.listdir(folder)) if folder.is_dir() else []
     return {Path(name).stem: name for name in names if is_picture(name)}
+
+
+def _same_stem(folder: Path) -> list[str]:
+    """Names of pictures that differ in their ending alone, joined with `and`."""
+    names: dict[str, list[str]] = {}
+    for name in sorted(filter(is_picture, os.listdir(folder))) if folder.is_dir() else ():
+        names.setdefault(Path(name).stem, []).append(name)
+    return [" and ".join(some) for some in names.values() if len(some) > 1]
