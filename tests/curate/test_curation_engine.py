@@ -143,6 +143,43 @@ def test_a_worker_that_is_killed_is_told_of_and_the_same_words_go_on(tmp_path):
 
 
 @pytest.mark.slow
+def test_workers_end_with_a_run_that_is_killed(tmp_path):
+    code = (
+        "import sys, curate_stages as st\n"
+        "from rsvlm.curate.engine import Pipeline, run\n"
+        "from rsvlm.curate.engines import Local\n"
+        "if __name__ == '__main__':\n"
+        "    stages = {'slow': st.Slow(0.2)}\n"
+        "    run(Pipeline('numbers', st.Numbers(400), stages, st.Lines(), {}), sys.argv[1],"
+        " Local(workers=2, per_part=2))\n"
+    )
+    (tmp_path / "many.py").write_text(code)
+    process = subprocess.Popen(
+        [sys.executable, tmp_path / "many.py", tmp_path / "out"],
+        env={**os.environ, "PYTHONPATH": str(HERE)},
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("out/.curate/0/part-*.zip")):
+        assert time.monotonic() < deadline, "no part"
+        time.sleep(0.02)
+    tasks = Path(f"/proc/{process.pid}/task")
+    workers = [w for one in tasks.glob("*/children") for w in one.read_text().split()]
+    process.kill()
+    process.wait()
+
+    def lives(worker):
+        try:
+            return Path(f"/proc/{worker}/cmdline").read_bytes()  # none of one that has ended
+        except FileNotFoundError:
+            return b""
+
+    while any(map(lives, workers)):
+        assert time.monotonic() < deadline, f"{workers} are left"
+        time.sleep(0.02)
+    assert len(workers) >= 2
+
+
+@pytest.mark.slow
 def test_two_workers_of_ray_give_what_one_process_gives(once, tmp_path, monkeypatch):
     pytest.importorskip("ray")
     monkeypatch.setenv("PYTHONPATH", str(HERE))
