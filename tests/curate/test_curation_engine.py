@@ -83,9 +83,13 @@ def test_a_stage_that_fails_leaves_the_parts_that_are_done_and_the_same_words_go
         run(pipeline(), tmp_path / "out", Local(per_part=8))
     times = {path: path.stat().st_mtime_ns for path in made}
     made[2].unlink()
+    halves = [tmp_path / "out/lines.txt.77.part", made[2].with_name("part-000002.zip.77.part")]
+    for half in halves:
+        half.write_text("what a killed process wrote")
     monkeypatch.setattr(engines, "decide", real)
     report = run(pipeline(), tmp_path / "out", Local(per_part=8), keep=True)
     assert report.fresh and result(tmp_path / "out") == once
+    assert not any(half.exists() for half in halves)
     after = {path: path.stat().st_mtime_ns for path in made}
     assert [path for path in made if times[path] != after[path]] == [made[2]]
 

@@ -150,6 +150,9 @@ def _held(
             shutil.rmtree(work, ignore_errors=True)
         made = sorted(work.glob(f"{_last(pipeline)}/part-*.zip"))
         return Report(manifest, out, fresh=False, kept=made)
+    # What a killed process was writing; nobody else writes here now, and tars are large.
+    for half in out.rglob("*.[0-9]*.part"):
+        half.unlink(missing_ok=True)
     parts = _parts(pipeline, work, engine, limit, progress)
     counts = _sum(pipeline, work)
     came = next(iter(counts.values())).came if counts else 0
