@@ -131,7 +131,7 @@ def test_imagery_is_fetched_once(tmp_path, capsys):
         assert "1 fetched, 3 there, 1 cloudy, 0 failed" in capsys.readouterr().out
         held = [json.loads(line) for line in (out / "items.jsonl").read_text().splitlines()]
         assert [row["file"] for row in held] == [f"i{n}_2021060{n + 1}.tif" for n in (0, 1, 3, 2)]
-        from rsvlm.curate.skyscript.imagery import frames
+        from rsvlm.curate.skyscript.frames import frames
 
         found, wrong = frames(out)
         assert len(found) == 4 and not wrong and found[0].date == (2021, 6, 1)

@@ -13,7 +13,8 @@ from PIL import Image
 from rsvlm.curate.record import Dropped
 from rsvlm.curate.skyscript.captions import TagCaptions, multiple, single, tag_words
 from rsvlm.curate.skyscript.embeddings import HashedWords
-from rsvlm.curate.skyscript.imagery import CutImages, ImageryCoverage, frames
+from rsvlm.curate.skyscript.frames import frames
+from rsvlm.curate.skyscript.imagery import CutImages, ImageryCoverage
 from rsvlm.curate.skyscript.osm import OsmObjects
 from rsvlm.curate.skyscript.select import GridSelection
 from rsvlm.curate.skyscript.surroundings import Surroundings
@@ -268,6 +269,83 @@ def test_rasters_that_do_not_do_are_told(region, tags, tmp_path):
         one(tmp_path / "deep")
     assert one(tmp_path / "deep", unusable="skip").reason == "unusable_raster"
     assert "image" in one(tmp_path / "deep", raster={"range": [0, 1000]})
+
+
+def placed(folder, crs, place, size=400):
+    """A raster of noise at a place, and the stage that cuts from its folder."""
+    folder.mkdir(exist_ok=True)
+    count = len([*folder.iterdir()])
+    with rasterio.open(
+        folder / f"{count}.tif", "w", driver="GTiff", width=size, height=size, count=3,
+        dtype="uint8", crs=crs, transform=place, photometric="RGB",
+    ) as file:  # fmt: skip
+        pixels = np.random.default_rng(0).integers(1, 255, (3, size, size), dtype=np.uint8)
+        file.write(pixels)
+    stage = CutImages(root=str(folder), pixels=64, min_pixels=32, jitter=0)
+    stage.setup()
+    return stage
+
+
+def thing(place, crs, pixels, kind="polygon"):
+    """An object by columns and rows of a raster."""
+    from rasterio.warp import transform
+    from shapely import LineString, Point, Polygon
+
+    xs, ys = zip(*(place * at for at in pixels), strict=True)
+    at = list(zip(*transform(crs, "EPSG:4326", xs, ys), strict=True))
+    shape = {"polygon": Polygon, "line": LineString, "point": lambda a: Point(a[0])}[kind](at)
+    on = shape.representative_point()
+    return {"id": "a1", "lonlat": [on.x, on.y], "max_gsd": 10.0, "geometry": shape.wkb_hex}
+
+
+def test_a_pixels_metres_are_those_of_the_ground(tmp_path):
+    from rasterio.warp import transform
+
+    def gsd(crs, lon, lat, step):
+        (x,), (y,) = transform("EPSG:4326", crs, [lon], [lat])
+        place = rasterio.transform.from_origin(x, y, step, step)
+        placed(tmp_path / crs.replace(":", ""), crs, place)
+        return frames(tmp_path / crs.replace(":", ""))[0][0].gsd
+
+    assert gsd("EPSG:3857", 10, 60, 1) == pytest.approx(0.5, rel=0.01)
+    assert gsd("EPSG:32632", 10, 60, 0.5) == 0.5
+    assert gsd("EPSG:2263", -74, 40.7, 1) == pytest.approx(0.3048, rel=1e-3)  # feet
+    assert gsd("EPSG:4326", 10, 60, 1e-5) == pytest.approx(0.789, rel=0.01)
+
+
+def test_an_object_over_the_rim_is_not_shown_in_part(tmp_path):
+    crs, place = "EPSG:32632", rasterio.transform.from_origin(500_000, 6_650_000, 1, 1)
+    stage = placed(tmp_path / "a", crs, place)
+    over = thing(place, crs, [(-60, 100), (100, 100), (100, 200), (-60, 200)])
+    assert stage.cut(over).reason == "beyond_raster"
+    # A line is shown at a node that is there, whichever is drawn.
+    line = thing(place, crs, [(-900, 50), (50, 50), (300, 50), (900, 50)], "line")
+    for i in range(8):
+        col, row, side = stage.cut(line | {"id": f"w{i}"})["window"]
+        assert any(col <= x <= col + side for x in (50, 300)) and row <= 50 <= row + side
+    # Another raster that has the whole of it is taken, whichever is drawn.
+    beside = rasterio.transform.from_origin(499_800, 6_650_000, 1, 1)
+    stage = placed(tmp_path / "a", crs, beside)
+    assert {stage.cut(over | {"id": f"a{i}"})["raster"] for i in range(8)} == {"1.tif"}
+
+
+def test_imagery_across_180_degrees_has_both_sides(tmp_path):
+    crs, place = "EPSG:32760", rasterio.transform.from_origin(815_000, 8_000_000, 10, 10)
+    stage = placed(tmp_path / "fiji", crs, place, size=600)
+    west, _, east, _ = frames(tmp_path / "fiji")[0][0].bounds
+    assert west > 179 and east < -179
+    cover = ImageryCoverage(str(tmp_path / "fiji"))
+    cover.setup()
+    sides = [thing(place, crs, [(x, 200)], "point") for x in (100, 500)]
+    assert [one["lonlat"][0] > 0 for one in sides] == [True, False]
+    assert all(not isinstance(one, Dropped) for one in cover.process(sides))
+    for one in sides:
+        west, _, east, _ = stage.cut(one)["bounds"]
+        assert west < one["lonlat"][0] < east < west + 0.1
+    middle = next(
+        x for x in range(100, 500) if thing(place, crs, [(x, 200)], "point")["lonlat"][0] < 0
+    )
+    assert stage.cut(thing(place, crs, [(middle, 200)], "point")).reason == "across_180"
 
 
 def _lonlat(x, y):

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import io
 import math
-import re
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,102 +13,12 @@ from PIL import Image
 
 from rsvlm.curate.record import Dropped, Outcome, Record, rng
 from rsvlm.curate.skyscript.captions import SLACK
+from rsvlm.curate.skyscript.frames import Frame, RasterFolder, driver_of, frames, lonlat_of
 from rsvlm.data.images import BrokenImage
-from rsvlm.data.rasters import ENDINGS, Rasters
+from rsvlm.data.rasters import Rasters
 from rsvlm.errors import UserError, extra, near
 
-#: Metres of a degree of latitude.
-_DEGREE = 111_320.0
 _RGB = ("red", "green", "blue")
-_DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)[-_]?(0[1-9]|1[0-2])[-_]?(0[1-9]|[12]\d|3[01])(?!\d)")
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One raster of a folder, as far as choosing needs it.
-
-    Attributes:
-        path: the file.
-        name: below the folder.
-        gsd: metres a pixel, the mean of both sides.
-        bounds: west, south, east, north in degrees.
-        date: year, month, day that the file's name or tags say; None where none does.
-        size: width and height, pixels.
-    """
-
-    path: str
-    name: str
-    gsd: float
-    bounds: tuple[float, float, float, float]
-    date: tuple[int, int, int] | None
-    size: tuple[int, int]
-
-
-def frames(root: str | Path | None, unusable: str = "error") -> tuple[list[Frame], list[str]]:
-    """The rasters of a folder, and what is wrong with those that cannot be used.
-
-    Args:
-        root: the folder; those below it are looked at too.
-        unusable: `error` or `skip`.
-
-    Raises:
-        UserError: no folder, no raster, or with `error` one that cannot be used.
-    """
-    with extra("rasters"):
-        import rasterio
-        from rasterio.errors import NotGeoreferencedWarning, RasterioError
-
-    if root is None:
-        raise UserError("imagery= names a folder of georeferenced rasters (.tif, .jp2).")
-    folder = Path(root).expanduser()
-    if not folder.is_dir():
-        raise UserError(f"imagery={root}: there is no such folder (looked from {Path.cwd()}).")
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in ENDINGS)
-    found: list[Frame] = []
-    wrong: list[str] = []
-    for path in paths:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                with rasterio.open(path, driver=_driver(str(path))) as file:
-                    found.append(_frame(file, path, path.relative_to(folder).as_posix()))
-        except (RasterioError, ValueError, OSError) as error:
-            wrong.append(f"{path.name}: {error}")
-    if wrong and unusable == "error":
-        raise UserError(
-            f"{len(wrong)} of {len(paths)} rasters in {folder} cannot be used: "
-            f"{'; '.join(wrong[:3])}. Take them away, or leave them out with "
-            "pipeline.stages.images.unusable=skip."
-        )
-    if not found:
-        raise UserError(f"{folder} holds no raster that can be used ({', '.join(ENDINGS)}).")
-    return found, wrong
-
-
-def _driver(path: str) -> str:
-    """By name, since a file of another kind could name further files."""
-    return "JP2OpenJPEG" if path.lower().endswith(".jp2") else "GTiff"
-
-
-def _frame(file: Any, path: Path, name: str) -> Frame:
-    with extra("rasters"):
-        from rasterio.warp import transform_bounds
-
-    if file.crs is None:
-        raise ValueError("it has no CRS: nobody knows where it lies (gdal_edit.py -a_srs names it)")
-    if file.transform.is_identity:
-        raise ValueError("it has no geotransform: nobody knows where it lies")
-    west, south, east, north = transform_bounds(file.crs, "EPSG:4326", *file.bounds)
-    step = math.sqrt(abs(file.transform.determinant))
-    if file.crs.is_geographic:
-        step *= _DEGREE * math.sqrt(max(0.01, math.cos(math.radians((south + north) / 2))))
-    else:
-        step *= file.crs.linear_units_factor[1]
-    stamp = file.tags().get("TIFFTAG_DATETIME", "").replace(":", "-")
-    match = _DATE.search(path.stem) or _DATE.search(stamp)
-    date = (int(match[1]), int(match[2]), int(match[3])) if match else None
-    size = (file.width, file.height)
-    return Frame(str(path), name, step, (west, south, east, north), date, size)
 
 
 @dataclass
@@ -133,11 +40,11 @@ class ImageryCoverage:
     batch_size: int = 1000
 
     name = "imagery_coverage_filter"
-    version = "1"
+    version = "2"
 
     def setup(self) -> None:
         """Lists the rasters."""
-        self._folder = _Folder(*frames(self.root, self.unusable))
+        self._folder = RasterFolder(*frames(self.root, self.unusable))
 
     def process(self, records: Sequence[Record]) -> Sequence[Outcome]:
         """Each object, or why there is no picture of it."""
@@ -145,41 +52,22 @@ class ImageryCoverage:
         return [f if isinstance(f, Dropped) else r for r, f in zip(records, found, strict=True)]
 
 
-class _Folder:
-    """The rasters of a folder, with their bounds in one array."""
-
-    def __init__(self, found: Sequence[Frame], wrong: Sequence[str]) -> None:
-        self.frames, self.wrong = found, wrong
-        self.bounds = np.array([frame.bounds for frame in found])
-
-    def fine(self, record: Record) -> list[Frame] | Dropped:
-        """The rasters that cover an object and are fine enough for it."""
-        lon, lat = record["lonlat"]
-        west, south, east, north = self.bounds.T
-        hit = (west <= lon) & (lon <= east) & (south <= lat) & (lat <= north)
-        over = [self.frames[i] for i in np.flatnonzero(hit).tolist()]
-        fine = [f for f in over if f.gsd <= record["max_gsd"] * SLACK]
-        if fine:
-            return fine
-        finest = min((f.gsd for f in over), default=0.0)
-        why = f"{finest:.2g} m a pixel, and {record['max_gsd']:g} are needed"
-        return Dropped("too_coarse", why) if over else Dropped("no_imagery")
-
-
 @dataclass
 class CutImages:
     """Cuts a picture for each object, by its geometry and the distance at which it can be told.
 
-    Of the rasters that cover the object and are as fine as its `max_gsd`, one is drawn at random. A
-    point stands in the middle of `pixels` pixels, a line is shown around one of its nodes, drawn at
-    random, and a polygon by the square around its bounds, at least `min_pixels` wide. Then the
-    square grows by up to `jitter`, and moves, at random, as far as the object stays within.
+    Of the rasters that cover the object and are as fine as its `max_gsd`, one is drawn at random,
+    and another one where that gives no picture. A point stands in the middle of `pixels` pixels, a
+    line is shown around one of its nodes in the raster, drawn at random, and a polygon by the
+    square around its bounds, at least `min_pixels` wide. Then the square grows by up to `jitter`,
+    and moves, at random, as far as the object stays within.
 
     Adds `image` (JPEG), `gsd`, `bounds` (west, south, east, north in degrees), `raster`, `window`
     (column, row, side in its pixels), and `time` where it is known.
 
-    Dropped: `no_imagery`; `too_coarse` (all that cover it are); `beyond_raster` (the square does
-    not fit into it); `too_large` (in `max_pixels`, the picture would be too coarse); `no_data`.
+    Dropped: `no_imagery`; `too_coarse` (all that cover it are); `beyond_raster` (object or square
+    do not fit into it); `too_large` (in `max_pixels`, the picture would be too coarse); `no_data`;
+    `across_180` (the picture lies on both sides of 180 degrees, which bounds cannot say).
 
     Args:
         root: folder of the rasters.
@@ -208,7 +96,7 @@ class CutImages:
     batch_size: int = 64
 
     name = "imagery_cutter"
-    version = "1"
+    version = "2"
 
     def __post_init__(self) -> None:
         if self.unusable not in ("error", "skip"):
@@ -221,7 +109,7 @@ class CutImages:
 
     def setup(self) -> None:
         """Lists the rasters."""
-        self._folder = _Folder(*frames(self.root, self.unusable))
+        self._folder = RasterFolder(*frames(self.root, self.unusable))
         self._open: dict[str, Any] = {}
 
     def process(self, records: Sequence[Record]) -> Sequence[Outcome]:
@@ -234,9 +122,20 @@ class CutImages:
         if isinstance(fine, Dropped):
             return fine
         dice = rng(self.seed, record["id"], self.name)
-        frame = fine[int(dice.integers(len(fine)))]
+        drawn = int(dice.integers(len(fine)))
+        found = [self._cut(record, fine[drawn], dice)]
+        for frame in (*fine[drawn + 1 :], *fine[:drawn]):
+            if not isinstance(found[-1], Dropped):
+                break
+            found.append(self._cut(record, frame, dice))
+        return found[0] if isinstance(found[-1], Dropped) else found[-1]
+
+    def _cut(self, record: Record, frame: Frame, dice: np.random.Generator) -> Record | Dropped:
         file = self._file(frame)
-        col, row, side = self._square(file, record, dice)
+        square = self._square(file, record, dice)
+        if square is None:
+            return Dropped("beyond_raster", f"it goes over the rim of {frame.name}")
+        col, row, side = square
         if side > min(frame.size):
             return Dropped("beyond_raster", f"{side} pixels of {frame.name}")
         scale = max(1.0, side / self.max_pixels)
@@ -249,10 +148,13 @@ class CutImages:
         picture = self._read(file, frame, (col, row, side), round(side / scale))
         if isinstance(picture, Dropped):
             return picture
+        bounds = _degrees(file, col, row, side)
+        if bounds[2] - bounds[0] > 180:
+            return Dropped("across_180", f"{side} pixels of {frame.name}")
         made = {
             "image": _jpeg(picture, self.quality),
             "gsd": round(gsd, 4),
-            "bounds": _degrees(file, col, row, side),
+            "bounds": bounds,
             "raster": frame.name,
             "window": [col, row, side],
         }
@@ -266,20 +168,25 @@ class CutImages:
         if frame.path not in self._open:
             if len(self._open) >= 16:
                 self._open.pop(next(iter(self._open))).close()
-            self._open[frame.path] = rasterio.open(frame.path, driver=_driver(frame.path))
+            self._open[frame.path] = rasterio.open(frame.path, driver=driver_of(frame.path))
         return self._open[frame.path]
 
-    def _square(self, file: Any, record: Record, dice: np.random.Generator) -> tuple[int, int, int]:
-        """First column, first row and side in pixels of the raster."""
+    def _square(
+        self, file: Any, record: Record, dice: np.random.Generator
+    ) -> tuple[int, int, int] | None:
+        """First column, first row and side in pixels of the raster; None where it lacks a part."""
         with extra("curate"):
             from shapely import from_wkb, get_coordinates
 
         shape = from_wkb(bytes.fromhex(record["geometry"]))
-        nodes = get_coordinates(shape)
+        at = _pixels(file, get_coordinates(shape))
+        inside = ((at >= -1) & (at <= np.array([file.width, file.height]) + 1)).all(axis=1)
+        if not (inside.any() if shape.area == 0 else inside.all()):
+            return None
         if shape.area == 0:
             # A point, or a node of a line.
-            nodes = nodes[[int(dice.integers(len(nodes)))]]
-        at = _pixels(file, nodes)
+            at = at[inside]
+            at = at[[int(dice.integers(len(at)))]]
         low, high = at.min(0), at.max(0)
         tight = math.ceil(float((high - low).max())) + 2
         side = self.pixels if shape.area == 0 else max(tight, self.min_pixels)
@@ -337,12 +244,8 @@ def _pixels(file: Any, nodes: np.ndarray) -> np.ndarray:
 
 def _degrees(file: Any, col: int, row: int, side: int) -> list[float]:
     """West, south, east and north of a square of pixels."""
-    with extra("rasters"):
-        from rasterio.warp import transform
-
     corners = [(col, row), (col + side, row), (col, row + side), (col + side, row + side)]
-    xs, ys = zip(*(file.transform * corner for corner in corners), strict=True)
-    lon, lat = transform(file.crs, "EPSG:4326", xs, ys)
+    lon, lat = lonlat_of(file, corners)
     return [round(v, 7) for v in (min(lon), min(lat), max(lon), max(lat))]
 
 
