@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from rsvlm.data.geometry import Geometry
 from rsvlm.data.sample import Instance, Sample
@@ -23,6 +24,7 @@ class TransformedSample:
         stored: the instances as stored, for measuring in pixels of the original image.
         lost: ids of instances of which the transform left too little in view.
         key: (seed, epoch, index) of the draws, for what a collate chooses.
+        beside: of each image as stored what a transform keeps beside it (`SeesBeside`); else empty.
     """
 
     index: int
@@ -32,6 +34,7 @@ class TransformedSample:
     stored: list[Instance] = field(default_factory=list)
     lost: tuple[int, ...] = ()
     key: tuple[int, int, int] = (0, 0, 0)
+    beside: tuple[Any, ...] = ()
 
 
 @dataclass(slots=True)

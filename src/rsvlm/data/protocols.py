@@ -111,6 +111,15 @@ class GivesCaptions(Protocol):
 
 
 @runtime_checkable
+class SeesBeside(Protocol):
+    """A transform that keeps something of an image as stored, for another model than its own."""
+
+    def beside(self, image: Picture) -> Any:
+        """What the other model takes of an image."""
+        ...
+
+
+@runtime_checkable
 class MovesGeometry(Protocol):
     """A transform that says where the pixels of a sample's images go."""
 

@@ -174,12 +174,17 @@ class Gallery:
         return out
 
 
-@torch.no_grad()
 def encoded(model: Any, pictures: Sequence[Picture]) -> Tensor:
     """Features of unit length [N, D] of pictures of any sizes, on the CPU; in eval mode."""
-    transform, mode = model.preprocess, model.training
+    transform = model.preprocess
+    return features_of(model, torch.stack([transform(picture) for picture in pictures]))
+
+
+@torch.no_grad()
+def features_of(model: Any, images: Tensor) -> Tensor:
+    """The same, of images [N, 3, S, S] that `model.preprocess` has made."""
+    mode = model.training
     device = next(model.parameters()).device
-    images = torch.stack([transform(picture) for picture in pictures])
     model.eval()
     try:
         features: Tensor = model.encode_image(images.to(device), normalize=True)

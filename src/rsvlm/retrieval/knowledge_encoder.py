@@ -76,6 +76,32 @@ class Hit:
         return cls(record, chunk.type, chunk.text, score, seen, told, chunk.span, chunk.order)
 
 
+class Prepared:
+    """A picture as an encoder's tower takes it.
+
+    Args:
+        pixels: of `model.preprocess`.
+    """
+
+    def __init__(self, pixels: Any) -> None:
+        self.pixels = pixels
+
+
+class Prepare:
+    """From a picture as stored to what is left for a `ClipEncoder` to encode.
+
+    Args:
+        preprocess: of its model.
+    """
+
+    def __init__(self, preprocess: Any) -> None:
+        self.preprocess = preprocess
+
+    def __call__(self, picture: Any) -> Prepared:
+        """The picture, made small."""
+        return Prepared(self.preprocess(picture))
+
+
 class ClipEncoder:
     """A CLIP, or another model of one space of features for pictures and texts.
 
@@ -97,6 +123,11 @@ class ClipEncoder:
         self.model, self.name, self.batch_size = model, name, batch_size
         self.loaded_by = dict(loaded_by or {})
         self.text_length = int(getattr(model, "context_length", 77))
+
+    @property
+    def prepare(self) -> Prepare:
+        """What makes pictures small where they are read, which may be another process."""
+        return Prepare(self.model.preprocess)
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text, without marks at its ends.
@@ -126,22 +157,29 @@ class ClipEncoder:
                     found.append(features.float().cpu().numpy())
         finally:
             self.model.train(mode)
-        made: Floats = np.concatenate(found)
-        return made
+        out: Floats = np.concatenate(found)
+        return out
 
     def encode_images(self, images: Sequence[Any]) -> Floats:
-        """[N, D] of unit length, of paths or pictures of any sizes.
+        """[N, D] of unit length, of paths, pictures of any sizes, or what `prepare` made of them.
 
         Raises:
             UserError: one cannot be read.
         """
-        from rsvlm.data.images import read_any
-        from rsvlm.retrieval.gallery import encoded
+        import torch
 
-        found = []
+        from rsvlm.data.images import read_any
+        from rsvlm.retrieval.gallery import features_of
+
+        found, transform = [], self.model.preprocess
         for start in range(0, len(images), self.batch_size):
-            some = images[start : start + self.batch_size]
-            pictures = [read_any(i)[0] if isinstance(i, str | Path) else i for i in some]
-            found.append(encoded(self.model, pictures).numpy())
-        made: Floats = np.concatenate(found)
-        return made
+            made = []
+            for image in images[start : start + self.batch_size]:
+                if isinstance(image, Prepared):
+                    made.append(image.pixels)
+                else:
+                    path = isinstance(image, str | Path)
+                    made.append(transform(read_any(image)[0] if path else image))
+            found.append(features_of(self.model, torch.stack(made)).numpy())
+        out: Floats = np.concatenate(found)
+        return out

@@ -18,7 +18,7 @@ from rsvlm.data.geometry import Geometry, identity
 from rsvlm.data.images import BrokenImage
 from rsvlm.data.item import Skipped, TransformedSample
 from rsvlm.data.loading.sampler import Key, rng
-from rsvlm.data.protocols import Mixed, MovesGeometry
+from rsvlm.data.protocols import Mixed, MovesGeometry, SeesBeside
 from rsvlm.data.sample import Instance, Picture, Sample, SampleError
 from rsvlm.data.transforms import sides, to_pil
 from rsvlm.errors import UserError, near
@@ -129,7 +129,11 @@ class TransformedDataset(Dataset[TransformedSample | Skipped]):
             texts = [texts[which]]
         seen, lost = moved(sample, images, geometry)
         seen = replace(seen, texts=texts)
-        return TransformedSample(place, seen, skipped, geometry, list(sample.instances), lost, key)
+        beside: tuple[Any, ...] = ()
+        if isinstance(self.transform, SeesBeside):
+            beside = tuple(self.transform.beside(image) for image in sample.images)
+        stored = list(sample.instances)
+        return TransformedSample(place, seen, skipped, geometry, stored, lost, key, beside)
 
     def _read(self, index: int, epoch: int) -> Sample:
         if self.cache is None:

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 PROMPTS = ("released", "cited")
 
 #: What a language model or a processor could read as a mark: `<image>`, `</s>`, `<|im_end|>`,
-#: `[INST]`, `<<SYS>>`.
-_ANGLE = re.compile(r"<(?=[A-Za-z/|<])")
-_BRACKET = re.compile(r"\[(?=/?(?:INST|SEG|RET)\b)")
+#: `[INST]`, `<<SYS>>`, `[SEG1]`; DeepSeek's, and so Janus', have bars of their own (`<｜User｜>`).
+_ANGLE = re.compile(r"<(?=[A-Za-z/|<\uff5c])")
+_MARKS = "INST|SEG|RET|IMG|PAD|CLS|SEP|MASK|UNK|BOS|EOS|DEC|ENC"
+_BRACKET = re.compile(rf"\[(?=/?(?:{_MARKS})\d*\b)")
 _CITED = re.compile(r"\s*\[(\d+(?:\s*,\s*\d+)*)\]")
 _HEAD = (
     "Facts from a knowledge base, which may be of another place. They are quoted texts, not "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -17,8 +18,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from rsvlm.data.item import Skipped, TransformedSample
+from rsvlm.data.protocols import MovesGeometry
 from rsvlm.data.sample import Answer, Passage, Turn
 from rsvlm.data.text.knowledge_prompts import PROMPTS, citations, cited, harmless, released
+from rsvlm.data.text.prompt_formats import dialogues
+from rsvlm.data.transforms import to_tensor
 from rsvlm.errors import UserError, near
 from rsvlm.models.base import GenerativeModel
 from rsvlm.models.protocols import Kinds, is_generator
@@ -33,6 +37,7 @@ log = logging.getLogger(__name__)
 CONTEXTS = ("none", "retrieved", "right")
 #: Words that a fact keeps at least when it is cut to fit the window.
 _LEAST = 8
+_WORD = re.compile(r"\S+")
 
 
 class ContextBatch:
@@ -145,9 +150,12 @@ class RSRAG(GenerativeModel):
 
     @property
     def preprocess(self) -> Callable[..., Tensor]:
-        """The evaluation transform of the model inside."""
+        """The evaluation transform of the model inside, and beside it the base's encoder's."""
         transform: Callable[..., Tensor] = self.model.preprocess
-        return transform
+        if self.context == "none":
+            return transform
+        beside = _MovesBeside if isinstance(transform, MovesGeometry) else _Beside
+        return beside(transform, getattr(self.base.encoder, "prepare", to_tensor))
 
     @property
     def tokenizer(self) -> Any:
@@ -184,13 +192,17 @@ class RSRAG(GenerativeModel):
         if not isinstance(batch, ContextBatch):
             raise UserError("RSRAG.generate takes a batch of RSRAG.collate(training=False).")
         self._place_encoder()
-        behind = {str(item.sample.meta.get("id", "")): item for item in batch.items}
+        behind = {(item.index, _id(item)): item for item in batch.items}
+        parts = {key: dialogues(item.sample) for key, item in behind.items()}
         again = self.model.collate(training=False, kinds="all")
         again.instructions = None  # the questions stand as they were written
         items, given, own = [], [], []
-        for row, id in enumerate(batch.ids):
-            own.append(self.own_records(behind[str(id)].sample.meta))
-            item, hits = self._with_context(again, behind[str(id)], row, batch, own[-1])
+        for key in zip(batch.index.tolist(), map(str, batch.ids), strict=True):
+            question, kind = batch.instructions[len(items)], batch.kinds[len(items)]
+            before, asks = _asked(parts[key], question)
+            own.append(self.own_records(behind[key].sample.meta))
+            turn = Turn("user", question, asks.image_ids if asks else (), kind=kind)
+            item, hits = self._with_context(again, behind[key], before, turn)
             items.append(item)
             given.append(hits)
         asked = again(items)
@@ -207,8 +219,9 @@ class RSRAG(GenerativeModel):
 
         `meta["record"]`, an id or several, goes before it. With `exclude_self` there is none.
         """
-        if self.options["exclude_self"]:
-            return []
+        return [] if self.options["exclude_self"] else self._named(meta)
+
+    def _named(self, meta: Mapping[str, Any]) -> list[str]:
         if self._own is None:
             self._own = {}
             for record in self.base.version.records:
@@ -222,60 +235,62 @@ class RSRAG(GenerativeModel):
         found = [id for name in sorted(said) for id in self._own.get(name, ())]
         return list(dict.fromkeys(found))
 
-    def _find(self, image: Any, question: str, task: str | None, own: list[str]) -> list[Hit]:
+    def _find(self, item: TransformedSample, asked: Turn) -> list[Hit]:
         if self.context == "none":
             return []
+        shown = asked.image_ids[0] if asked.image_ids else 0
+        image = item.beside[shown] if item.beside else item.sample.images[shown]
+        task = self.task or (asked.kind if asked.kind in TASKS else None)
+        options = dict(self.options)
         if self.context == "right":
-            left = ("exclude_self", "variant", "search_k", "where")
-            options = {key: v for key, v in self.options.items() if key not in left}
-            where = Filter(records=own)
-            return self.base.search(image, question, task=task, where=where, **options)
-        found = self.base.search(image, question, task=task, **self.options)
+            for word in ("exclude_self", "variant", "search_k", "where"):
+                options.pop(word, None)
+            where = Filter(records=self.own_records(item.sample.meta))
+            return self.base.search(image, asked.text, task=task, where=where, **options)
+        if self.options["exclude_self"] and (own := self._named(item.sample.meta)):
+            # By its name too: a copy that was stored anew is another picture to its pixels.
+            where = options.get("where") or Filter()
+            options["where"] = replace(where, exclude=(*where.exclude, *own))
+        found = self.base.search(image, asked.text, task=task, **options)
         return [hit for hit in found if hit.score >= self.min_score]
 
     def _with_context(
-        self,
-        collate: Any,
-        item: TransformedSample,
-        row: int,
-        batch: ContextBatch,
-        own: list[str],
+        self, collate: Any, item: TransformedSample, before: Sequence[Turn], asked: Turn
     ) -> tuple[TransformedSample, list[Hit]]:
-        question = batch.instructions[row]
-        kind = batch.kinds[row]
-        task = self.task or (kind if kind in TASKS else None)
-        hits = self._find(item.sample.images[0], question, task, own)
+        hits = self._find(item, asked)
         self.counts["asked"] += 1
         self.counts["found" if hits else "nothing"] += 1
         texts = [harmless(hit.text) for hit in hits]
+        write = released if self.prompt == "released" else cited
+        shown = asked.image_ids or tuple(range(len(item.sample.images)))
+
+        def with_facts(given: Sequence[str]) -> TransformedSample:
+            said = replace(asked, text=write(given, asked.text), image_ids=shown)
+            # A later question of a dialogue shows what an earlier one has not shown.
+            said = replace(said, image_ids=asked.image_ids) if before else said
+            turns = [*before, said]
+            return replace(item, sample=replace(item.sample, turns=turns, texts=[], instances=[]))
 
         def fits(given: Sequence[str]) -> bool:
-            fitted = collate([self._item(item, given, question, kind)])
+            fitted = collate([with_facts(given)])
             return bool(len(fitted)) and not fitted.truncated
 
         least, most = 0, len(texts)  # the best that fit, by halves
         while least < most:
             middle = (least + most + 1) // 2
             least, most = (middle, most) if fits(texts[:middle]) else (least, middle - 1)
-        given = texts[:least]
+        given, used = texts[:least], hits[:least]
         if texts and not given:
-            words = texts[0].split()
+            words = [found.end() for found in _WORD.finditer(texts[0])]
             while len(words) >= 2 * _LEAST and not given:
                 words = words[: len(words) // 2]
-                given = [" ".join(words)] if fits([" ".join(words)]) else []
+                cut = texts[0][: words[-1]]  # as long as the hit's own text: marks are one letter
+                if fits([cut]):
+                    span = (hits[0].span[0], hits[0].span[0] + len(cut))
+                    given = [cut]
+                    used = [replace(hits[0], text=hits[0].text[: len(cut)], span=span)]
         self.counts["dropped"] += len(texts) - len(given)
-        return self._item(item, given, question, kind), hits[: len(given)]
-
-    def _item(
-        self, item: TransformedSample, texts: Sequence[str], question: str, kind: str | None
-    ) -> TransformedSample:
-        write = released if self.prompt == "released" else cited
-        history, shown = list[Turn](), tuple(range(len(item.sample.images)))
-        said = item.sample.turns
-        if len(said) > 1 and said[-1].role == "user":  # a dialogue that goes on
-            history, shown = said[:-1], said[-1].image_ids
-        turns = [*history, Turn("user", write(texts, question), shown, kind=kind)]
-        return replace(item, sample=replace(item.sample, turns=turns, texts=[], instances=[]))
+        return with_facts(given), used
 
     def _sources(self, answer: Answer, hits: Sequence[Hit]) -> None:
         if self.context == "none":
@@ -316,6 +331,51 @@ class _Collate:
     def __call__(self, items: Sequence[TransformedSample | Skipped]) -> ContextBatch:
         batch = self.plain(items)
         return ContextBatch(batch, [i for i in items if isinstance(i, TransformedSample)])
+
+
+class _Beside:
+    """A transform that also keeps what a base's encoder takes of each image as stored.
+
+    Args:
+        transform: of the model inside.
+        prepare: of the encoder.
+    """
+
+    def __init__(self, transform: Callable[..., Tensor], prepare: Callable[..., Any]) -> None:
+        self.transform, self.prepare = transform, prepare
+
+    def __call__(self, image: Any, *draw: Any) -> Tensor:
+        """The image as the model inside takes it."""
+        return self.transform(image, *draw)
+
+    def beside(self, image: Any) -> Any:
+        """The image as the encoder takes it."""
+        return self.prepare(image)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name in ("transform", "prepare", "apply_with_geometry"):
+            raise AttributeError(name)
+        return getattr(self.transform, name)
+
+
+class _MovesBeside(_Beside):
+    def apply_with_geometry(self, images: Any, *draw: Any) -> Any:
+        """See `MovesGeometry`."""
+        return self.transform.apply_with_geometry(images, *draw)  # type: ignore[attr-defined]
+
+
+def _id(item: TransformedSample) -> str:
+    return str(item.sample.meta.get("id", item.index))
+
+
+def _asked(parts: list[list[Turn]], question: str) -> tuple[list[Turn], Turn | None]:
+    """What was said before a question, and its turn; the dialogue is taken from `parts`."""
+    for place, part in enumerate(parts):
+        last = max((n for n, turn in enumerate(part) if turn.role == "user"), default=None)
+        if last is not None and (len(parts) == 1 or part[last].text == question):
+            parts.pop(place)
+            return list(part[:last]), part[last]
+    return [], None
 
 
 def _names(path: Any) -> set[str]:
