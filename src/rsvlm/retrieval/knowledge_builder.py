@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from rsvlm.errors import UserError
-from rsvlm.files import numbered
+from rsvlm.files import numbered, write_text
 from rsvlm.retrieval.knowledge_records import Chunk, KnowledgeRecord, chunks_of, windows
 from rsvlm.retrieval.knowledge_version import Floats, Part, fingerprint
 
@@ -78,6 +79,7 @@ def make(
             f"--overlap {options.overlap}: {encoder.name} reads {encoder.text_length} tokens, so a "
             f"window can repeat {encoder.text_length - _MARKS - 1} at most."
         )
+    _of_this_encoder(folder, encoder)
     parts = []
     for number, start in enumerate(range(0, len(records), options.per_part)):
         path = numbered(folder, number, ".npz")
@@ -88,6 +90,20 @@ def make(
         if progress is not None:
             progress(min(start + options.per_part, len(records)), len(records))
     return parts
+
+
+def _of_this_encoder(folder: Path, encoder: Any) -> None:
+    """Drops parts that other weights of the same name have made, as of a run that went on."""
+    path, mine = folder / "probes.json", probes_of(encoder)
+    if path.is_file():
+        theirs = json.loads(path.read_text(encoding="utf-8"))
+        if not _alike(theirs, mine):
+            log.warning(
+                "%s: %s has other weights now: its parts are made anew.", folder, encoder.name
+            )
+            for part in folder.glob("*.npz"):
+                part.unlink()
+    write_text(path, json.dumps(mine))
 
 
 def _part(
@@ -174,31 +190,46 @@ def unit(vectors: Any) -> Floats:
     return made
 
 
+def probes_of(encoder: Any) -> dict[str, list[float]]:
+    """Vectors by which a base knows its encoder: of a text, and of a picture where it has one."""
+    made = {"probe": unit(encoder.encode_texts([PROBE]))[0]}
+    if hasattr(encoder, "probe_picture"):
+        made["probe_picture"] = unit(encoder.probe_picture())
+    return {key: [round(float(value), 6) for value in vector] for key, vector in made.items()}
+
+
+def _alike(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> bool:
+    for key in ("probe", "probe_picture"):
+        one, other = (np.array(held.get(key) or [], dtype=np.float32) for held in (theirs, mine))
+        if len(one) and len(other) and (len(one) != len(other) or float(one @ other) < _SAME):
+            return False
+    return True
+
+
 def facts_of(encoder: Any, root: str | Path | None) -> dict[str, Any]:
     """What a base says of itself beside its version."""
-    probe = unit(encoder.encode_texts([PROBE]))[0]
+    probes = probes_of(encoder)
     return {
         "encoder": encoder.name,
         "loaded_by": getattr(encoder, "loaded_by", None),
-        "dim": len(probe),
-        "probe": [round(float(value), 6) for value in probe],
+        "dim": len(probes["probe"]),
+        **probes,
         "root": str(Path(root).resolve()) if root else "",
     }
 
 
 def check_encoder(facts: dict[str, Any], encoder: Any, root: Path | str) -> None:
-    """Holds a base against the encoder of its questions.
+    """Holds a base against the encoder of its questions, by a text and a picture.
 
     Raises:
         UserError: it was made by another one, or with other weights.
     """
-    mine = unit(encoder.encode_texts([PROBE]))[0]
-    theirs = np.array(facts["probe"], dtype=np.float32)
-    if mine.shape != theirs.shape or float(mine @ theirs) < _SAME:
+    mine = probes_of(encoder)
+    if not _alike(facts, mine):
         raise UserError(
             f"{root} was made by {facts['encoder']} ({facts['dim']} numbers a vector), not by "
-            f"{encoder.name} ({len(mine)}), or with other weights: vectors of two encoders cannot "
-            "be compared. Give the encoder that made it, or build the base anew.",
+            f"{encoder.name} ({len(mine['probe'])}), or with other weights: vectors of two "
+            "encoders cannot be compared. Give the encoder that made it, or build the base anew.",
             code="other_encoder",
         )
 

@@ -124,6 +124,13 @@ class ClipEncoder:
         self.loaded_by = dict(loaded_by or {})
         self.text_length = int(getattr(model, "context_length", 77))
 
+    def probe_picture(self) -> Floats:
+        """[D] of a picture that is always the same; towers of pictures differ by it."""
+        from rsvlm.retrieval.gallery import probe_of
+
+        made: Floats = probe_of(self.model).numpy()
+        return made
+
     @property
     def prepare(self) -> Prepare:
         """What makes pictures small where they are read, which may be another process."""
