@@ -7,9 +7,15 @@ from collections.abc import Sequence
 
 from rsvlm.errors import UserError, near
 
+#: What data sets call an object that is of no class of theirs: the phrase says what it is.
+UNNAMED = ("", "target", "object")
+
 
 class ClassNames:
     """The memory's class list.
+
+    Data sets write one class in several ways (`Ground Track Field`, `ground-track-field`,
+    `groundtrackfield`): case, spaces, hyphens and underscores make no difference.
 
     Args:
         names: in the memory's order.
@@ -27,10 +33,9 @@ class ClassNames:
             raise UserError("model.classes: a name stands in it twice.")
         self.fallback = len(self.names) - 1 if fallback is None else self.index(fallback)
         # A longer name first: `ground track field` before `track`.
-        known = sorted(self._index, key=len, reverse=True)
-        self._pattern = re.compile(
-            r"\b(" + "|".join(re.escape(name) for name in known) + r")(?:s|es)?\b"
-        )
+        words = sorted((_spaced(name) for name in self.names), key=len, reverse=True)
+        known = "|".join(" ?".join(re.escape(w) for w in name.split()) for name in words)
+        self._pattern = re.compile(rf"\b({known})(?:s|es)?\b")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -52,7 +57,26 @@ class ClassNames:
 
     def mentioned(self, text: str) -> list[int]:
         """The classes that a text names, in its order."""
-        return [self._index[found[1]] for found in self._pattern.finditer(_plain(text))]
+        return [self._index[_plain(found[1])] for found in self._pattern.finditer(_spaced(text))]
+
+    def annotated(self, name: str, phrase: str = "") -> int:
+        """The class of an object of a data set: by its class there, else by its phrase.
+
+        Args:
+            name: its class; a word of `UNNAMED` says nothing.
+            phrase: what it is called.
+
+        Raises:
+            UserError: a class that the memory does not have.
+        """
+        if name.strip().lower() not in UNNAMED or _plain(name) in self._index:
+            return self.index(name)
+        return next(iter(self._named(phrase)), self.fallback)
+
+    def _named(self, text: str) -> list[int]:
+        """Classes that a text names; `the other ship` is a ship, where `other` is the fallback."""
+        found = self.mentioned(text)
+        return [i for i in found if i != self.fallback] or found
 
     def choose(self, text: str, count: int, said: Sequence[str] = ()) -> list[tuple[int, str]]:
         """Class and where it is from (`user`, `text`, `fallback`) of each object of an answer.
@@ -73,7 +97,7 @@ class ClassNames:
                 )
             given = [self.index(name) for name in said]
             return [(i, "user") for i in (given * count if len(given) == 1 else given)]
-        found = self.mentioned(text)
+        found = self._named(text)
         if not found:
             return [(self.fallback, "fallback")] * count
         if len(found) == count:
@@ -81,5 +105,9 @@ class ClassNames:
         return [(found[0], "text")] * count
 
 
+def _spaced(text: str) -> str:
+    return re.sub(r"[\s_-]+", " ", text).strip().lower()
+
+
 def _plain(name: str) -> str:
-    return re.sub(r"[\s_-]+", " ", name).strip().lower()
+    return _spaced(name).replace(" ", "")

@@ -231,9 +231,9 @@ class PixelModel(ChatVLM):
         if not self.remembers or self.classes is None:
             return None
         return [
-            self.classes.index(name) if name else self.classes.fallback
-            for names in batch.classes
-            for name in names
+            self.classes.annotated(name, phrase or "")
+            for names, phrases in zip(batch.classes, batch.phrases, strict=True)
+            for name, phrase in zip(names, phrases, strict=True)
         ]
 
     def draw(
