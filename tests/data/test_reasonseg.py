@@ -91,7 +91,7 @@ def test_a_question_is_asked_once_in_the_systems_words(tmp_path):
     )
     asked = {
         "lisa": "Who lands here? Please output segmentation mask.",
-        "geopix": "[segment] Can you segment Who lands here??",
+        "geopix": "[segment] Who lands here?",
     }
     for system, first in asked.items():
         collate = PixelCollate(

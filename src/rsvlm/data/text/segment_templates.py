@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,9 @@ from rsvlm.data.text.instructions import InstructionTemplates, enumerated
 from rsvlm.data.text.prompt_formats import Dialogue, dialogues
 from rsvlm.errors import UserError
 
+# What begins with one of these needs no article more.
+_ARTICLE = re.compile(r"(?:the|an?|this|that|these|those|its|all|both|each|every)\b", re.IGNORECASE)
+
 #: The answer to a question for what is not there.
 ABSENT = "There is no {text} in the image."
 
@@ -22,8 +26,8 @@ class SegmentTemplates(InstructionTemplates):
     """`InstructionTemplates` of a system whose answers point at pixels.
 
     Questions of the kind `reason`, which are whole sentences, are asked by the system's words for
-    them, or as `segment` where it has none. An object that a data set's own question asks for is
-    not asked for again by the task `segment`.
+    them. A template's own article is left out before an expression that has one. An object that a
+    data set's own question asks for is not asked for again by the task `segment`.
 
     Args:
         of: the system, by name.
@@ -31,7 +35,8 @@ class SegmentTemplates(InstructionTemplates):
             they one or many.
         several: most objects of a question that joins the phrases of some (`the ship and the
             tank`); one such question a sample; 0 for none.
-        absent: share of samples that are asked for a class that none of their objects has.
+        absent: share of samples that are asked for a class that none of their objects has, neither
+            under a finer name nor under a coarser one.
         absent_classes: those that may be asked for so.
         **options: of `InstructionTemplates`.
 
@@ -75,13 +80,19 @@ class SegmentTemplates(InstructionTemplates):
             out += self._several(item, draws)
         if self.absent and draws.random() < self.absent:
             there = {i.category for i in item.sample.instances}
-            free = [name for name in self.absent_classes if name not in there]
+            free = [name for name in self.absent_classes if not _among(name, there)]
             if free:
                 name = free[int(draws.integers(len(free)))]
                 answer = ABSENT.replace("{text}", name)
                 shown = tuple(range(len(item.sample.images)))
                 out.append(self._pair(item, "segment", f"the {name}", answer, shown, (), draws))
         return out
+
+    def _fill(self, form: str, item: TransformedSample, text: str, ids: tuple[int, ...]) -> str:
+        # The published code asks for `the the red ship` where an expression has its article.
+        if _ARTICLE.match(text):
+            form = form.replace(" the {text}", " {text}")
+        return super()._fill(form, item, text, ids)
 
     def _several(self, item: TransformedSample, draws: np.random.Generator) -> list[Dialogue]:
         usable = [
@@ -105,11 +116,23 @@ class SegmentTemplates(InstructionTemplates):
             said = [turn for turn in dialogue if turn.role == "assistant"]
             ids = {i for turn in said for i in turn.instance_ids}
             if ids and ids <= masked:
-                known = ("refer",) if "reason" in self.system.tasks else ("refer", "reason")
-                dialogue = [_as_segment(turn, known) for turn in dialogue]
+                dialogue = [_as_segment(turn, ("refer",)) for turn in dialogue]
                 made = super()._asked(item, dialogue, draws)
                 return [_as_segment(turn, ("reason",)) for turn in made]
         return super()._asked(item, dialogue, draws)
+
+
+def _among(name: str, categories: Collection[str]) -> bool:
+    """Whether a class may be there: by its own name, a finer one or a coarser one.
+
+    A passenger ship is a ship; and data sets write a tennis court as `tenniscourt`.
+    """
+    plain = _plain(name)
+    return any(plain in _plain(other) or _plain(other) in plain for other in categories if other)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name).lower()
 
 
 def _as_segment(turn: Turn, kinds: Sequence[str]) -> Turn:
