@@ -1,6 +1,7 @@
 """What a store of a knowledge base keeps, one and the same for folders, LanceDB and Qdrant."""
 
 import os
+import socket
 import sys
 
 import numpy as np
@@ -215,11 +216,14 @@ def test_a_write_that_is_killed_leaves_the_last_version(make, kind, monkeypatch,
     assert again.version.number == 2 and told(again) == told(plain)
 
 
-def test_two_writers_of_a_server(make):
+def test_two_writers_of_a_server(make, monkeypatch, tmp_path):
     opened = make("qdrant")
     base = KnowledgeBase.build(places(2), HashEncoder(), opened())
     other = KnowledgeBase(opened(), HashEncoder())
     with other.store.locked():
+        with pytest.raises(UserError, match="places is being written by another thread of this"):
+            base.remove(["p0"])
+        monkeypatch.setenv("RSVLM_CACHE", str(tmp_path / "another user's"))
         with pytest.raises(UserError, match=f"another process .{os.getpid()} on"):
             base.remove(["p0"])
         assert base.search(text="roof0", k=1)  # it can be searched meanwhile
@@ -243,6 +247,25 @@ def test_of_two_that_begin_at_once_one_writes(make, monkeypatch):
     monkeypatch.setattr(other.lease, "read", Forgets(other._about, stale))
     with pytest.raises(UserError, match="is being written by another process"):
         other.lease.hold()
+
+
+def test_a_writer_whose_number_another_process_has_now_is_replaced(make):
+    """Killed in a container whose name stays: the one that starts anew has its number."""
+    store = make("qdrant")()
+    base = KnowledgeBase.build(places(2), HashEncoder(), store)
+    store._tell(
+        WRITER, {"token": "x", "host": socket.gethostname(), "pid": os.getpid(), "until": 0}
+    )
+    assert base.remove(["p0"]) == 1
+
+
+@pytest.mark.parametrize("kind", ["files", "lance"])
+def test_two_threads_of_one_process(make, kind):
+    opened = make(kind)
+    base = KnowledgeBase.build(places(2), HashEncoder(), opened())
+    with opened().locked(), pytest.raises(UserError, match="by another thread of this process"):
+        base.remove(["p0"])
+    assert base.remove(["p0"]) == 1
 
 
 class Forgets:

@@ -60,7 +60,9 @@ class Lease:
         now, here = time.time(), socket.gethostname()
         held = self.read(WRITER)
         if held and held["token"] != self.token:
-            if alive(held["pid"]) if held["host"] == here else held["until"] > now:
+            # A number of a process comes again, in containers soon: time decides on this host too.
+            dead = held["host"] == here and not alive(held["pid"])
+            if held["until"] > now and not dead:
                 raise self._busy(held)
         elif held and held["until"] - now > LEASE / 2:
             return

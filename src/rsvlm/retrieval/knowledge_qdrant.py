@@ -205,7 +205,7 @@ class QdrantStore:
         Raises:
             UserError: another process writes it; says which.
         """
-        with one_writer(self._building().parent):
+        with one_writer(self._building().parent, self.root):
             with self._asked():
                 if not self.client.collection_exists(f"{self.name}-about"):
                     one = self.models.VectorParams(size=1, distance=self.models.Distance.DOT)
