@@ -1,5 +1,6 @@
 """PUB11 from a list of addresses to the reader's samples, and what the web does on the way."""
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -122,6 +123,24 @@ def test_a_long_list_leaves_no_cookies_behind(web):
 )
 def test_what_is_no_picture_is_dropped_with_a_reason(data, reason):
     assert ImageShapeFilter()({"id": "a", "image": data}).reason == reason
+
+
+def test_no_other_program_is_given_what_the_web_gave(monkeypatch):
+    from PIL import EpsImagePlugin, Image
+
+    from rsvlm.curate.work import shown_of
+
+    def run(*_, **__):
+        raise AssertionError("Ghostscript was asked")
+
+    out = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(out, "EPS")
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", run)
+    record = {"id": "a", "image": out.getvalue()}
+    assert ImageShapeFilter()(record).reason == "not_an_image"
+    assert "preview" not in shown_of(record)
+    for kind in ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "JPEG2000"):
+        assert ImageShapeFilter()({"id": "a", "image": picture(1, kind=kind)})["width"] == 64
 
 
 def test_keywords_of_both_groups():

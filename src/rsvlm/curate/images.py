@@ -7,13 +7,23 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from PIL import Image
 
 from rsvlm.clients.web import NotFetched, WebFiles
 from rsvlm.curate.record import Dropped, Outcome, Record
 
+#: What is decoded of what the web gives: Pillow hands EPS to Ghostscript, another program.
+FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "BMP", "PPM", "TIFF", "JPEG2000", "AVIF")
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+
+
+@cache
+def known_formats() -> list[str]:
+    """Those of `FORMATS` that this Pillow was built with."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
 
 
 @dataclass
@@ -50,8 +60,8 @@ class DownloadFile:
 class ImageShapeFilter:
     """Decodes `image` and adds `width` and `height` (Data-Juicer's `image_shape_filter`).
 
-    Dropped: `empty_file`, `html`, `not_an_image`, `image_bomb` (a size that is told before anything
-    is decoded), `damaged`, `too_small`.
+    Dropped: `empty_file`, `html`, `not_an_image` (none of `FORMATS`), `image_bomb` (a size that is
+    told before anything is decoded), `damaged`, `too_small`.
 
     Args:
         min_side: least pixels of the shorter side.
@@ -61,7 +71,7 @@ class ImageShapeFilter:
     min_side: int = 32
     max_pixels: int = 100_000_000
     name = "image_shape_filter"
-    version = "1"
+    version = "2"
 
     def __call__(self, record: Record) -> Outcome:
         """See `Stage`."""
@@ -71,7 +81,7 @@ class ImageShapeFilter:
         if data.lstrip()[:1] == b"<" and b"<svg" not in data[:1000].lower():
             return Dropped("html", data[:60].decode("utf-8", "replace").strip())
         try:
-            with Image.open(io.BytesIO(data)) as image:
+            with Image.open(io.BytesIO(data), formats=known_formats()) as image:
                 width, height = image.size
                 if width * height > self.max_pixels:
                     return Dropped("image_bomb", f"{width} x {height}")

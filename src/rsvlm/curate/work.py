@@ -172,9 +172,11 @@ def _small(data: bytes) -> bytes:
     """A small picture; none of what is no picture, or one that would fill the memory."""
     from PIL import Image
 
+    from rsvlm.curate.images import known_formats
+
     # Without rsvlm.data, which brings torch, seconds and memory that most workers need not.
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=known_formats()) as image:
             if image.width * image.height > _LARGEST:
                 return b""
             image.draft("RGB", (_PREVIEW_SIDE, _PREVIEW_SIDE))
