@@ -3,10 +3,13 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 from model_options import build
 from PIL import Image
 
+from rsvlm.data import rle
+from rsvlm.data.sample import Answer, Part
 from rsvlm.errors import UserError
 from rsvlm.inference import api, many
 from rsvlm.inference.display import free_name, show
@@ -78,6 +81,44 @@ def test_a_model_that_writes_answers_in_batches_as_it_does_alone(folder, tmp_pat
     found = many.ask_all(model, [[p] for p in many.listed(str(folder))], "what?", batch_size=3)
     for path, answer in found:
         assert answer.text == api.predict(model, path, "what?").text
+
+
+def test_masks_of_many_pictures_are_written_and_not_kept(folder, tmp_path, capsys, monkeypatch):
+    mask = np.zeros((40, 40), bool)
+    mask[3:9, 5:20] = True
+
+    def ask_many(model, samples, prompt):
+        del model, prompt
+        part = Part("theme", "which scene ?", "a port", 1.0)
+        return {
+            id: Answer(
+                "it is [SEG]", masks=[mask], mask_scores=[0.8], notes=["small"], parts=[part]
+            )
+            for id in samples
+        }
+
+    monkeypatch.setattr("rsvlm.inference.ask.ask_many", ask_many)
+    monkeypatch.setattr("rsvlm.models.protocols.is_generator", lambda model: True)
+    for i in range(2):
+        Image.new("RGB", (40, 40)).save(folder / ("a.png", "deep/c.png")[i])
+    (folder / "b.png").unlink()
+    words = {"pictures": [str(folder)], "prompt": "where ?"}
+    found = show(None, tmp_path, picture=str(tmp_path / "masks"), **words)
+    assert [answer.masks for _, answer in found] == [[], []]
+    lines = (tmp_path / "masks" / "answers.jsonl").read_text().splitlines()
+    for line, name in zip(lines, ("a", "deep/c"), strict=True):
+        row = json.loads(line)
+        assert row["notes"] == ["small"] and row["parts"][0]["prompt"] == "which scene ?"
+        assert np.array_equal(rle.decode(row["masks"][0]["segmentation"]), mask)
+        drawn = np.asarray(Image.open(tmp_path / "masks" / f"{name}_mask_1.png"))
+        assert np.array_equal(drawn == 255, mask)
+        assert (tmp_path / "masks" / f"{name}.png").is_file()
+    show(None, tmp_path, picture=str(tmp_path / "a.csv"), **words)
+    with (tmp_path / "a.csv").open(newline="") as file:
+        assert [row["masks"] for row in csv.DictReader(file)] == ["1", "1"]
+    capsys.readouterr()
+    assert show(None, tmp_path, **words)[0][1].masks
+    assert "a.png\tit is [SEG]  (1 mask)  (small)" in capsys.readouterr().out
 
 
 def test_what_cannot_be_asked_says_what_can(clip, folder, tmp_path):

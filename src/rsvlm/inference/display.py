@@ -35,7 +35,7 @@ def show(
         prompt: question, candidate texts or what to look for; "" holds a dialogue where the model
             can.
         gallery: a folder of pictures or an index, to look through.
-        picture: a file of answers, or another file for the picture of the answer.
+        picture: a file or folder of answers, or another file for the picture of the answer.
         batch_size: pictures asked about at a time, of many.
 
     Raises:
@@ -45,10 +45,11 @@ def show(
     from rsvlm.models.protocols import is_generator
 
     target = Path(picture).expanduser() if picture else free_name(out / "answer.png")
-    table = target if target.suffix.lower() in many.TABLES else None
+    table = target if target.suffix.lower() in ("", *many.TABLES) or target.is_dir() else None
     if table is None and target.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise UserError(
-            f"out={target}: answers go to a .jsonl or .csv file, a picture to a .png or .jpg file."
+            f"out={target}: answers go to a .jsonl or .csv file or a folder (answers.jsonl and the "
+            "files of their masks), a picture to a .png or .jpg file."
         )
     if gallery:
         answer = api.search(model, gallery, prompt or None, list(pictures))
@@ -70,7 +71,7 @@ def show(
         if picture and table is None:
             raise UserError(
                 f"out={target} is one picture, and {len(shown)} are asked about: give a .jsonl or "
-                ".csv file, as out=answers.jsonl."
+                ".csv file, as out=answers.jsonl, or a folder."
             )
         return many.ask_all(model, shown, prompt, out=table, batch_size=batch_size)
     if is_generator(model) and not prompt and model.takes_prompt and not model.describes:

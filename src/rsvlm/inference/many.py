@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import glob
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -14,10 +16,13 @@ from rsvlm.data.folders import is_picture, walk
 from rsvlm.data.sample import Answer, SampleError
 from rsvlm.errors import UserError
 from rsvlm.files import WriteError, trouble
+from rsvlm.inference.mask_files import annotations, write_masks
 
 #: Endings of a file of answers.
 TABLES = (".jsonl", ".csv")
-COLUMNS = ("path", "answer", "score", "boxes", "error")
+COLUMNS = ("path", "answer", "score", "boxes", "masks", "error")
+#: The file of answers in a folder of them.
+ANSWERS = "answers.jsonl"
 
 
 def listed(given: str) -> list[str] | None:
@@ -83,17 +88,18 @@ def ask_all(
 ) -> list[tuple[str, Answer | str]]:
     """Asks about each picture, or pair, and writes each answer as soon as it is there.
 
-    A picture that cannot be read is told, and the others go on.
+    A picture that cannot be read is told, and the others go on. Masks are in a .jsonl as COCO's
+    annotations, in a .csv by their number; a folder has the files of `write_masks` too.
 
     Args:
         model: ready to be asked.
         shown: for each question the files that it shows.
         prompt: the question, or candidate texts.
-        out: a .jsonl or .csv file; None prints.
+        out: a .jsonl or .csv file, or a folder for `ANSWERS` and masks; None prints.
         batch_size: questions at a time.
 
     Returns:
-        (path, answer or what was wrong) of each.
+        (path, answer or what was wrong) of each; without masks where these were written.
 
     Raises:
         UserError: a question that the model does not take, or a file that cannot be written.
@@ -102,23 +108,46 @@ def ask_all(
         raise UserError(f"batch_size={batch_size}: give 1 or more.")
     found: list[tuple[str, Answer | str]] = []
     wrong = 0
-    with _written(out) if out is not None else nullcontext() as write:
+    pictures = out if out is not None and out.suffix.lower() not in TABLES else None
+    table = out if pictures is None else pictures / ANSWERS
+    with _written(table) if table is not None else nullcontext() as write:
         for start in range(0, len(shown), batch_size):
             part = shown[start : start + batch_size]
             for paths, answer in zip(part, _batch(model, part, prompt), strict=True):
                 path = paths[0]
                 wrong += isinstance(answer, str)
                 found.append((path, answer))
-                if write is not None:
-                    write(path, answer)
-                else:
-                    print(f"{path}\t{answer.text if isinstance(answer, Answer) else answer}")
+                if write is None:
+                    print(f"{path}\t{_line(answer)}")
+                    continue
+                write(path, answer)
+                if isinstance(answer, Answer):
+                    if pictures is not None:
+                        write_masks(answer, path, pictures / _name(path, shown), quiet=True)
+                    answer.masks = []  # of many large pictures they would fill the memory
     print(
         f"{len(found) - wrong} of {len(found)} asked"
         + (f", {wrong} could not be (see error)" if wrong else "")
         + (f": {out}" if out is not None else "")
     )
     return found
+
+
+def _line(answer: Answer | str) -> str:
+    """An answer in a line of the terminal."""
+    if isinstance(answer, str):
+        return answer
+    count = len(answer.masks)
+    said = [f"{count} mask{'s' if count > 1 else ''}"] if count else []
+    return "  ".join([answer.text, *(f"({text})" for text in [*said, *answer.notes])])
+
+
+def _name(path: str, shown: Sequence[Sequence[str]]) -> Path:
+    """Where in a folder the files of a picture go: as it lies below all of them."""
+    folders = [os.path.dirname(os.path.abspath(paths[0])) for paths in shown]
+    return Path(os.path.relpath(os.path.abspath(path), os.path.commonpath(folders))).with_suffix(
+        ".png"
+    )
 
 
 def _batch(model: Any, part: Sequence[Sequence[str]], prompt: str) -> list[Answer | str]:
@@ -171,6 +200,12 @@ def _row(path: str, answer: Answer | str) -> dict[str, Any]:
         row["sources"] = answer.sources
     if answer.candidates:
         row["candidates"] = [[text, score] for text, score in answer.candidates]
+    if answer.masks:
+        row["masks"] = annotations(answer)
+    if answer.parts:
+        row["parts"] = [asdict(part) for part in answer.parts]
+    if answer.notes:
+        row["notes"] = answer.notes
     return row
 
 
@@ -188,7 +223,8 @@ def _table(file: TextIO) -> Any:
 
     def write(path: str, answer: Answer | str) -> None:
         row = _row(path, answer)
-        writer.writerow(row | {"boxes": json.dumps(row["boxes"]) if "boxes" in row else ""})
+        boxes = json.dumps(row["boxes"]) if "boxes" in row else ""
+        writer.writerow(row | {"boxes": boxes, "masks": len(row.get("masks", ())) or ""})
         file.flush()
 
     return write

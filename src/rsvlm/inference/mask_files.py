@@ -18,7 +18,9 @@ from rsvlm.files import write_text
 from rsvlm.report.masks import COLOURS, overlaid
 
 
-def write_masks(answer: Answer, picture: str | Path, target: Path) -> list[Path]:
+def write_masks(
+    answer: Answer, picture: str | Path, target: Path, *, quiet: bool = False
+) -> list[Path]:
     """Prints the masks of an answer and writes them beside `target`.
 
     - the overlay: `target` itself, or `<stem>_overlay.png` where boxes are drawn there;
@@ -31,6 +33,7 @@ def write_masks(answer: Answer, picture: str | Path, target: Path) -> list[Path]
         answer: as a model gives it.
         picture: the file that it speaks of.
         target: of the overlay.
+        quiet: print nothing, as of one picture of many.
 
     Returns:
         The files; none for an answer without a mask.
@@ -38,7 +41,7 @@ def write_masks(answer: Answer, picture: str | Path, target: Path) -> list[Path]
     Raises:
         UserError: a file cannot be written, or more objects than an indexed PNG has colours.
     """
-    for note in answer.notes:
+    for note in [] if quiet else answer.notes:
         print(f"note: {printable(note)}")
     if not answer.masks:
         return []
@@ -51,7 +54,7 @@ def write_masks(answer: Answer, picture: str | Path, target: Path) -> list[Path]
     overlay = stem.with_name(f"{stem.name}_overlay.png") if answer.boxes else target
     if len(answer.masks) > 255:
         raise UserError(f"{len(answer.masks)} masks: an indexed PNG tells 255 objects apart.")
-    rows: list[dict[str, Any]] = []
+    rows = annotations(answer)
     files = [overlay]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +62,6 @@ def write_masks(answer: Answer, picture: str | Path, target: Path) -> list[Path]
         for k, mask in enumerate(answer.masks, 1):
             files.append(stem.with_name(f"{stem.name}_mask_{k}.png"))
             Image.fromarray(mask.astype(np.uint8) * 255).save(files[-1])
-            rows.append(_row(answer, mask, k, scores[k - 1]))
         files.append(stem.with_name(f"{stem.name}_masks.png"))
         _indexed(answer.masks, scores, colours).save(files[-1])
     except OSError as error:
@@ -68,11 +70,20 @@ def write_masks(answer: Answer, picture: str | Path, target: Path) -> list[Path]
     write_text(files[-1], json.dumps(rows, indent=1) + "\n")
     files.append(stem.with_name(f"{stem.name}_masks.geojson"))
     write_text(files[-1], json.dumps(geojson(answer.masks, rows)) + "\n")
+    if quiet:
+        return files
     for row in rows:
         known = f"  {row['category']} ({row['category_from']})" if "category" in row else ""
         print(f"mask {row['id']}: {row['area']} px, score {row['score']:.2f}{known}")
     print(f"wrote {', '.join(str(file) for file in files)}")
     return files
+
+
+def annotations(answer: Answer) -> list[dict[str, Any]]:
+    """COCO's annotation of each mask of an answer: run lengths, box, area, score, class."""
+    scores = answer.mask_scores or [1.0] * len(answer.masks)
+    pairs = zip(answer.masks, scores, strict=True)
+    return [_row(answer, mask, k, score) for k, (mask, score) in enumerate(pairs, 1)]
 
 
 def geojson(masks: list[np.ndarray], rows: list[dict[str, Any]]) -> dict[str, Any]:
