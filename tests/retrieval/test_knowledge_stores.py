@@ -13,7 +13,7 @@ from rsvlm.retrieval.knowledge_base import KnowledgeBase
 from rsvlm.retrieval.knowledge_lease import WRITER
 from rsvlm.retrieval.knowledge_records import KnowledgeRecord
 from rsvlm.retrieval.knowledge_search import Filter
-from rsvlm.retrieval.knowledge_store import FileStore, store_of
+from rsvlm.retrieval.knowledge_store import Asked, FileStore, store_of
 
 CATEGORIES = ("Stadium", "Bridge", "Museum")
 STORES = (
@@ -331,6 +331,32 @@ def test_an_index_finds_what_all_rows_do(make, tmp_path):
             assert a == b
     few = base.search(text="roof3", types=["image_description"], k=1)  # fewer than exact_rows
     assert few[0].record.id == "p3"
+
+
+def test_an_index_is_no_limit_to_what_filters_and_words_find(make, monkeypatch):
+    """What is nearest may all be of other classes or types, or lack the word that is asked for."""
+    opened = make("lance", index_rows=200, exact_rows=20)
+    monkeypatch.setattr("rsvlm.retrieval.knowledge_lance._AT_LEAST", 8)
+    monkeypatch.setattr("rsvlm.retrieval.knowledge_lance._REFINE", 2)
+    records = [
+        KnowledgeRecord(
+            f"p{i}", category=kind, texts=[f"{kind} {kind} {kind} w{i}"], image=f"{kind}_{i}.png"
+        )
+        for i, kind in enumerate(CATEGORIES * 40)
+    ]
+    base = KnowledgeBase.build(records, HashEncoder(), opened())
+    assert base.store.narrow(base.version, base_asked(base, "Museum Museum"))[1].size < 30
+    where = Filter(categories=["Museum"])
+    for asked in ({"text": "Stadium Stadium"}, {"image": "Stadium_0.png"}):
+        hits = base.search(**asked, where=where, types=["text"], k=5)
+        assert [hit.record.category for hit in hits] == ["Museum"] * 5
+    hits = base.search(text="Stadium Stadium w2", types=["text"], lexical=True, pool=3, k=3)
+    assert "p2" in {hit.record.id for hit in hits}
+
+
+def base_asked(base, text):
+    _, words = base.encode(None, text)
+    return Asked(None, words, 0.5, ["text"], None, 4)
 
 
 def test_files_of_tables_are_made_again(make, tmp_path):

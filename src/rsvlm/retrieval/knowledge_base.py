@@ -295,17 +295,18 @@ class KnowledgeBase:
 
     def _rows(self, asked: Asked, lists: bool) -> tuple[Version, Ints, Any]:
         """A version with the rows to score, and the pictures' scores of these."""
+        if lists and self.version.remote:
+            raise UserError(
+                f"words are looked up in all texts (lexical, fusion=rrf), and {self.store.root}"
+                " keeps them on its server: search by vectors, or build the base in a folder."
+            )
         while True:
-            narrowed = self.store.narrow(self.version, asked)
+            # Ranks of words and of vectors are those among all rows.
+            narrowed = None if lists else self.store.narrow(self.version, asked)
             version, rows = narrowed or (
                 self.version,
                 rows_of(self.version, asked.types, asked.where),
             )
-            if lists and self.version.remote:
-                raise UserError(
-                    f"words are looked up in all texts (lexical, fusion=rrf), and {self.store.root}"
-                    " keeps them on its server: search by vectors, or build the base in a folder."
-                )
             seen = _image_scores(version, asked.image, rows)
             found = len(rows)
             if asked.exclude_self and seen is not None and len(rows):

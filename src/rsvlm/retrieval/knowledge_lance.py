@@ -15,7 +15,7 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,21 @@ import numpy as np
 
 from rsvlm.errors import extra
 from rsvlm.files import write_text
-from rsvlm.retrieval.knowledge_records import Chunk, from_mapping
 from rsvlm.retrieval.knowledge_search import best, cosines, rows_of
 from rsvlm.retrieval.knowledge_store import Asked, FileStore
+from rsvlm.retrieval.knowledge_tables import (
+    INSTEAD,
+    ROWS,
+    TABLES,
+    append,
+    columns_of,
+    connect,
+    counted,
+    delete,
+    part_of,
+    quoted,
+    schema_of,
+)
 from rsvlm.retrieval.knowledge_version import (
     Floats,
     Ints,
@@ -48,8 +60,6 @@ _REFINE, _AT_LEAST = 20, 200
 PROBES = 30
 #: From how many pieces on a table is put together again.
 _FRAGMENTS = 20
-_TABLES = ("records", "chunks", "pictures")
-_INSTEAD = "Without it, --store files keeps a base on the base install."
 
 
 class LanceStore(FileStore):
@@ -74,7 +84,7 @@ class LanceStore(FileStore):
         super().__init__(root)
         self.index_rows, self.exact_rows = index_rows, exact_rows
         self._open_at: tuple[int, Any, Ints, Ints] | None = None
-        with extra("knowledge", _INSTEAD):
+        with extra("knowledge", INSTEAD):
             import lancedb  # noqa: F401
 
     def clean(self) -> None:
@@ -94,22 +104,26 @@ class LanceStore(FileStore):
             return None
         if not self._said(version.number)["indexed"]:
             return None
-        spans = [s for kind, s in version.groups.items() if not asked.types or kind in asked.types]
+        every = asked.types is None
+        spans = [s for kind, s in version.groups.items() if every or kind in (asked.types or ())]
         among = sum(last - first for first, last in spans)
         taken = None if asked.where is None else rows_of(version, asked.types, asked.where)
         if (among if taken is None else len(taken)) < self.exact_rows:
             return None  # few enough to be scored where they lie
-        # A filter on records is held against what the index gave, of which more is asked then.
-        share = 1.0 if taken is None else len(taken) / among
-        wanted = min(among, int(max(_AT_LEAST, _REFINE * asked.count) / share))
+        least = max(_AT_LEAST, _REFINE * asked.count)
         found = [np.zeros(0, dtype=np.int64)]
         if asked.text is not None:
-            found.append(self._near(version, asked, wanted))
+            # A filter on records is held against what the index gave, of which more is asked then.
+            share = 1.0 if taken is None else len(taken) / among
+            near = self._near(version, asked, min(among, int(least / share)))
+            if taken is not None:
+                near = np.intersect1d(near, taken)
+                if len(near) < min(least // 2, len(taken)):
+                    return None  # what is near is not what the filter takes: all of that is scored
+            found.append(near)
         if asked.image is not None:
-            found.append(_of_pictures(version, asked.image, wanted, asked.types))
+            found.append(_of_pictures(version, asked.image, least, asked.types, taken))
         rows = np.unique(np.concatenate(found))
-        if taken is not None:
-            rows = np.intersect1d(rows, taken, assume_unique=True)
         return version, rows
 
     def _near(self, version: Version, asked: Asked, count: int) -> Ints:
@@ -128,8 +142,10 @@ class LanceStore(FileStore):
             .limit(count)
         )
         if asked.types is not None:
-            search = search.where(f"type IN ({_quoted(asked.types)})", prefilter=True)
-        near = search.nprobes(PROBES).to_arrow()["key"].to_numpy()
+            search = search.where(f"type IN ({quoted(asked.types)})", prefilter=True)
+        # Types may lie far from the question: further lists until there are enough.
+        search = search.minimum_nprobes(PROBES).maximum_nprobes(0 if asked.types else PROBES)
+        near = search.to_arrow()["key"].to_numpy()
         found: Ints = order[np.searchsorted(keys, near)]
         return found
 
@@ -144,22 +160,22 @@ class LanceStore(FileStore):
         said: dict[str, Any] = {"dim": 0, "next": [0, 0], "tables": {}, "indexed": False}
         said |= {} if of is None else self._said(of.number)
         dim = next((part.text.shape[1] for part in parts if len(part.text)), 0)
-        firsts, said["next"] = said["next"], _counted(said["next"], parts)
+        firsts, said["next"] = said["next"], counted(said["next"], parts)
         anew = said["dim"] == 0  # there are no tables, or tables of no vectors
         said["dim"] = dim if anew else said["dim"]
         if anew:
             shutil.rmtree(self.root / "lance", ignore_errors=True)
-        for name in _TABLES:
-            schema = _schema(name, said["dim"])
+        for name in TABLES:
+            schema = schema_of(name, said["dim"])
             if anew:
-                table = _connect(self.root).create_table(name, schema=schema)
+                table = connect(self.root).create_table(name, schema=schema)
             else:
                 table = self._table(name)
                 if table.version != said["tables"][name]:  # a write of another was killed
                     table.checkout(said["tables"][name])
                     table.restore()
-                _delete(table, "id" if name == "records" else "record", gone)
-            _append(table, schema, _ROWS[name](parts, *firsts))
+                delete(table, "id" if name == "records" else "record", gone)
+            append(table, schema, ROWS[name](parts, *firsts))
             if name == "chunks":
                 said["indexed"] = self._index(table, said["dim"], said["indexed"])
             said["tables"][name] = table.version
@@ -180,7 +196,7 @@ class LanceStore(FileStore):
         if indexed or count < self.index_rows:
             return indexed
         log.info("%s: an index of %d chunks is made.", self.root, count)
-        with extra("knowledge", _INSTEAD):
+        with extra("knowledge", INSTEAD):
             from lancedb.index import Bitmap, IvfPq
         table.create_index("vector", config=IvfPq(**index_options(count, dim)))
         table.create_index("type", config=Bitmap())
@@ -189,11 +205,11 @@ class LanceStore(FileStore):
     def _files(self, folder: Path, said: dict[str, Any]) -> None:
         """Makes the files of a version from its tables."""
         held = {}
-        for name in _TABLES:
+        for name in TABLES:
             table = self._table(name)
             table.checkout(said["tables"][name])
-            held[name] = _columns(table, said["dim"])
-        part, keys = _part_of(held, said)
+            held[name] = columns_of(table, said["dim"])
+        part, keys = part_of(held, said)
         write_files(folder, [part], said["fingerprint"], keys)
 
     def _read(self, folder: Path, number: int) -> Version:
@@ -215,7 +231,7 @@ class LanceStore(FileStore):
         return said
 
     def _table(self, name: str) -> Any:
-        return _connect(self.root).open_table(name)
+        return connect(self.root).open_table(name)
 
 
 def index_options(count: int, dim: int) -> dict[str, Any]:
@@ -233,152 +249,17 @@ def index_options(count: int, dim: int) -> dict[str, Any]:
     }
 
 
-def _connect(root: Path) -> Any:
-    with extra("knowledge", _INSTEAD):
-        import lancedb
-    return lancedb.connect(str(root / "lance"))
-
-
-def _schema(name: str, dim: int) -> Any:
-    with extra("readers", _INSTEAD):  # LanceDB brings it
-        import pyarrow as pa
-
-    number, text, vector = pa.int64(), pa.string(), pa.list_(pa.float32(), max(dim, 1))
-    fields = {
-        "records": {"key": number, "id": text, "line": text},
-        "chunks": {"key": number, "record": text, "type": text, "text": text, "first": number}
-        | {"last": number, "order": number, "vector": vector},
-        "pictures": {"key": number, "record": text, "vector": vector},
-    }
-    return pa.schema(list(fields[name].items()))
-
-
-def _append(table: Any, schema: Any, parts: Iterator[dict[str, Any]]) -> None:
-    """Adds rows, some at a time, as one version of the table."""
-    with extra("readers", _INSTEAD):
-        import pyarrow as pa
-
-    def batches() -> Iterator[Any]:
-        for part in parts:
-            columns = []
-            for field in schema:
-                held = part[field.name]
-                if field.name == "vector":
-                    made = pa.FixedSizeListArray.from_arrays(
-                        pa.array(held.reshape(-1)), schema.field("vector").type.list_size
-                    )
-                else:
-                    made = pa.array(held, field.type)
-                columns.append(made)
-            if len(part["key"]):
-                yield pa.record_batch(columns, schema=schema)
-
-    made = list(batches())
-    if made:
-        table.add(pa.RecordBatchReader.from_batches(schema, made))
-
-
-def _record_rows(parts: Sequence[Part], record: int, chunk: int) -> Iterator[dict[str, Any]]:
-    for part in parts:
-        count = len(part.records)
-        yield {
-            "key": np.arange(record, record + count),
-            "id": [held.id for held in part.records],
-            "line": [held.line() for held in part.records],
-        }
-        record += count
-
-
-def _chunk_rows(parts: Sequence[Part], record: int, chunk: int) -> Iterator[dict[str, Any]]:
-    for part in parts:
-        count = len(part.chunks)
-        yield {
-            "key": np.arange(chunk, chunk + count),
-            "record": [part.records[i].id for i in part.record_of],
-            "type": [held.type for held in part.chunks],
-            "text": [held.text for held in part.chunks],
-            "first": [held.span[0] for held in part.chunks],
-            "last": [held.span[1] for held in part.chunks],
-            "order": [held.order for held in part.chunks],
-            "vector": part.text,
-        }
-        chunk += count
-
-
-def _picture_rows(parts: Sequence[Part], record: int, chunk: int) -> Iterator[dict[str, Any]]:
-    for part in parts:
-        there = np.flatnonzero(part.image_of >= 0)
-        yield {
-            "key": record + there,
-            "record": [part.records[i].id for i in there],
-            "vector": part.image[part.image_of[there]],
-        }
-        record += len(part.records)
-
-
-_ROWS = {"records": _record_rows, "chunks": _chunk_rows, "pictures": _picture_rows}
-
-
-def _counted(firsts: Sequence[int], parts: Sequence[Part]) -> list[int]:
-    """The keys behind those of parts, of records and of chunks."""
-    records, chunks = firsts
-    return [
-        records + sum(len(part.records) for part in parts),
-        chunks + sum(len(part.chunks) for part in parts),
-    ]
-
-
-def _part_of(held: dict[str, tuple[Any, Floats]], said: dict[str, Any]) -> tuple[Part, Ints]:
-    """What tables hold, in the order of their keys; and the chunks' keys."""
-    records, _ = held["records"]
-    chunks, text = held["chunks"]
-    pictures, image = held["pictures"]
-    ids = {id: i for i, id in enumerate(records["id"].to_pylist())}
-    names = ("type", "text", "first", "last", "order")
-    rows = zip(*(chunks[name].to_pylist() for name in names), strict=True)
-    image_of = np.full(len(ids), -1, dtype=np.int64)
-    image_of[[ids[id] for id in pictures["record"].to_pylist()]] = np.arange(pictures.num_rows)
-    part = Part(
-        [from_mapping(json.loads(line), "lance") for line in records["line"].to_pylist()],
-        [Chunk(kind, text, (a, b), order) for kind, text, a, b, order in rows],
-        np.array([ids[id] for id in chunks["record"].to_pylist()], dtype=np.int64),
-        text,
-        image_of,
-        image,
-        said["left_out"],
-    )
-    return part, chunks["key"].to_numpy()
-
-
-def _columns(table: Any, dim: int) -> tuple[Any, Floats]:
-    """A table without its vectors, in the order of its keys; and the vectors, held once."""
-    names = [name for name in table.schema.names if name != "vector"]
-    told = table.search().select(names).to_arrow().sort_by("key")
-    if "vector" not in table.schema.names:
-        return told, np.zeros((0, dim), dtype=np.float32)
-    keys, vectors = told["key"].to_numpy(), np.empty((told.num_rows, dim), dtype=np.float32)
-    for batch in table.search().select(["key", "vector"]).to_batches(8192):
-        if not batch.num_rows:
-            continue  # reshape asks how many there are
-        some = batch["vector"].flatten().to_numpy()
-        vectors[np.searchsorted(keys, batch["key"].to_numpy())] = some.reshape(-1, dim)
-    return told, vectors
-
-
-def _delete(table: Any, column: str, ids: Collection[str]) -> None:
-    listed = sorted(ids)
-    for start in range(0, len(listed), 1000):
-        table.delete(f"{column} IN ({_quoted(listed[start : start + 1000])})")
-
-
-def _quoted(words: Sequence[str]) -> str:
-    return ", ".join("'" + word.replace("'", "''") + "'" for word in words)
-
-
-def _of_pictures(version: Version, image: Floats, count: int, types: Sequence[str] | None) -> Ints:
+def _of_pictures(
+    version: Version, image: Floats, count: int, types: Sequence[str] | None, taken: Ints | None
+) -> Ints:
     """Rows of the records whose pictures are nearest, scored exactly: they are few beside rows."""
-    pictures = np.arange(len(version.image), dtype=np.int64)
-    near = best(cosines(version.image, image, pictures), count)
+    held = np.ones(len(version.image), dtype=bool)
+    if taken is not None:
+        there = version.picture_of[taken]
+        held[:] = False
+        held[there[there >= 0]] = True
+    few = np.flatnonzero(held)
+    near = few[best(cosines(version.image, image, few), count)]
     order, pictures = version.by_picture
     starts, ends = (
         np.searchsorted(pictures, near, "left"),
@@ -386,6 +267,8 @@ def _of_pictures(version: Version, image: Floats, count: int, types: Sequence[st
     )
     spans = [order[a:b] for a, b in zip(starts, ends, strict=True)]
     rows = np.concatenate([np.zeros(0, dtype=np.int64), *spans])
+    if taken is not None:
+        return np.intersect1d(rows, taken)
     if types is None:
         return rows
     there = np.zeros(len(rows), dtype=bool)
