@@ -258,6 +258,13 @@ def test_from_a_list_of_addresses_to_the_readers_samples(table, tmp_path, capsys
     assert not [p for held in read.values() for p in held.problems if "empty" in p]
     sample = read["train"][0]
     assert sample.meta["subset"] == "pub11" and sample.texts[0] in {text for _, text in ROWS}
+    described = json.loads((tmp_path / "out/croissant.json").read_text("utf-8"))
+    files = {one["@id"]: one for one in described["distribution"]}
+    tars = [path.relative_to(tmp_path / "out").as_posix() for path in tmp_path.rglob("out/*/*.tar")]
+    assert {*tars, "pictures", "captions", "names"} == {*files}
+    assert files["pictures"]["includes"] == "*.img_content"
+    assert [{"@id": tar} for tar in sorted(tars)] == files["captions"]["containedIn"]
+    assert {one["name"] for one in described["recordSet"]} >= {"captions_of_samples"}
     rows = [json.loads(x) for x in (tmp_path / "out/dropped.jsonl").read_text().splitlines()]
     assert len(rows) == 11 and next(r for r in rows if r["reason"] == "html")["detail"]
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rsvlm.curate.plan import DRY, WORK
+
 #: The context that the format's specification prints (docs.mlcommons.org/croissant).
 CONTEXT: dict[str, Any] = {
     "@language": "en",
@@ -53,30 +55,20 @@ _FORMATS = {
     ".parquet": "application/x-parquet",
     ".tar": "application/x-tar",
 }
-#: Kinds of files in our tars: name, pattern, format.
-_WITHIN = (
-    ("pictures", "*.jpg", "image/jpeg"),
-    ("texts", "*.json", "application/json"),
-)
-_PICTURES: dict[str, Any] = {
-    "@type": "cr:RecordSet",
-    "@id": "samples",
-    "name": "samples",
-    "description": "Pictures; the texts of one are in the JSON of its name.",
-    "field": [
-        {
-            "@type": "cr:Field",
-            "@id": f"samples/{word}",
-            "name": f"samples/{word}",
-            "dataType": kind,
-            "source": {"fileSet": {"@id": "pictures"}, "extract": {"fileProperty": prop}},
-        }
-        for word, kind, prop in (
-            ("name", "sc:Text", "filename"),
-            ("image", "sc:ImageObject", "content"),
-        )
-    ],
+#: Kinds of files in tars, by the reader that takes them: name, pattern, format.
+_WITHIN = {
+    "shards": (
+        ("pictures", "*.jpg", "image/jpeg"),
+        ("texts", "*.json", "application/json"),
+    ),
+    "rs5m": (
+        ("pictures", "*.img_content", "image/*"),
+        ("captions", "*.caption", "text/plain"),
+        ("names", "*.img_name", "text/plain"),
+    ),
 }
+#: A sample's name without its ending.
+_KEY = r"^(?:.*/)?([^/]+)\.[^.]+$"
 #: What a run writes beside the set.
 _BESIDE = frozenset({"card.html", "card.json", "croissant.json", "manifest.json", "dropped.jsonl"})
 
@@ -91,10 +83,13 @@ def croissant(
         facts: of the card.
         reader: `data` and `options`, as the writer says.
     """
+    # In the order of their names; nothing of the work, or of a dry run in the same folder.
     files = sorted(
         path
-        for path in out.iterdir()
-        if path.is_file() and path.suffix in _FORMATS and path.name not in _BESIDE
+        for path in out.rglob("*")
+        if path.is_file()
+        and path.suffix in _FORMATS
+        and path.relative_to(out).parts[0] not in {*_BESIDE, WORK, DRY}
     )
     samples = sum(split["samples"] for split in facts["splits"].values())
     stages = ", ".join(stage["name"] for stage in facts["stages"])
@@ -107,12 +102,14 @@ def croissant(
         f"({stages}).",
         "license": "; ".join(f"{k}: {v}" for k, v in facts["licences"].items()) or "unknown",
         "version": "1.0.0",
-        "distribution": [_file(path) for path in files],
+        "distribution": [_file(path, out) for path in files],
     }
-    tars = [path.name for path in files if path.suffix == ".tar"]
-    if tars:
-        found["distribution"] += [_within(tars, *kind) for kind in _WITHIN]
-    records = _records(files, reader) + ([_PICTURES] if tars else [])
+    tars = [path.relative_to(out).as_posix() for path in files if path.suffix == ".tar"]
+    records = _records(files, reader)
+    if tars and reader and reader["data"] in _WITHIN:
+        kinds = _WITHIN[reader["data"]]
+        found["distribution"] += [_within(tars, *kind) for kind in kinds]
+        records += [_members(name, encoding) for name, _, encoding in kinds]
     return found | ({"recordSet": records} if records else {})
 
 
@@ -128,16 +125,36 @@ def _within(tars: list[str], name: str, pattern: str, encoding: str) -> dict[str
     }
 
 
-def _file(path: Path) -> dict[str, Any]:
+def _members(within: str, encoding: str) -> dict[str, Any]:
+    """The files of one kind within tars as records: a sample's key, and what the file holds.
+
+    The key is one for all files of a sample. No reference joins them: readers do that by it.
+    """
+    kind = "sc:ImageObject" if encoding.startswith("image") else "sc:Text"
+    name = f"{within}_of_samples"
+
+    def field(word: str, kind: str, prop: str, **more: Any) -> dict[str, Any]:
+        source = {"fileSet": {"@id": within}, "extract": {"fileProperty": prop}, **more}
+        named = {"@id": f"{name}/{word}", "name": f"{name}/{word}"}
+        return {"@type": "cr:Field", **named, "dataType": kind, "source": source}
+
+    fields = [
+        field("key", "sc:Text", "filename", transform={"regex": _KEY}),
+        field("content", kind, "content"),
+    ]
+    return {"@type": "cr:RecordSet", "@id": name, "name": name, "field": fields}
+
+
+def _file(path: Path, out: Path) -> dict[str, Any]:
     total = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             total.update(block)
     return {
         "@type": "cr:FileObject",
-        "@id": path.name,
-        "name": path.name,
-        "contentUrl": path.name,
+        "@id": path.relative_to(out).as_posix(),
+        "name": path.relative_to(out).as_posix(),
+        "contentUrl": path.relative_to(out).as_posix(),
         "contentSize": f"{path.stat().st_size} B",
         "encodingFormat": _FORMATS[path.suffix],
         "sha256": total.hexdigest(),
