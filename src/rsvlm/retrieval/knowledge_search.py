@@ -30,6 +30,8 @@ _K1, _B = 1.2, 0.75
 #: Up to how many runs of rows are read one by one.
 _RUNS = 64
 _PIECES = 16
+#: Rows that are copied as float64 at a time.
+_AT_A_TIME = 8192
 
 
 @dataclass(frozen=True)
@@ -112,9 +114,11 @@ def _scattered(vectors: Any, asked: Any, rows: Any) -> Any:
 
 def released_cosines(vectors: Floats, query: Floats, rows: Ints) -> Scores:
     """Cosines as `TASKS/answer_utils.py` has them: float64, the denominator + 1e-8."""
-    held, asked = vectors[rows].astype(np.float64), query.astype(np.float64)
-    norms = np.linalg.norm(held, axis=1) * np.linalg.norm(asked)
-    found: Scores = (held @ asked) / (norms + 1e-8)
+    asked, found = query.astype(np.float64), np.zeros(len(rows))
+    for start in range(0, len(rows), _AT_A_TIME):
+        held = vectors[rows[start : start + _AT_A_TIME]].astype(np.float64)
+        norms = np.linalg.norm(held, axis=1) * np.linalg.norm(asked)
+        found[start : start + _AT_A_TIME] = (held @ asked) / (norms + 1e-8)
     return found
 
 
