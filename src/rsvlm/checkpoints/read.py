@@ -1,7 +1,8 @@
 """Step 2: from a path to named tensors.
 
-Reads what `torch.save` writes (`weights_only=True`, so a pickle never runs code), safetensors, a
-zip with one checkpoint in it, folders of numbered parts, and our own checkpoints. What a file is
+Reads what `torch.save` writes (`weights_only=True`, so a pickle never runs code), safetensors,
+arrays of numpy's `.npz`, a zip with one checkpoint in it, folders of numbered parts, and our own
+checkpoints. What a file is
 is decided by its first bytes, not by its suffix.
 """
 
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -196,9 +198,12 @@ def _zip(path: Path, *, pickled: bool) -> dict[str, Any]:
     """A torch file (a zip itself), or a zip with one checkpoint in it."""
     try:
         with zipfile.ZipFile(path) as file:
-            names = [name for name in file.namelist() if not name.endswith("/")]
+            sizes = {i.filename: i.file_size for i in file.infolist() if not i.is_dir()}
     except (zipfile.BadZipFile, RuntimeError, ValueError) as error:
         raise UserError(f"{path} is cut short or damaged ({error}). {instead(path)}") from error
+    names = list(sizes)
+    if names and all(name.endswith(".npy") for name in names):
+        return _npz(path, sizes)
     inside = {PurePosixPath(name).name for name in names}
     if "constants.pkl" in inside:
         raise UserError(_jit(path))
@@ -220,6 +225,27 @@ def _zip(path: Path, *, pickled: bool) -> dict[str, Any]:
             raise UserError(f"{path}!{weights[0]} is damaged ({error}). Fetch it again.") from error
         except UserError as error:
             raise UserError(str(error).replace(f"{folder}{os.sep}", f"{path}!")) from error
+
+
+def _npz(path: Path, sizes: Mapping[str, int]) -> dict[str, Any]:
+    """What `numpy.savez` wrote: arrays by name; what holds no numbers is left out."""
+    for name, size in sizes.items():
+        judge(path, name, size, None)
+    try:
+        with np.load(path, allow_pickle=False) as held:
+            arrays = {name: held[name] for name in held.files}
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
+        if "allow_pickle" in str(error):
+            raise UserError(
+                f"{path} holds pickled objects among its arrays, and nothing of it was run. Save "
+                "its numbers alone: numpy.savez(path, **{name: array})."
+            ) from error
+        raise UserError(f"{path} is damaged or cut short ({error}). {instead(path)}") from error
+    return {
+        name: torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
+        for name, array in arrays.items()
+        if array.dtype.kind in "biufc"
+    }
 
 
 def _jit(path: Path) -> str:

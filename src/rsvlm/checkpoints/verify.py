@@ -18,14 +18,23 @@ _RATIO, _SMALL = 20, 16 << 20
 _VERIFIED: set[tuple[str, int, int, int]] = set()
 
 
-def judge(path: Path, name: str, size: int, folder: Path) -> None:
-    """Refuses to unpack what is no checkpoint by its size, or does not fit the disk."""
+def judge(path: Path, name: str, size: int, folder: Path | None) -> None:
+    """Refuses to unpack what is no checkpoint by its size, or does not fit the disk.
+
+    Args:
+        path: of the zip.
+        name: of what is in it.
+        size: of that, unpacked.
+        folder: where it would lie; None for memory.
+    """
     if size > _RATIO * path.stat().st_size and size > _SMALL:
         raise UserError(
             f"{path}!{name} would unpack to {size:,} bytes, {size // path.stat().st_size} times "
             "the file: weights do not shrink so far, and nothing was unpacked. Fetch it again, or "
             "unpack it yourself if you trust it."
         )
+    if folder is None:
+        return
     free = shutil.disk_usage(folder).free
     if size > free:
         raise UserError(

