@@ -192,10 +192,13 @@ def test_the_llm_block_is_the_same_weights_without_updates():
     assert added == sum(p.numel() for p in found.experts.parameters())
 
 
-def test_checkpointed_layers_give_the_same_gradients():
+@pytest.mark.parametrize(
+    ("stage", "combine"), [("second", "concatenated"), ("joint", "summarised")]
+)
+def test_checkpointed_layers_give_the_same_gradients(stage, combine):
     grads = []
     for twice in (False, True):
-        found = model(lm={"grad_checkpointing": twice}).train()
+        found = model(stage, combine=combine, lm={"grad_checkpointing": twice}).train()
         AnswerLoss()(found(batch(found, True)), None)["answer"].backward()
         grads.append({n: p.grad for n, p in found.experts.named_parameters()})
     assert grads[0].keys() == grads[1].keys()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -95,7 +96,23 @@ class _Twice:
         run = super().forward  # type: ignore[misc]
         if not torch.is_grad_enabled():
             return run(*args, **kwargs)
-        return checkpoint(run, *args, use_reentrant=False, **kwargs)
+        if torch.compiler.is_compiling():
+            return checkpoint(run, *args, use_reentrant=False, **kwargs)
+        inner = list(self.modules())[1:]  # type: ignore[attr-defined]
+        hooks = [OrderedDict(module._forward_hooks) for module in inner]
+
+        def again(*args: Any, **kwargs: Any) -> Any:
+            # With the hooks of the first time: a step may run a layer with experts and without.
+            now = [module._forward_hooks for module in inner]
+            for module, then in zip(inner, hooks, strict=True):
+                module._forward_hooks = then
+            try:
+                return run(*args, **kwargs)
+            finally:
+                for module, found in zip(inner, now, strict=True):
+                    module._forward_hooks = found
+
+        return checkpoint(again, *args, use_reentrant=False, **kwargs)
 
 
 @cache
