@@ -495,7 +495,7 @@ def test_dota_tells_of_what_is_wrong(tmp_path):
     assert [i.box is None for i in data[0].instances] == [False, True]
     assert "gsd" not in data[0].meta
     file.write_text("1 1 2 1 2 2 1 2\n")
-    with pytest.raises(UserError, match=r"P1.txt, line 1: not `x1 y1"):
+    with pytest.raises(UserError, match=r"P1.txt, line 1: .* is not `x1 y1"):
         DOTA(tmp_path, "all")
     file.write_text("1 1 2 1 2 x 1 2 ship 0\n")
     with pytest.raises(UserError, match=r"P1.txt, line 1: .* not all numbers"):

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rsvlm.cli.inspect import main as inspect
 from rsvlm.data.datasets.change_table import ChangeTable
 from rsvlm.data.datasets.class_table import ClassTable
 from rsvlm.data.datasets.coco import Coco
 from rsvlm.data.datasets.conversations import Conversations
+from rsvlm.data.datasets.dota import DOTA
 from rsvlm.data.datasets.mask_folder import MaskFolder
 from rsvlm.data.datasets.pairs import PairsTable
 from rsvlm.data.datasets.scene_folder import SceneFolder
@@ -300,7 +302,9 @@ def test_pairs_of_dates_with_masks(tmp_path):
     assert sample.meta["change_mask"].sum() == 16 and sample.meta["changeflag"] == 1
     assert sample.turns[1].text == "Yes"
     table(tmp_path / "train.csv", ("before", "after", "captoin"), [("a.png", "b.png", "x")])
-    with pytest.raises(UserError, match=r"Is 'captoin' the caption column \(text_column=captoin\)"):
+    with pytest.raises(
+        UserError, match=r"Is 'captoin' the caption column \(data\.dataset\.text_column=cap"
+    ):
         ChangeTable(tmp_path, "train")
 
 
@@ -309,10 +313,99 @@ def test_pairs_of_dates_with_masks(tmp_path):
 
 def test_a_missing_column_names_the_near_one(tmp_path):
     table(tmp_path / "train.csv", ("filepaht", "title"), [("0.png", "x")])
-    with pytest.raises(UserError, match=r"Is 'filepaht' the image column \(image_column=filepaht"):
+    with pytest.raises(
+        UserError, match=r"'filepaht' the image column \(data\.dataset\.image_column=f"
+    ):
         PairsTable(tmp_path, "train")
-    table(tmp_path / "train.csv", ("image", "Caption"), [("0.png", "x")])
-    with pytest.raises(UserError, match=r"text_column=Caption\)\?"):
+    table(tmp_path / "train.csv", ("image", "Captoin"), [("0.png", "x")])
+    with pytest.raises(UserError, match=r"text_column=Captoin\)\? Name others"):
+        PairsTable(tmp_path, "train")
+
+
+@pytest.mark.parametrize("form", ["semicolons", "spaces", "utf-16", "json", "json of an object"])
+def test_tables_as_spreadsheets_and_scripts_write_them(tmp_path, form):
+    names = ["Straße 0.png", "1.png", "2.png"]
+    pictures(tmp_path, *names)
+    rows = list(zip(names, ["a pond, brown", "b", "c"], strict=True))
+    if form.startswith("json"):
+        records = [{"image": name, "caption": text} for name, text in rows]
+        held = records if form == "json" else {"data": records}
+        (tmp_path / "mine.json").write_text(json.dumps(held, indent=1))
+    else:
+        between = {"semicolons": ";", "spaces": ", ", "utf-16": "\t"}[form]
+        lines = (
+            [("Image", "Caption"), *rows] if form == "semicolons" else [("image", "caption"), *rows]
+        )
+        text = "".join(f'{a}{between}"{b}"\n' for a, b in lines)
+        encoding = "utf-16" if form == "utf-16" else "utf-8-sig"
+        (tmp_path / "mine.csv").write_bytes(text.encode(encoding))
+    data = PairsTable(tmp_path, "all", shares=SHARES)
+    assert [e.texts[0] for e in data.entries] == ["a pond, brown", "b", "c"]
+    assert [e.id for e in data.entries] == names
+    # Beside a table, JSON is something else.
+    (tmp_path / "dataset_info.json").write_text("{}")
+    table(tmp_path / "mine.csv", ("image", "caption"), [(n, "x") for n in names])
+    (tmp_path / "mine.json").unlink(missing_ok=True)
+    assert len(PairsTable(tmp_path, "all", shares=SHARES)) == 3
+
+
+def test_boxes_that_are_shares_of_their_picture_are_refused(tmp_path):
+    pictures(tmp_path / "train", "a.png")
+    pictures(tmp_path / "train" / "images", "a.png")
+    record = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0.5, 0.4, 0.2, 0.1]}
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 8, "height": 6}],
+        "categories": [{"id": 1, "name": "ship"}],
+        "annotations": [record],
+    }
+    # Where Roboflow lays it.
+    (tmp_path / "train/_annotations.coco.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"none of 1 boxes .*0\.5, 0\.4, .*as YOLO has them"):
+        Coco(tmp_path, "train")
+    record["bbox"] = [4, 2, 2, 1]
+    (tmp_path / "train/_annotations.coco.json").write_text(json.dumps(content))
+    assert Coco(tmp_path, "train").instances(0)[0].box == (4, 2, 6, 3)
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations/instances_default.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"data\.dataset\.annotations=annotations/instances_defau"):
+        Coco(tmp_path, "val")
+    (tmp_path / "train/labelTxt").mkdir()
+    labels = tmp_path / "train/labelTxt/a.TXT"
+    labels.write_text(".1 .1 .3 .1 .3 .2 .1 .2 ship 0\r\n")
+    with pytest.raises(UserError, match="YOLO"):
+        DOTA(tmp_path, "train", classes=["ship"])
+    labels.write_text("1 1 3 1 3 2 1 2 ship 0\r\n")
+    assert len(DOTA(tmp_path, "train", classes=["ship"]).instances(0)) == 1
+    labels.write_text("0 0.5 0.5 0.2 0.1\n")
+    with pytest.raises(UserError, match="YOLO's has five numbers"):
+        DOTA(tmp_path, "train", classes=["ship"])
+
+
+def test_words_of_inspect_are_those_of_errors(tmp_path, capsys):
+    pictures(tmp_path, "a.png", "b.png", "c.png")
+    rows = [("a.png", "Pond"), ("b.png", "pond"), ("c.png", "pond")]
+    table(tmp_path / "t.csv", ("file", "label"), rows)
+    words = ["data.dataset.image_column=file", "data.dataset.ignore_case=true"]
+    inspect(["--data", "class_table", "--root", str(tmp_path), *words, "data.splits.val=null"])
+    said = capsys.readouterr().out
+    # The commonest spelling is that of the whole table, in each split.
+    assert "split train" in said and "split val" not in said and "Pond" not in said
+
+
+def test_what_lies_in_the_place_of_a_table_is_named(tmp_path):
+    pictures(tmp_path, "A.PNG")
+    (tmp_path / "mine.xlsx").write_bytes(b"PK")
+    with pytest.raises(UserError, match=r"There is mine\.xlsx: save it as CSV\."):
+        PairsTable(tmp_path, "train")
+    for name in ("a", "a.png"):
+        table(tmp_path / "train.csv", ("image", "caption"), [(name, "x")])
+        with pytest.raises(UserError, match=r"'A\.PNG' is there: a name has its ending.*skip"):
+            PairsTable(tmp_path, "train")
+    table(tmp_path / "train.csv", ("image", "caption"), [("A.PNG", " ")])
+    with pytest.raises(UserError, match=r"every caption is empty.*data\.dataset\.text_column="):
+        PairsTable(tmp_path, "train")
+    (tmp_path / "train.csv").write_text("")
+    with pytest.raises(UserError, match=r"train\.csv is empty"):
         PairsTable(tmp_path, "train")
 
 

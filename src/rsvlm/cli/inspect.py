@@ -29,7 +29,8 @@ def reader(
         option: a data option of conf/data.
         root: the data set's folder; the option's own, unless given.
         words: `key=value` for the data set, as after `data.dataset.` on the command line; or
-            `raster.key=value`, as after `data.`.
+            `raster.key=value` and `splits.key=value`, as after `data.`. With what stands before
+            them there, as errors write them, they are the same.
         own: the user's own folder of configurations.
 
     Raises:
@@ -50,8 +51,9 @@ def reader(
     cfg = OmegaConf.create({"paths": composed.paths, "data": composed.data, "seed": 0})
     if root:
         cfg.data.root = root
-    said: Any = OmegaConf.to_container(OmegaConf.from_dotlist(list(words)))
-    rasters = said.pop("raster", {})
+    short = [word.removeprefix("data.").removeprefix("dataset.") for word in words]
+    said: Any = OmegaConf.to_container(OmegaConf.from_dotlist(short))
+    rasters, parts = said.pop("raster", {}), said.pop("splits", {})
     cfg.data.dataset = OmegaConf.merge(cfg.data.dataset, said)
     if rasters and "raster" not in cfg.data:
         raise UserError(f"data={option} reads no rasters from files: leave raster.*= out.")
@@ -61,7 +63,7 @@ def reader(
     check(OmegaConf.create({"dataset": whole["dataset"], "raster": whole.get("raster") or {}}))
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     node = plain["data"]
-    splits = {"train": "train", "val": "val", "test": "test"} | (node.get("splits") or {})
+    splits = {"train": "train", "val": "val", "test": "test"} | (node.get("splits") or {}) | parts
     listed = [part for part in splits.values() if part]
     served = [word for part in listed for word in ([part] if isinstance(part, str) else part)]
     make = _part(node["dataset"])
@@ -124,7 +126,11 @@ def main(argv: list[str]) -> None:
         "--faults", action="store_true", help="hold masks, flags, captions and boxes together"
     )
     parser.add_argument("--exclude", type=Path, help="with --faults: a list for data.exclude=")
-    parser.add_argument("option", nargs="*", help="key=value for the data set, as name=eurosat")
+    parser.add_argument(
+        "option",
+        nargs="*",
+        help="key=value for the data set, as name=eurosat or data.dataset.name=eurosat",
+    )
     args = parser.parse_args(argv)
 
     from rsvlm.data.inspection.describe import describe

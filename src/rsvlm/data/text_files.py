@@ -17,7 +17,7 @@ from rsvlm.errors import UserError
 
 _CHUNK = 1 << 20
 _DEEP = "its brackets are nested deeper than any data is; the file is damaged, or was made to harm"
-_MARKS = ((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def read_text(path: Path) -> str:
@@ -30,7 +30,7 @@ def read_text(path: Path) -> str:
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
-    encoding = next((word for mark, word in _MARKS if data.startswith(mark)), "utf-8-sig")
+    encoding = "utf-16" if data.startswith(_UTF16) else "utf-8-sig"
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
@@ -135,6 +135,8 @@ def _json_lines(text: str, path: Path) -> list[Any]:
 def detect_encoding(path: Path, known: Sequence[str]) -> tuple[str, str]:
     """The first of the known encodings in which a file can be read whole, and reads like text.
 
+    UTF-16 is taken by its mark.
+
     Args:
         path: the file.
         known: encodings, the likeliest first. `gb18030`, in which nearly every file can be read,
@@ -148,6 +150,10 @@ def detect_encoding(path: Path, known: Sequence[str]) -> tuple[str, str]:
         UserError: there is none; names the first line that is not UTF-8.
     """
     trouble = ""
+    with open(path, "rb") as file:
+        start = file.read(2)
+    if start in _UTF16:
+        return "utf-16", ""
     for encoding in known:
         decoder = codecs.getincrementaldecoder(encoding)("strict")
         line = 1

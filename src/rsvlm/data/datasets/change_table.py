@@ -17,12 +17,12 @@ from rsvlm.data.datasets.file_names import FileNames
 from rsvlm.data.datasets.missing import Missing, check_missing, find_folders, report_missing
 from rsvlm.data.datasets.sources import Source
 from rsvlm.data.datasets.splitting import SplitRule
-from rsvlm.data.datasets.tables import ENDINGS, Column, Table, absent, texts_of
+from rsvlm.data.datasets.tables import ENDINGS, SEPARATORS, Column, Table, absent, texts_of
 from rsvlm.data.palette import check_size, read_greys
 from rsvlm.data.sample import Layout, Sample
 from rsvlm.errors import UserError
 
-_FLAGS = {"0": 0, "1": 1, "false": 0, "true": 1, "no": 0, "yes": 1}
+_FLAGS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1, "no": 0, "yes": 1}
 Key = tuple[str, str]
 
 
@@ -122,7 +122,7 @@ class ChangeTable(FileDataset):
             Column("mask", ("mask", "change_mask", "label"), optional=True),
         )
         self._reading: dict[str, Any] = {
-            "separators": (separator,) if separator else (",", "\t"),
+            "separators": (separator,) if separator else SEPARATORS,
             "encoding": encoding,
             "encodings": self.encodings,
         }
@@ -205,7 +205,7 @@ class ChangeTable(FileDataset):
                 if meta.setdefault("mask", mask) != mask:
                     raise UserError(f"{where}: this pair had the other mask {meta['mask']!r}.")
             flag = str(flags[0]).strip().lower() if flags else ""
-            if flag not in ("", "none") and flag not in _FLAGS:
+            if flag not in ("", "none", "nan") and flag not in _FLAGS:
                 raise UserError(f"{where}: changeflag {flags[0]!r} is not 0 or 1.")
             if flag in _FLAGS and meta.setdefault("changeflag", _FLAGS[flag]) != _FLAGS[flag]:
                 raise UserError(f"{where}: this pair had the other changeflag.")
@@ -240,7 +240,7 @@ class ChangeTable(FileDataset):
         found = find_folders(folders, outside).astype(np.int64).tolist()
         place = dict(zip(outside, found, strict=True))
         lost = [name for name in outside if place[name] < 0]
-        problem = report_missing(lost, len(names), " or ".join(map(str, folders)), missing)
+        problem = report_missing(lost, len(names), folders, missing)
         self.problems += [problem] if problem else []
 
         def path(name: str) -> str:

@@ -45,6 +45,7 @@ class ClassTable(PairsTable):
         "                       label (or class), then a line an image; or one table for all\n"
         "  {root}/<image>       as the table names it, or in images/; other folders with images="
     )
+    beside = "class"
     text_columns: ClassVar[tuple[str, ...]] = ("label", "class", "category", "scene", "class_name")
 
     def __init__(
@@ -73,6 +74,7 @@ class ClassTable(PairsTable):
     ) -> None:
         self.ignore_case = ignore_case
         self.all_classes: set[str] = set()
+        self._spelt: Counter[str] = Counter()
         self._numbers: dict[str, list[str]] = {}
         super().__init__(
             root,
@@ -117,6 +119,7 @@ class ClassTable(PairsTable):
     def _read(self, tables: list[Path], group: bool, more: Sequence[Column]) -> Any:
         names, texts, owner = super()._read(tables, group, more)
         self.all_classes |= set(texts)
+        self._spelt.update(texts)
         for path in tables:
             if path.suffix.lower() in columnar.ENDINGS:
                 self._numbers |= columnar.class_names(path)
@@ -132,8 +135,9 @@ class ClassTable(PairsTable):
                 "one row for each image."
             )
         if self.ignore_case:
-            counts = Counter(words[0] for words in said)
-            commonest = {w.lower(): w for w, _ in reversed(counts.most_common())}
+            # Of the whole table, so that a class has one name in all splits.
+            order = sorted(self._spelt, key=lambda word: (self._spelt[word], word))
+            commonest = {word.lower(): word for word in order}
             said = [[commonest[words[0].lower()]] for words in said]
             self.all_classes = {commonest.get(word.lower(), word) for word in self.all_classes}
         twice = differ_by_case(self.all_classes)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from rsvlm.data.datasets.base import Entry, file_and_folder, metric_word
+from rsvlm.data.datasets.base import Entry, file_and_folder, listed, metric_word
 from rsvlm.data.datasets.missing import Missing
 from rsvlm.data.datasets.regions import Region, Regions, bounds
 from rsvlm.data.datasets.tables import differ_by_case
@@ -161,8 +161,9 @@ class Coco(Regions):
     """A data set in COCO's format: a sample is an image with all its objects.
 
     The JSON of a split is the first there is of annotations/instances_<split>.json,
-    annotations/<split>.json, <split>.json; for the split `all` also annotations.json, or the only
-    JSON in the folder. Classes are numbered anew from 0, in the order of their published ids.
+    annotations/<split>.json, <split>.json, <split>/_annotations.coco.json (Roboflow's); for the
+    split `all` also annotations.json, or the only JSON in the folder or in annotations/. Classes
+    are numbered anew from 0, in the order of their published ids.
     `meta["crowd"]` names the objects that stand for a crowd.
 
     Args:
@@ -261,16 +262,25 @@ class Coco(Regions):
             path = self.root / word.format(split=self.split)
             if path.is_file():
                 return path
-        single = sorted(self.root.glob("*.json")) if not given and self.split == "all" else []
-        if len(single) == 1:
-            return single[0]
-        raise self.not_found(f"there is no {' or '.join(words).format(split=self.split)}.")
+        held = sorted([*self.root.glob("*.json"), *self.root.glob("annotations/*.json")])
+        if len(held) == 1 and not given and self.split == "all":
+            return held[0]
+        there = ""
+        if held:
+            names = [path.relative_to(self.root).as_posix() for path in held]
+            there = (
+                f" There is {listed(names, 5)}: choose one with "
+                f"data.dataset.annotations={names[0]}, and leave splits out that have none "
+                "(data.splits.val=null data.splits.test=null)."
+            )
+        raise self.not_found(f"there is no {' or '.join(words).format(split=self.split)}.{there}")
 
     def candidates(self) -> list[str]:
         """Names that the JSON may have, the first one that is there is read."""
         if self.file_names:
             return list(self.file_names)
         names = ["annotations/instances_{split}.json", "annotations/{split}.json", "{split}.json"]
+        names.append("{split}/_annotations.coco.json")
         return [*names, "annotations.json"] if self.split == "all" else names
 
 

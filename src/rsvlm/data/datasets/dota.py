@@ -133,7 +133,8 @@ class DOTA(Regions):
         for version in ("v1.0", "v1.5", "v2.0"):
             places += [folder / f"labelTxt-{version}" / "labelTxt", folder / f"labelTxt-{version}"]
         for place in places:
-            found = sorted(place.glob("*.txt"))
+            held = sorted(place.iterdir()) if place.is_dir() else []
+            found = [path for path in held if path.suffix.lower() == ".txt"]
             if found:
                 return {path.stem: path for path in found}
         return {}
@@ -170,11 +171,15 @@ class DOTA(Regions):
         try:
             numbers = [float(word) for word in words[:8]]
         except ValueError as error:
-            raise UserError(f"{where}: the eight corners are not all numbers.") from error
+            raise UserError(
+                f"{where}: the eight corners are not all numbers. A line is `x1 y1 x2 y2 x3 y3 x4 "
+                "y4 class difficult`, with spaces between."
+            ) from error
         if not 9 <= len(words) <= 10 or not all(map(math.isfinite, numbers)):
             raise UserError(
-                f"{where}: not `x1 y1 x2 y2 x3 y3 x4 y4 class difficult`. Was its download cut "
-                "short?"
+                f"{where}: {' '.join(words)[:60]!r} is not `x1 y1 x2 y2 x3 y3 x4 y4 class "
+                "difficult`, with a class of one word. Was its download cut short, or is it in "
+                "another format (YOLO's has five numbers)?"
             )
         who = f"{Path(where.partition(',')[0]).name} line {line}"
         category = words[8]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
@@ -9,7 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from rsvlm.data.datasets.base import listed, missing_files
-from rsvlm.data.folders import check_names
+from rsvlm.data.folders import check_names, is_picture
 from rsvlm.errors import UserError, near
 
 #: `error` refuses a data set that lacks images, `skip` leaves them out, `keep` lists them with
@@ -48,7 +49,7 @@ def find_folders(folders: Sequence[Path], names: Sequence[str]) -> np.ndarray:
 def report_missing(
     names: Sequence[str],
     total: int,
-    where: str,
+    where: str | Sequence[Path],
     missing: Missing,
     *,
     what: str = "images",
@@ -60,7 +61,7 @@ def report_missing(
     Args:
         names: the images that are not there.
         total: how many the annotations name.
-        where: the folder, or what was searched.
+        where: what was searched; of folders it is also said which file may be meant.
         missing: the answer that was chosen.
         what: what they are called.
         left: what is said of `skip`.
@@ -71,10 +72,25 @@ def report_missing(
     """
     if not names:
         return ""
-    text = f"{len(names)} of {total} {what} are not in {where}: {listed(names)}."
+    folders = () if isinstance(where, str) else where
+    place = " or ".join(map(str, folders)) or where
+    text = f"{len(names)} of {total} {what} are not in {place}: {listed(names)}."
+    meant = _alike(names[0], folders)
+    text += f" {meant!r} is there: a name has its ending, and large letters count." if meant else ""
     if missing == "error":
+        asked = "" if meant else " Was the archive unpacked in full?"
         raise UserError(
-            f"{text} Was the archive unpacked in full? missing=skip goes on without them "
-            "(data.dataset.missing=skip)."
+            f"{text}{asked} missing=skip goes on without them (data.dataset.missing=skip)."
         )
     return f"{text} {left if missing == 'skip' else kept}"
+
+
+def _alike(name: str, folders: Sequence[Path]) -> str:
+    """A file that is called like a name but for its ending or large letters; "" without one."""
+    parent, base = os.path.split(name)
+    for folder in folders:
+        place = folder / parent
+        for held in sorted(os.listdir(place)) if place.is_dir() else ():
+            if is_picture(held) and base.lower() in (held.lower(), Path(held).stem.lower()):
+                return os.path.join(parent, held)
+    return ""

@@ -17,14 +17,15 @@ from rsvlm.data.datasets.missing import Missing, check_missing, find_folders, re
 from rsvlm.data.datasets.packed import PackedEntries, Strings
 from rsvlm.data.datasets.sources import Source
 from rsvlm.data.datasets.splitting import SplitRule
-from rsvlm.data.datasets.tables import ENDINGS, Column, Table, absent, texts_of
+from rsvlm.data.datasets.tables import ENDINGS, SEPARATORS, Column, Table, absent, texts_of
 from rsvlm.errors import UserError, near
 
 
 class PairsTable(FileDataset):
     """Images and captions from tables with a header.
 
-    What is not given is looked for among the known: a comma or a tab between columns; `filepath`,
+    What is not given is looked for among the known: a comma, a tab or a semicolon between columns;
+    `filepath`,
     `filename`, `img_name` or `image` for the image, `title` or `caption` for the caption (ITRA has
     `filepath<tab>title`); UTF-8, else GB 18030 where that reads like Chinese, else Windows-1252
     (Latin-1), which is told. Anything else is an error that shows the header.
@@ -81,7 +82,9 @@ class PairsTable(FileDataset):
     )
     text_columns: ClassVar[tuple[str, ...]] = ("title", "caption", "captions", "text")
     image_folders: ClassVar[tuple[str, ...]] = (".", "images")
-    separators: ClassVar[tuple[str, ...]] = (",", "\t")
+    separators: ClassVar[tuple[str, ...]] = SEPARATORS
+    #: What stands beside an image, in words.
+    beside: ClassVar[str] = "caption"
     encodings: ClassVar[tuple[str, ...]] = ("utf-8-sig", "gb18030", "cp1252")
     #: From an image's name to what it says of the image.
     meta_of: ClassVar[Callable[[str], dict[str, Any]] | None] = None
@@ -137,7 +140,7 @@ class PairsTable(FileDataset):
         wanted = list(names)
         place = self._places(paths, wanted)
         lost = [wanted[i] for i in np.flatnonzero(place < 0)]
-        problem = report_missing(lost, len(wanted), " or ".join(map(str, paths)), missing)
+        problem = report_missing(lost, len(wanted), paths, missing)
         bare = len(wanted) - len(np.unique(owner))
         chosen = np.arange(len(wanted))
         if source.whole:
@@ -153,6 +156,11 @@ class PairsTable(FileDataset):
             captioned = np.zeros(len(wanted), bool)
             captioned[owner] = True
             chosen = chosen[captioned[chosen]]
+        if bare == len(wanted):
+            raise UserError(
+                f"{listed(map(str, tables))}: every {self.beside} is empty. Is it another column "
+                f"(data.dataset.{self._looked_for()[1].option}<column>)?"
+            )
         if not len(chosen):
             raise self.not_found("no image of the table is there.")
         self.entries = PackedEntries(  # type: ignore[assignment]
@@ -165,9 +173,9 @@ class PairsTable(FileDataset):
             meta=type(self).meta_of,
         )
         if self.empty_captions:
-            self.problems.append(f"{self.empty_captions} empty caption(s) were left out.")
+            self.problems.append(f"{self.empty_captions} empty {self.beside}(s) were left out.")
         if bare:
-            self.problems.append(f"{bare} image(s) have no caption and were left out.")
+            self.problems.append(f"{bare} image(s) have no {self.beside} and were left out.")
         if problem:
             self.problems.append(problem)
 
@@ -237,7 +245,8 @@ class PairsTable(FileDataset):
             self.problems += [table.notice] if table.notice else []
             for line, ((image,), captions, id, *rest) in table.rows():
                 if not isinstance(image, str) or not image.strip():
-                    raise UserError(f"{path}, line {line}: the image has no name.")
+                    number = f", but {image!r}" if image not in (None, "") else ""
+                    raise UserError(f"{path}, line {line}: the image has no name{number}.")
                 image = self._named(image, f"{path}, line {line}")
                 if self.own and id and ids.setdefault(str(id[0]), image) != image:
                     raise UserError(

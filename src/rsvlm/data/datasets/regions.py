@@ -22,6 +22,7 @@ from rsvlm.data.geometry import identity
 from rsvlm.data.images import BrokenImage
 from rsvlm.data.sample import Instance, Sample, Turn
 from rsvlm.data.transforms import sides
+from rsvlm.errors import UserError
 
 Box = tuple[float, float, float, float]
 
@@ -178,7 +179,19 @@ class Regions(FileDataset):
         self._faults.setdefault(what, []).append(who)
 
     def tell(self) -> None:
-        """Turns what was noted into `problems`; the last thing that opening does."""
+        """Turns what was noted into `problems`; the last thing that opening does.
+
+        Raises:
+            UserError: all boxes are smaller than a pixel, so that they are shares of pictures.
+        """
+        boxes = [region.box for regions in self.regions for region in regions if region.box]
+        if boxes and max(map(max, boxes)) <= 1.5:
+            raise UserError(
+                f"{self.root}: none of {len(boxes)} boxes reaches beyond the first pixel, the "
+                f"first is {', '.join(f'{value:g}' for value in boxes[0])}. They seem to be shares "
+                "of their pictures, as YOLO has them; here they are pixels: multiply x by the "
+                "picture's width and y by its height."
+            )
         for what, where in self._faults.items():
             self.problems.append(f"{len(where)} {what}: {listed(where)}.")
         self._faults = {}
@@ -253,7 +266,7 @@ class Regions(FileDataset):
         unique = list(dict.fromkeys(names))
         place = find_folders(folders, unique).tolist()
         lost = [name for name, at in zip(unique, place, strict=True) if at < 0]
-        problem = report_missing(lost, len(unique), " or ".join(map(str, folders)), missing)
+        problem = report_missing(lost, len(unique), folders, missing)
         if problem:
             self.problems.append(problem.replace("captions were kept", "objects were kept"))
         paths = {

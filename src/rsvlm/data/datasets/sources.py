@@ -54,6 +54,9 @@ def find(root: Path, split: str) -> tuple[Source | None, list[Path]]:
         What was found, None where nothing was, and the tables that the folder holds.
     """
     held = sorted(p for p in root.iterdir() if p.suffix.lower() in ENDINGS and p.is_file())
+    # Beside other tables, JSON is something else as a rule: facts of a data set, a division.
+    tables = [path for path in held if path.suffix.lower() != ".json"]
+    held = tables or held
     words = STAGES.get(split, (split,))
     for word in words:
         for ending in ENDINGS:
@@ -129,5 +132,6 @@ def _form(path: Path) -> str:
         ".tsv": "a table, TSV",
         ".jsonl": "a table, JSON Lines",
         ".ndjson": "a table, JSON Lines",
+        ".json": "a table, JSON",
         ".parquet": "a table, Parquet",
     }.get(path.suffix.lower(), "a table")

@@ -1,4 +1,4 @@
-"""Tables with a header: CSV, TSV, JSON Lines, Parquet and Arrow alike give columns and rows."""
+"""Tables with a header: CSV, TSV, JSON, Parquet and Arrow alike give columns and rows."""
 
 from __future__ import annotations
 
@@ -15,8 +15,21 @@ from rsvlm.data.text_files import detect_encoding, read_records
 from rsvlm.errors import UserError
 
 #: Endings of tables, in the order in which they are looked for.
-ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
-WORDS = {",": "comma", "\t": "tab"}
+ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".json")
+#: What may stand between columns; spreadsheets of many countries write semicolons.
+SEPARATORS = (",", "\t", ";")
+WORDS = {",": "comma", "\t": "tab", ";": "semicolon"}
+#: Files that hold a table and are not read, and what makes one of them.
+_OTHERS = {
+    ".gz": "unpack it (gunzip)",
+    ".zip": "unpack it",
+    ".xlsx": "save it as CSV",
+    ".xls": "save it as CSV",
+    ".ods": "save it as CSV",
+    ".txt": "name it with data.dataset.table=",
+}
+#: What stands before an option that the user types.
+_OPTION = "data.dataset."
 #: Stages, and other words by which people call them.
 STAGES: dict[str, tuple[str, ...]] = {
     "train": ("train", "training"),
@@ -48,8 +61,10 @@ class Column:
         if self.given:
             lacks = any(word not in header for word in self.given)
             return None if lacks else [header.index(word) for word in self.given]
-        found = [header.index(word) for word in self.known if word in header][:1]
-        return found or ([] if self.optional else None)
+        lower = [name.lower() for name in header]
+        found = [header.index(word) for word in self.known if word in header]
+        found += [lower.index(word) for word in self.known if word in lower]
+        return found[:1] or ([] if self.optional else None)
 
     def wanted(self) -> str:
         """What an error says was looked for."""
@@ -61,7 +76,7 @@ class Table:
     """A table and the places of the columns that were looked for.
 
     Args:
-        path: the file; JSON Lines, Parquet and Arrow by their endings.
+        path: the file; JSON, JSON Lines, Parquet and Arrow by their endings.
         columns: what is looked for.
         separators: what may stand between columns.
         encoding: the file's; None finds it out.
@@ -80,15 +95,16 @@ class Table:
         path: Path,
         columns: Sequence[Column],
         *,
-        separators: Sequence[str] = (",", "\t"),
+        separators: Sequence[str] = SEPARATORS,
         encoding: str | None = None,
         encodings: Sequence[str] = ("utf-8-sig",),
     ) -> None:
         self.path, self.columns, self.notice, self.separator = path, columns, "", ""
+        self.spaced = False
         self._records: Iterable[Any] | None = None
         if path.suffix.lower() in columnar.ENDINGS:
             self.header, self._records = columnar.read_rows(path)
-        elif path.suffix.lower() in (".jsonl", ".ndjson"):
+        elif path.suffix.lower() in (".jsonl", ".ndjson", ".json"):
             held = self._records = read_records(path)
             keys = (key for record in held if isinstance(record, dict) for key in record)
             self.header = list(dict.fromkeys(keys))
@@ -103,15 +119,18 @@ class Table:
         self.encoding = encoding
         with open(path, encoding=encoding, newline="") as file:
             line = file.readline().rstrip("\r\n")
+        if not line:
+            raise UserError(f"{path} is empty, or begins with an empty line instead of a header.")
         for separator in separators:
-            self.header = next(csv.reader([line], delimiter=separator), [])
+            # `image, "caption"`: a space behind each separator is no part of what follows.
+            self.spaced = f"{separator} " in line
+            self.header = _parted(line, separator)
             found = self._find(self.header)
             if found is not None:
                 self.places, self.separator = found, separator
                 return
         # What is near to a wanted word is looked for in the header as it parts into most columns.
-        parted = (next(csv.reader([line], delimiter=each), []) for each in separators)
-        self.header = max(parted, key=len)
+        self.header = max((_parted(line, each) for each in separators), key=len)
         between = " or ".join(WORDS.get(s, repr(s)) for s in separators)
         raise self._unknown(line[:200], f", with {between} between columns")
 
@@ -120,12 +139,13 @@ class Table:
         return None if None in found else found  # type: ignore[return-value]
 
     def _unknown(self, line: str, between: str) -> UserError:
-        wanted = " and ".join(f"a {c.wanted()}" for c in self.columns if not c.optional)
-        options = ", ".join(c.option for c in self.columns if c.option and not c.optional)
-        last = f"{options}, separator=" if between else options
+        needed = [c for c in self.columns if not c.optional]
+        wanted = " and ".join(f"{_article(c.what)} {c.wanted()}" for c in needed)
+        options = dict.fromkeys(_OPTION + c.option for c in needed if c.option)
+        last = ", ".join([*options, *([f"{_OPTION}separator="] if between else [])])
         return UserError(
             f"{self.path}: the header is {line!r}. Looked for {wanted}{between}."
-            f"{self.near(self.columns)} Name others with {last}."
+            f"{self.near(needed)} Name others with {last}."
         )
 
     def near(self, columns: Sequence[Column]) -> str:
@@ -141,7 +161,7 @@ class Table:
                 close = difflib.get_close_matches(word, lower, n=1, cutoff=0.7)
                 if close:
                     name = lower[close[0]]
-                    how = f" ({column.option}{name})" if column.option else f" ({word})"
+                    how = f" ({_OPTION}{column.option}{name})" if column.option else f" ({word})"
                     out += f" Is {name!r} the {column.what} column{how}?"
                     break
         return out
@@ -161,7 +181,7 @@ class Table:
                     [[record.get(self.header[i]) for i in at] for at in self.places],
                 )
             return
-        lines = records(self.path, self.encoding, self.separator)
+        lines = records(self.path, self.encoding, self.separator, spaced=self.spaced)
         width = len(next(lines)[1])
         for line, row in lines:
             if len(row) != width:
@@ -182,14 +202,32 @@ def texts_of(values: Sequence[Any]) -> list[str]:
     return out
 
 
-def records(path: Path, encoding: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+def _parted(line: str, separator: str) -> list[str]:
+    """The columns of a header."""
+    found = next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
+    return [name.strip() for name in found]
+
+
+def _article(word: str) -> str:
+    return "an" if word[0] in "aeiou" else "a"
+
+
+def records(
+    path: Path, encoding: str, separator: str, *, spaced: bool = False
+) -> Iterator[tuple[int, list[str]]]:
     """The lines of a table, each with the number of the line it begins on; empty ones are passed.
+
+    Args:
+        path: the file.
+        encoding: its own.
+        separator: between columns.
+        spaced: spaces behind a separator are no part of what follows.
 
     Raises:
         UserError: broken quoting; names the line on which the record begins.
     """
     with open(path, encoding=encoding, newline="") as file:
-        reader = csv.reader(file, delimiter=separator, strict=True)
+        reader = csv.reader(file, delimiter=separator, strict=True, skipinitialspace=spaced)
         begin = 1
         try:
             for row in reader:
@@ -213,6 +251,9 @@ def absent(split: str, held: Sequence[Path], root: Path) -> str:
     """What an error says where a split has no table."""
     words = STAGES.get(split, (split,))
     text = f"there is no {words[0]}{ENDINGS[0]} (or {', '.join(ENDINGS[1:3])})."
+    others = sorted(p for p in root.iterdir() if p.suffix.lower() in _OTHERS and p.is_file())
+    if others and not held:
+        return f"{text} There is {others[0].name}: {_OTHERS[others[0].suffix.lower()]}."
     if held:
         text += (
             f" There is {listed(p.name for p in held)}; choose one with table= "

@@ -18,6 +18,7 @@ from rsvlm.data.perceptual_hash import PUBLISHED_BITS, groups_of, near_pairs, pe
 from rsvlm.data.protocols import attributes_of
 from rsvlm.data.sample import Instance, Sample, SampleError
 from rsvlm.data.text.no_change import NO_CHANGE
+from rsvlm.data.text_files import read_lines
 from rsvlm.data.transforms import sides, to_pil
 from rsvlm.errors import UserError
 from rsvlm.files import write_text
@@ -236,11 +237,10 @@ def read_exclusions(path: str | Path) -> dict[str, set[str]]:
     """
     file = Path(path).expanduser()
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_lines(file)
+    except UserError as error:
         raise UserError(
-            f"data.exclude={path} cannot be read ({error}): rsvlm inspect --faults --exclude "
-            "<file> writes one."
+            f"data.exclude={path}: {error} rsvlm inspect --faults --exclude <file> writes one."
         ) from error
     found: dict[str, set[str]] = {}
     for number, line in enumerate(lines, 1):
