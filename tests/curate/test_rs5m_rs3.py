@@ -18,6 +18,7 @@ from rsvlm.config.compose import compose
 from rsvlm.curate.record import Dropped
 from rsvlm.curate.rs5m.meta import (
     MetaCaption,
+    MetaPlace,
     bigearthnet_facts,
     filled,
     fmow_facts,
@@ -163,6 +164,21 @@ def test_a_sentence_whose_words_are_not_known_is_not_drawn():
     assert MetaCaption()({"id": "a"}).reason == "no_metadata"
     with pytest.raises(UserError):
         MetaCaption(kind="yfcc")
+
+
+def test_geocoding_stands_before_meta_captions_and_is_told_in_them():
+    words = "{_target_:rsvlm.curate.geocoding.ReverseGeocoding,cache:places}"
+    given = ["pipeline=rs5m_rs3", "out=x", f"pipeline.stages.geocoding={words}"]
+    assert list(compose("curate", given).pipeline.stages)[-3:] == ["place", "geocoding", "meta"]
+    record = MetaPlace()({"id": "a", "meta": row()})
+    assert record["lonlat"] == [151.21, -33.87]
+    assert MetaPlace()({"id": "a"}) == {"id": "a"}
+    record |= {"city": "Sydney", "country": "Australia"}
+    found = MetaCaption(templates=["{country}: {class_label}"])(record)
+    assert found["caption"] == "Sydney, Australia: crop field"
+    assert found["country"] == "Australia"
+    found = MetaCaption(templates=["{country}"], countries={"AUS": "Oz"})(record)
+    assert found["caption"] == "Sydney, Oz"
 
 
 class Firm:

@@ -142,6 +142,13 @@ class Facts:
     more: Mapping[str, Any] = field(default_factory=dict)
 
 
+def corner_of(row: Mapping[str, Any]) -> tuple[float, float]:
+    """Longitude and latitude of fMoW's first box's first corner; errors as of `fmow_facts`."""
+    numbers = re.findall(r"-?[\d.]+", row["bounding_boxes"][0]["raw_location"])
+    longitude, latitude = map(float, numbers[:2])
+    return longitude, latitude
+
+
 def fmow_facts(
     row: Mapping[str, Any],
     countries: Mapping[str, str],
@@ -162,9 +169,7 @@ def fmow_facts(
     box = row["bounding_boxes"][1]
     parts = "%S.%fZ" if "." in row["timestamp"] else "%SZ"
     moment = datetime.strptime(row["timestamp"], f"%Y-%m-%dT%H:%M:{parts}")
-    longitude, latitude = map(
-        float, re.findall(r"-?[\d.]+", row["bounding_boxes"][0]["raw_location"])[:2]
-    )
+    longitude, latitude = corner_of(row)
     code = row["country_code"]
     if variant == "released" and code is None:
         raise LookupError("no country code")
@@ -231,16 +236,33 @@ def filled(template: str, words: Mapping[str, str]) -> str:
     return template
 
 
+class MetaPlace:
+    """Adds `lonlat`, the place that fMoW's JSON names, so that geocoding can ask what is there."""
+
+    name = "metadata_place_mapper"
+    version = "1"
+
+    def __call__(self, record: Record) -> Outcome:
+        """See `Stage`; a record without a place stays as it is."""
+        try:
+            return {**record, "lonlat": list(corner_of(record["meta"]))}
+        except (LookupError, ValueError, TypeError):
+            return record
+
+
 @dataclass
 class MetaCaption:
     """Puts a sentence on place, time and sensor before the caption; adds `meta_caption`.
+
+    `city` and `country` of a record, which geocoding gives, are told too.
 
     Args:
         kind: `fmow` or `bigearthnet`, in whose form `meta` is written.
         variant: see the head of this file.
         templates: one is drawn for each record; `paper` draws among those whose words are all
             known. Empty takes ours.
-        countries: ISO code of three letters -> name; others are unknown.
+        countries: ISO code of three letters -> name; of others, `paper` takes the record's
+            `country`, where there is one.
         seed: of the draw.
 
     Raises:
@@ -266,7 +288,7 @@ class MetaCaption:
         if not isinstance(record.get("meta"), dict):
             return Dropped("no_metadata")
         try:
-            return self._told(record, self._facts(record["meta"], str(record.get("city") or "")))
+            return self._told(record, self._facts(record["meta"], record))
         except (LookupError, ValueError, TypeError, AttributeError) as error:
             return Dropped("bad_metadata", f"{type(error).__name__}: {error}")
 
@@ -284,9 +306,12 @@ class MetaCaption:
         whole = " ".join(filter(None, (text, record.get("caption", ""))))
         return {**record, **facts.more, "meta_caption": text, "caption": whole}
 
-    def _facts(self, meta: Mapping[str, Any], city: str) -> Facts:
+    def _facts(self, meta: Mapping[str, Any], record: Record) -> Facts:
         if self.kind == "fmow":
-            return fmow_facts(meta, self.countries, city, self.variant)
+            known, city = dict(self.countries), str(record.get("city") or "")
+            if self.variant == "paper" and record.get("country"):
+                known.setdefault(str(meta["country_code"] or ""), str(record["country"]))
+            return fmow_facts(meta, known, city, self.variant)
         labels = meta["labels"]
         labels = ast.literal_eval(labels) if isinstance(labels, str) else labels
         acquired = meta.get("acquisition_date", meta.get("acquisition_time"))
