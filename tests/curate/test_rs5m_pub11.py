@@ -1,5 +1,6 @@
 """PUB11 from a list of addresses to the reader's samples, and what the web does on the way."""
 
+import csv
 import io
 import json
 import sys
@@ -261,7 +262,14 @@ def test_from_a_list_of_addresses_to_the_readers_samples(table, tmp_path, capsys
     described = json.loads((tmp_path / "out/croissant.json").read_text("utf-8"))
     files = {one["@id"]: one for one in described["distribution"]}
     tars = [path.relative_to(tmp_path / "out").as_posix() for path in tmp_path.rglob("out/*/*.tar")]
-    assert {*tars, "pictures", "captions", "names"} == {*files}
+    tables = {f"pub11_{split}_intermediate.csv" for split in splits}
+    assert {*tars, *tables, "pictures", "captions", "names"} == {*files}
+    with (tmp_path / "out/pub11_train_intermediate.csv").open(newline="") as file:
+        known = {row["img_name"]: row for row in csv.DictReader(file)}
+    assert len(known) == splits["train"]
+    assert known[sample.meta["id"]]["caption"] == sample.texts[0]
+    assert "/ok/" in known[sample.meta["id"]]["url"]
+    assert float(known[sample.meta["id"]]["rs_score"]) > 0.5
     assert files["pictures"]["includes"] == "*.img_content"
     assert [{"@id": tar} for tar in sorted(tars)] == files["captions"]["containedIn"]
     assert {one["name"] for one in described["recordSet"]} >= {"captions_of_samples"}

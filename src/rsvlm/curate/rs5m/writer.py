@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import tarfile
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rsvlm.curate.record import Record, rng
 from rsvlm.files import written_whole
+
+#: Columns of the tables behind the published ones; empty where a pipeline does not make them.
+_KNOWN = (
+    "url", "source", "keyword", "clip_score", "rs_score", "width", "height", "top_cap", "ssl_cap",
+    "meta_caption", "country", "city", "month", "latitude", "longitude", "utm",
+)  # fmt: skip
 
 
 @dataclass
@@ -20,6 +27,10 @@ class RS5MTars:
 
     Five per cent are drawn for validation, as in the paper. `data=rs5m` reads them; where the other
     subset is not there, with `data.dataset.missing=skip`.
+
+    Beside them stand the published tables, `<subset>_train_intermediate.csv` and so of val:
+    `img_name` and `caption`, and behind these what else is known of each picture (`_KNOWN`): its
+    address, scores, `top_cap` and `ssl_cap`, place and time.
 
     Args:
         subset: pub11 or rs3.
@@ -33,7 +44,7 @@ class RS5MTars:
     shards: int = 32
     seed: int = 0
     name = "rs5m_tars"
-    version = "1"
+    version = "2"
 
     def write(self, records: Iterator[Record], out: Path) -> Mapping[str, Any]:
         """See `Writer`."""
@@ -45,7 +56,12 @@ class RS5MTars:
             ]
             for split in counts
         }
+        tables = {split: f"{self.subset}_{split}_intermediate.csv" for split in counts}
         with ExitStack() as stack:
+            rows = {
+                split: stack.enter_context(_table(stack.enter_context(written_whole(out / name))))
+                for split, name in tables.items()
+            }
             tars: dict[str, list[tarfile.TarFile]] = {}
             for split, names in files.items():
                 (out / split).mkdir(parents=True, exist_ok=True)
@@ -69,6 +85,8 @@ class RS5MTars:
                     entry = tarfile.TarInfo(f"{number:08d}.{ending}")
                     entry.size = len(content)
                     tars[split][number % self.shards].addfile(entry, io.BytesIO(content))
+                row = (record["id"], record["caption"], *(record.get(word) for word in _KNOWN))
+                rows[split](row)
         # An empty tar looks like a download that broke off.
         made = {
             split: [name for n, name in enumerate(names) if n < counts[split]]
@@ -77,8 +95,10 @@ class RS5MTars:
         for split, names in files.items():
             for name in names[len(made[split]) :]:
                 (out / name).unlink()
+            if not counts[split]:
+                (out / tables.pop(split)).unlink()
         return {
-            "files": [name for names in made.values() for name in names],
+            "files": [*(name for names in made.values() for name in names), *tables.values()],
             "splits": counts,
             "sources": dict(sorted(sources.items())),
             "licences": {"pictures": "those of their owners; none was looked at"},
@@ -89,6 +109,15 @@ class RS5MTars:
             },
             "read_with": f"data=rs5m data.root={out} data.dataset.missing=skip",
         }
+
+
+@contextmanager
+def _table(path: Path) -> Iterator[Callable[[Sequence[Any]], object]]:
+    """A table with its head; gives what adds a row."""
+    with path.open("w", encoding="utf-8", errors="replace", newline="") as file:
+        add = csv.writer(file, lineterminator="\n").writerow
+        add(("img_name", "caption", *_KNOWN))
+        yield add
 
 
 def _tar(path: Path) -> tarfile.TarFile:
