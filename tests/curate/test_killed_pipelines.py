@@ -1,6 +1,7 @@
-"""Each pipeline, killed between two parts and with two workers, builds what one run builds."""
+"""Each pipeline, killed between two parts, with two workers, on Ray, builds what one run builds."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -91,3 +92,29 @@ def test_a_pipeline_that_is_killed_builds_the_same(name, tmp_path):
         assert files(tmp_path / "killed") == once
         curate(compose("curate", [*given, "engine.workers=2", f"out={tmp_path / 'two'}"]))
         assert files(tmp_path / "two") == once
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A session of Ray that was started elsewhere than where commands are typed."""
+    ray = pytest.importorskip("ray")
+    with pytest.MonkeyPatch.context() as patch:
+        before = os.environ.get("PYTHONPATH", "")
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(HERE), before])))
+        options = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+        ray.init("local", num_cpus=3, object_store_memory=200 * 2**20, **options)
+        yield
+        ray.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["changechat", "skyscript", "rs5m"])
+def test_two_workers_of_ray_build_what_one_process_builds(name, tmp_path, monkeypatch, cluster):
+    monkeypatch.chdir(tmp_path)
+    with web_pages.serving() as (url, _):
+        given = rs5m(tmp_path, url) if name == "rs5m" else globals()[name](tmp_path)
+        given = [word.replace(f"{tmp_path}/", "") for word in given]
+        curate(compose("curate", [*given, "out=once"]))
+        curate(compose("curate", [*given, "out=ray", "engine=ray", "engine.workers=2"]))
+    assert files(tmp_path / "ray") == files(tmp_path / "once")
+    assert len(files(tmp_path / "ray")[0]) >= 3

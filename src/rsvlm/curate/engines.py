@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
+import pickle
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -122,7 +125,8 @@ def _do(job: Job) -> int:
 class Ray:
     """Ray Data: parts are handed to actors on one machine or a cluster; needs the extra `ray`.
 
-    All machines see the output folder under the same path, and have rsvlm installed. Restarting
+    All machines see the folder of the command, and those that it names, under the same path, and
+    have rsvlm installed (and the modules of stages of one's own, by PYTHONPATH). Restarting
     goes by the parts, as everywhere: Ray's own checkpoints kept nothing of a run that was killed.
 
     Args:
@@ -153,9 +157,10 @@ class Ray:
         with extra("ray", "engine=local needs it not."):
             import ray
             import ray.data
-        rows = [{"job": job} for job in _on_disk(jobs, spare)]
+        rows = [{"job": pickle.dumps(job)} for job in _on_disk(jobs, spare)]
         if not rows:
             return
+        logging.getLogger("ray.data").setLevel(logging.ERROR)  # progress is told by ours
         began = not ray.is_initialized()
         if began:
             _begin(ray, self.address, self.workers * self.cpus)
@@ -164,8 +169,8 @@ class Ray:
             actor: Any = _Actor
             done = dataset.map(
                 actor,
-                fn_constructor_args=(worker,),
-                concurrency=self.workers,
+                fn_constructor_args=(worker, os.getcwd()),
+                compute=ray.data.ActorPoolStrategy(size=self.workers),
                 num_cpus=self.cpus,
                 num_gpus=self.gpus or None,
             )
@@ -173,19 +178,38 @@ class Ray:
                 if row["error"]:
                     raise UserError(row["error"])
                 yield int(row["number"])
+        except (
+            ray.exceptions.RayActorError,
+            ray.exceptions.WorkerCrashedError,
+            ray.exceptions.OutOfMemoryError,
+        ) as error:
+            first = str(error).partition("\n")[0]
+            raise UserError(
+                f"a worker of Ray died ({first}), most often for memory: the same command goes on "
+                "from the parts that are done; give engine.workers=1 or engine.per_part=200 (in a "
+                "new folder) if it happens again."
+            ) from error
         finally:
             if began:
                 ray.shutdown()
 
 
 class _Actor:
-    """A worker in Ray's hands; a user's error comes back as a text, not in Ray's own words."""
+    """A worker in Ray's hands; a user's error comes back as a text, not in Ray's own words.
 
-    def __init__(self, worker: Worker) -> None:
+    Args:
+        worker: does the jobs.
+        folder: where the command was typed, from which its paths are meant; a cluster's workers
+            begin where the cluster was started.
+    """
+
+    def __init__(self, worker: Worker, folder: str) -> None:
         self.worker = worker
+        with suppress(OSError):  # a machine that has it not is given whole paths
+            os.chdir(folder)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        job = row["job"]
+        job = pickle.loads(row["job"])
         try:
             self.worker(job)
         except (UserError, OSError) as error:
@@ -208,7 +232,8 @@ def _on_disk(jobs: Iterable[Job], spare: Path) -> Iterator[Job]:
 def _begin(ray: Any, address: str | None, cpus: float) -> None:
     options: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False}
     if address is None:
-        options["num_cpus"] = max(2, round(cpus) + 1)
+        # Else Ray looks for a cluster that runs here, or ran, and takes no number of CPUs then.
+        options |= {"address": "local", "num_cpus": max(2, round(cpus) + 1)}
     else:
         options = {"address": address, "log_to_driver": False}
     try:
@@ -217,7 +242,8 @@ def _begin(ray: Any, address: str | None, cpus: float) -> None:
         first = str(error).partition("\n")[0]
         raise UserError(
             f"no Ray cluster at engine.address={address} ({first}): ray start --head starts one, "
-            "and engine.address=null works on this machine alone."
+            "and engine.address=null works on this machine alone. One that asks for a token is "
+            "reached with RAY_AUTH_MODE=token and its ~/.ray/auth_token."
         ) from error
 
 
