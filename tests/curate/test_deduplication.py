@@ -118,6 +118,7 @@ RS5M = KeepRule(
     ("sources", "stays"),
     [
         (["laioncoco", "cc3m", "laion400m"], {2}),
+        (["cc3m", "laion2B", "laionCOCO"], {1}),
         (["laioncoco", "cc3m", "redcaps"], {1, 2}),
         (["laioncoco", "laioncoco"], {0, 1}),
         (["laion2b", "coyo700m", "laioncoco"], {0, 1}),

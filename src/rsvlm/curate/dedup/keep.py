@@ -16,8 +16,8 @@ class KeepRule:
     """The best value of a field stays; of several, one that is drawn, or the first.
 
     Across splits, `by="split", best=["test", "val", "train"]` takes what is tested out of what
-    is trained on. RS5M: laioncoco goes first, then laion2b, laion400m and coyo700m stay where there
-    is one, else one is drawn.
+    is trained on. Capital letters make no difference. RS5M: laioncoco goes first, then laion2b,
+    laion400m and coyo700m stay where there is one, else one is drawn.
 
     Attributes:
         by: a field of the record; empty ranks all alike.
@@ -40,13 +40,16 @@ class KeepRule:
         """0 is best."""
         if not self.by:
             return 0
-        value = str(record.get(self.by, ""))
-        same = next((group[0] for group in self.groups if value in group), value)
-        if same in self.best:
-            return list(self.best).index(same)
-        if same in self.worst:
-            return len(self.best) + 1 + list(self.worst).index(same)
-        return len(self.best)
+        # LAION's own files say laion2B.
+        value = str(record.get(self.by, "")).lower()
+        groups = [[word.lower() for word in group] for group in self.groups]
+        best, worst = ([word.lower() for word in words] for words in (self.best, self.worst))
+        same = next((group[0] for group in groups if value in group), value)
+        if same in best:
+            return best.index(same)
+        if same in worst:
+            return len(best) + 1 + worst.index(same)
+        return len(best)
 
     def decisions(
         self, ids: Sequence[str], ranks: Sequence[int], groups: Sequence[Sequence[int]], reason: str
