@@ -171,6 +171,19 @@ def pack(embedded: Embedded, keys: list[list[int]] | None = None) -> tuple[Embed
     return row, plan
 
 
+def rows_of(lengths: Tensor) -> Plan:
+    """The plan of rows that lie whole behind each other.
+
+    Args:
+        lengths: [B], tokens of each.
+    """
+    ends = lengths.cumsum(0)
+    spans = [Span(end - n, end) for end, n in zip(ends.tolist(), lengths.tolist(), strict=True)]
+    first = (ends - lengths).repeat_interleave(lengths)
+    positions = (torch.arange(len(first), device=lengths.device) - first)[None]
+    return Plan(spans, positions, torch.ones_like(positions))
+
+
 def _first(learned: Tensor) -> int:
     """The place of the first token that is learned, or the length."""
     return int(learned.int().argmax()) if bool(learned.any()) else len(learned)
@@ -287,18 +300,20 @@ def packed_attention(
             f"the language model attends within {window} tokens, and a packed dialogue has "
             f"{packed.longest}: set model.packing=none."
         )
+    # Split and not sliced: each slice would have a gradient as long as the whole row.
+    sizes = [span.stop - span.start for span in packed.spans]
+    queries, every_key, every_value = (x.split(sizes, dim=2) for x in (query, key, value))
+    place = {(span.start, span.stop): i for i, span in enumerate(packed.spans)}
     parts = []
-    for span in packed.spans:
-        own = slice(span.start, span.stop)
-        keys, values, mask = key[:, :, own], value[:, :, own], None
+    for span, new, asked, keys, values in zip(
+        packed.spans, sizes, queries, every_key, every_value, strict=True
+    ):
+        mask = None
         if span.before is not None:
-            front = slice(*span.before)
-            keys = torch.cat([key[:, :, front], keys], dim=2)
-            values = torch.cat([value[:, :, front], values], dim=2)
-            new, old = span.stop - span.start, span.before[1] - span.before[0]
+            front, old = place[span.before], span.before[1] - span.before[0]
+            keys = torch.cat([every_key[front], keys], dim=2)
+            values = torch.cat([every_value[front], values], dim=2)
             mask = torch.ones(new, old + new, dtype=torch.bool, device=key.device).tril(old)
             mask = mask[None, None]
-        parts.append(
-            sdpa_attention_forward(module, query[:, :, own], keys, values, mask, **options)[0]
-        )
+        parts.append(sdpa_attention_forward(module, asked, keys, values, mask, **options)[0])
     return torch.cat(parts, dim=1), None

@@ -81,6 +81,7 @@ class RSCapRet(ImageRetriever):
         dropout: on both features.
         logit_scale: initial logarithm of the temperature's inverse.
         groups: see `ImageRetriever`; speed only.
+        packing: likewise, `none` or `rows`.
         retrieval: False leaves out [RET] and the space of features: the caption behind its image
             alone is learned (`loss=answer`), at half the cost.
         cache_gib: see `VisionLanguageModel`; RSICD's 8,734 training pictures take 36 MB.
@@ -111,6 +112,7 @@ class RSCapRet(ImageRetriever):
         logit_scale: float = math.log(1 / 0.07),
         groups: int = 4,
         retrieval: bool = True,
+        packing: str = "none",
         cache_gib: float = 0.0,
         cache_folder: str | Path | None = None,
         chat: Mapping[str, Any] | None = None,
@@ -133,6 +135,7 @@ class RSCapRet(ImageRetriever):
             logit_scale=logit_scale,
             groups=groups,
             retrieval=retrieval,
+            packing=packing,
             cache_gib=cache_gib,
             cache_folder=cache_folder,
             image_token_id=PLACE,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class LinearProjector(nn.Module):
@@ -36,7 +38,7 @@ class LinearProjector(nn.Module):
 
 
 class GridProjector(nn.Module):
-    """Tokens [N, T, dim_in] of a frozen backbone to as many embeddings, for a grid of features.
+    """Tokens [N, 1 + G * G, dim_in] of a frozen backbone, a whole and a grid, to embeddings.
 
     Channels of a backbone differ in scale by orders of magnitude, so each is standardised over the
     tokens that training has seen; then one linear layer, or two around a GELU, and a norm whose
@@ -48,6 +50,8 @@ class GridProjector(nn.Module):
         hidden: width between two layers; None for one layer.
         dropout: on the standardised channels.
         size: initial gain of the norm.
+        side: side of the grid that the backbone's is averaged to, for fewer embeddings; None takes
+            all of it.
     """
 
     joint = False
@@ -60,8 +64,10 @@ class GridProjector(nn.Module):
         hidden: int | None = None,
         dropout: float = 0.0,
         size: float = 1.0,
+        side: int | None = None,
     ) -> None:
         super().__init__()
+        self.side = side
         self.standard = nn.BatchNorm1d(dim_in, affine=False)
         self.drop = nn.Dropout(dropout)
         self.proj: nn.Module = nn.Linear(dim_in, dim_out)
@@ -73,10 +79,15 @@ class GridProjector(nn.Module):
         nn.init.constant_(self.norm.weight, size)
 
     def count(self, tokens: int) -> int:
-        """Embeddings of an image of that many tokens: as many."""
-        return tokens
+        """Embeddings of an image of that many tokens."""
+        return tokens if self.side is None else 1 + self.side**2
 
     def forward(self, features: Tensor) -> Tensor:
-        """See above."""
+        """[N, 1 + G * G, dim_in] to [N, 1 + side * side, dim_out]."""
+        if self.side is not None:
+            grid = features[:, 1:].transpose(1, 2).float()
+            grid = grid.unflatten(-1, (round(grid.shape[-1] ** 0.5), -1))
+            grid = F.adaptive_avg_pool2d(grid, self.side).flatten(2).transpose(1, 2)
+            features = torch.cat([features[:, :1].float(), grid], dim=1)
         features = self.standard(features.float().transpose(1, 2)).transpose(1, 2)
         return self.norm(self.proj(self.drop(features)))

@@ -20,7 +20,7 @@ from rsvlm.models.extra_token import ExtraToken, ScaleTokenLogits
 from rsvlm.models.rscapret.packing import by_length, joined, labelled, mask_of
 from rsvlm.models.vlm import VisionLanguageModel
 from rsvlm.nn.length_buckets import in_shards
-from rsvlm.nn.packing import Embedded
+from rsvlm.nn.packing import Embedded, rows_of
 
 
 class ImageRetriever(VisionLanguageModel):
@@ -41,6 +41,8 @@ class ImageRetriever(VisionLanguageModel):
         logit_scale: initial logarithm of the temperature's inverse.
         groups: most groups by length that a training batch is run in; each is padded to its own
             longest row. The result is the same.
+        packing: `rows` runs them all in one row without padding instead, so that each of the
+            language model's matrices is read once: the faster, the smaller batch and model are.
         retrieval: False learns captions alone, see `RSCapRet`.
         **options: see `VisionLanguageModel`.
 
@@ -66,10 +68,16 @@ class ImageRetriever(VisionLanguageModel):
         logit_scale: float = math.log(1 / 0.07),
         groups: int = 4,
         retrieval: bool = True,
+        packing: str = "none",
         **options: Any,
     ) -> None:
         vision.requires_grad_(False)
-        super().__init__(vision, bridge, lm, **options)
+        if packing == "shared":
+            raise UserError(
+                "model.packing=shared puts an image once before several texts, and here each image "
+                "has one: set model.packing=rows."
+            )
+        super().__init__(vision, bridge, lm, packing=packing, **options)
         self.image_map = nn.Linear(self.vision.dim, shared_dim)
         self.text_map = nn.Linear(self.lm.dim, shared_dim)
         self.ret = ExtraToken(lm)
@@ -179,6 +187,9 @@ class ImageRetriever(VisionLanguageModel):
     def _states(self, embeds: Tensor, lengths: Tensor) -> Tensor:
         """Hidden states [sum of lengths, dim] of rows [B, S, dim], row by row without padding."""
         seen = mask_of(lengths, embeds.shape[1]).bool()
+        if self.packing == "rows":
+            plan = rows_of(lengths)
+            return self.lm.states(embeds[seen][None], plan.counts, plan)[0][0]
         place = (seen.flatten().cumsum(0) - 1).view_as(seen)
         parts, places = [], []
         for rows in by_length(lengths, self._groups()):
