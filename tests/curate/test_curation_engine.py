@@ -228,6 +228,12 @@ def test_a_folder_of_another_pipeline_version_or_setting_is_refused(tmp_path, mo
         run(pipeline(), tmp_path / "out", Local(per_part=8))
 
 
+def test_options_are_mended_where_nothing_was_made_yet(tmp_path):
+    with pytest.raises(UserError, match="reads 'number'"):
+        run(Pipeline("x", st.Captions(), st.stages(), st.Lines(), {}), tmp_path)
+    assert run(pipeline(scale=2), tmp_path, Local(per_part=8)).fresh
+
+
 def test_a_folder_with_other_files_is_refused(tmp_path):
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(UserError, match=r"something else \(thesis.tex\)"):

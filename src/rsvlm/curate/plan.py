@@ -29,7 +29,7 @@ def fingerprinted(plan: Mapping[str, Any]) -> dict[str, Any]:
 def begun(out: Path, plan: Mapping[str, Any]) -> bool:
     """Whether the folder holds this plan; writes it into an empty one.
 
-    A dry run makes way for another one.
+    A dry run makes way for another one, and so does a plan of which no part was made.
 
     Raises:
         UserError: it holds another plan, or files that are none of ours.
@@ -51,8 +51,10 @@ def begun(out: Path, plan: Mapping[str, Any]) -> bool:
         raise UserError(f"{file} is no plan of a pipeline: give another out=.") from error
     if same:
         return True
-    if plan["dry_run"] and old.get("dry_run"):
-        shutil.rmtree(out / WORK)
+    # A dry run makes way, and so does a plan of which nothing was made: its options were mended.
+    made = (out / "manifest.json").is_file() or any((out / WORK).glob("*/part-*.zip"))
+    if not made or (plan["dry_run"] and old.get("dry_run")):
+        shutil.rmtree(out / WORK, ignore_errors=True)
         (out / "manifest.json").unlink(missing_ok=True)
         return _begin(out, plan)
     names = [name for name in plan if name != "fingerprint" and old.get(name) != plan[name]]
