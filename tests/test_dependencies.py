@@ -1,6 +1,7 @@
 """What src/ imports is what pyproject.toml declares, and what only an extra brings is said so."""
 
 import ast
+import functools
 import re
 import sys
 import tomllib
@@ -73,16 +74,19 @@ def imports(path):
     yield from walk(ast.parse(path.read_text(encoding="utf-8")), None, False)
 
 
-ALL = [
-    (path.relative_to(PACKAGE).as_posix(), *found)
-    for path in sorted(PACKAGE.rglob("*.py"))
-    for found in imports(path)
-]
+@functools.cache
+def every_import():
+    """(file, *what `imports` gives) of the whole package."""
+    return [
+        (path.relative_to(PACKAGE).as_posix(), *found)
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for found in imports(path)
+    ]
 
 
 def test_each_import_is_declared_and_each_declaration_imported():
-    used = {package for _, package, _, _ in ALL}
-    assert len(ALL) > 300 and "torch" in used
+    used = {package for _, package, _, _ in every_import()}
+    assert len(every_import()) > 300 and "torch" in used
     assert not used - BASE - EXTRA_OF.keys(), "imported and not declared"
     assert not (BASE | EXTRA_OF.keys()) - used - NAMED.keys(), "declared and not imported"
     for package, (file, text) in NAMED.items():
@@ -92,7 +96,7 @@ def test_each_import_is_declared_and_each_declaration_imported():
 
 def test_what_an_extra_brings_is_imported_under_the_error_that_names_it():
     # So neither at the top of a file, which the base install may import, nor with another error.
-    for file, package, line, around in ALL:
+    for file, package, line, around in every_import():
         if package in EXTRA_OF and around != "types":
             assert around == EXTRA_OF[package], f"{file}:{line}: {package}, under {around}"
 

@@ -15,6 +15,8 @@ from rsvlm.checkpoints.dialects import Dialect
 from rsvlm.checkpoints.read import Contents
 from rsvlm.checkpoints.zoo import Row
 
+_UNSAID: Any = object()
+
 
 @dataclass(frozen=True)
 class Loaded:
@@ -67,8 +69,9 @@ class LoadingFacts:
 
 def facts_of(model: nn.Module) -> LoadingFacts:
     """What a module says of itself."""
-    names = [field.name for field in fields(LoadingFacts) if hasattr(model, field.name)]
-    return LoadingFacts(**{name: getattr(model, name) for name in names})
+    # Each is read once: some are properties that look at all of a model's layers.
+    said = {field.name: getattr(model, field.name, _UNSAID) for field in fields(LoadingFacts)}
+    return LoadingFacts(**{name: value for name, value in said.items() if value is not _UNSAID})
 
 
 def own_weights(model: nn.Module) -> dict[str, Any]:

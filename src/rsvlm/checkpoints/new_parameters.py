@@ -77,7 +77,8 @@ def same_tuning(model: nn.Module, contents: Contents, given: Collection[str], wh
             f"{where} was trained with model.tuning={theirs}, the model has model.tuning={ours}: "
             f"say model.tuning={theirs}."
         )
-    mine_alone = [name for name in model.state_dict() if within(name, adapter_parts(model))]
+    added = adapter_parts(model)
+    mine_alone = [name for name in model.state_dict() if within(name, added)]
     if not all(within(name, given) for name in mine_alone):
         raise UserError(
             f"{where} was trained without what model.tuning={ours} adds: say model.tuning=full (or "
