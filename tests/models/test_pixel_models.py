@@ -193,6 +193,9 @@ def test_runs_are_found_whole_and_broken_ones_counted():
     assert whole_runs([9, 1, 2, 3, 9, 1, 2, 3], (1, 2, 3)) == ([[1, 2, 3], [5, 6, 7]], 0)
     assert whole_runs([1, 9, 2, 9, 3], (1, 2, 3)) == ([[0, 2, 4]], 0)
     assert whole_runs([1, 2, 1, 2, 3, 3, 1], (1, 2, 3)) == ([[2, 3, 4]], 3)
+    # What is left of one object is one broken run, however many of its tokens there are.
+    assert whole_runs([3, 4, 5, 6, 9], (1, 2, 3, 4, 5, 6)) == ([], 1)
+    assert whole_runs([1, 2, 4, 5, 6, 1, 2, 3, 4, 5, 6], (1, 2, 3, 4, 5, 6))[1] == 1
 
 
 def test_a_broken_run_has_no_mask_and_is_told():
@@ -228,6 +231,12 @@ def test_an_unknown_class_is_told_in_training_and_where_the_user_gives_it():
         model(batch)
     with pytest.raises(UserError, match="no class 'tonk'"):
         model.generate(batch_of(model, [sample(0, 1)], training=False), classes=["tonk"])
+    said = tiny("geopix_tiny", generation={"classes": ["tonk"], "max_new_tokens": 2})
+    with pytest.raises(UserError, match="no class 'tonk'"):
+        said.generate(batch_of(said, [sample(0, 1)], training=False))
+    with pytest.raises(UserError, match="this model reads none"):
+        none = tiny("lisa_tiny")
+        none.generate(batch_of(none, [sample(0, 1)], training=False), classes=["tank"])
 
 
 def test_two_images_are_too_many():
@@ -334,7 +343,30 @@ def test_a_user_gets_masks_at_the_size_of_the_picture():
     assert len(answer.mask_scores) == len(answer.masks)
 
 
+def test_a_checkpoint_of_another_memory_says_which(scratch):
+    plain = {"variant": "none", "classes": 4}
+    torch.save(checkpoints.pack(tiny("geopix_tiny")), scratch / "paper.ckpt")
+    with pytest.raises(UserError, match=r"with a class memory: say model\.memory\.variant=paper"):
+        checkpoints.load(tiny("geopix_tiny", memory=plain), scratch / "paper.ckpt")
+    with pytest.raises(UserError, match=r"another size: say .*model\.memory\.length=4"):
+        checkpoints.load(tiny("geopix_tiny", memory={"length": 2}), scratch / "paper.ckpt")
+
+
+def test_sam_sees_all_of_a_picture_that_was_cut_out_of_a_larger_one():
+    from rsvlm.data.geometry import identity
+    from rsvlm.models.lisa.model import covered
+
+    padded = tiny("lisa_tiny").preprocess.geometry(40, 60)
+    assert covered(padded) == (43, 64)
+    cut = identity(40, 60).crop(3, 9, 30, 30).resize(64, 64)
+    assert covered(cut) == covered(cut.hflip()) == (64, 64)
+
+
 def test_parts_that_do_not_fit_are_told():
+    with pytest.raises(UserError, match="must be multiples of 4, and dim of heads=5"):
+        tiny("geopix_tiny", memory={"memory_dim": 6, "heads": 5})
+    with pytest.raises(UserError, match=r"model\.memory\.dim=32 and model\.masks\.dim=64"):
+        tiny("geopix_tiny", memory={"dim": 32})
     with pytest.raises(UserError, match="the memory has 1 levels and the predictor 2"):
         MaskPredictor(8, memory=ClassMemory(2, 256, levels=1, length=1, memory_dim=8, grid=2))
     with pytest.raises(UserError, match=r"model\.memory\.variant='papre'.*paper"):
@@ -354,7 +386,10 @@ def test_mixed_precision_gives_close_masks_and_finite_gradients(option):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = model(batch)
         total = sum(AnswerAndMasksLoss()(found, batch).values())
+        places = model.masks.prompt_encoder.positions()
     total.backward()
+    assert torch.equal(places, model.masks.prompt_encoder.positions())
+    assert {logits.dtype for logits in found["mask_logits"]} == {torch.float32}
     for one, other in zip(found["mask_logits"], exact, strict=True):
         assert (one.float() - other).abs().mean() < 0.1 * other.abs().mean() + 0.02
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())

@@ -185,7 +185,7 @@ class ClassMemory(nn.Module):
         norm: `batch`, as published, or `layer`.
 
     Raises:
-        UserError: an unknown variant, or no class.
+        UserError: an unknown variant, no class, or widths that cannot be.
     """
 
     def __init__(
@@ -209,7 +209,12 @@ class ClassMemory(nn.Module):
             raise UserError(
                 "a class memory's classes, levels, length, width and grid are 1 or more."
             )
-        self.variant, self.classes, self.levels = variant, classes, levels
+        if dim % 4 or memory_dim % 4 or dim % heads:
+            raise UserError(
+                f"model.memory: dim={dim} and memory_dim={memory_dim} must be multiples of 4, and "
+                f"dim of heads={heads}."
+            )
+        self.variant, self.classes, self.levels, self.dim = variant, classes, levels, dim
         if variant == "none":
             return
         self.memory = nn.Parameter(torch.empty(classes, levels, length, memory_dim, grid, grid))

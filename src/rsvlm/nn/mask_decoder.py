@@ -9,6 +9,7 @@ prompt, so that it takes one image at a time, and ours takes one image for each 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -34,6 +35,12 @@ def _norm(dim: int) -> nn.Module:
         from segment_anything.modeling.common import LayerNorm2d
 
     return LayerNorm2d(dim)
+
+
+def _exact(positions: Callable[..., Tensor], *args: Any) -> Tensor:
+    """Positions outside of autocast: angles of several turns in half precision are off by 0.1."""
+    with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
+        return positions(*args)
 
 
 class Mlp(nn.Module):
@@ -90,7 +97,7 @@ class PromptEncoder(nn.Module):
 
     def positions(self) -> Tensor:
         """Positions of the grid, [1, dim, grid, grid]."""
-        return self.encoder.get_dense_pe()
+        return _exact(self.encoder.get_dense_pe)
 
 
 class MaskDecoder(nn.Module):
@@ -198,7 +205,7 @@ class MaskDecoder(nn.Module):
             if before.shape[-2:] != size:
                 before = F.interpolate(before, size, mode="bilinear", align_corners=False)
             images = images * (1 + before.mean(1, keepdim=True).sigmoid())
-            positions = self.pe(tuple(size))[None]
+            positions = _exact(self.pe, tuple(size))[None]
         images = images + dense
         _, dim, high, wide = images.shape
         positions = positions.to(images.dtype).expand(count, -1, -1, -1)

@@ -24,7 +24,7 @@ class Masks:
     """Masks of n objects.
 
     Attributes:
-        logits: [n, S, S], above 0 within the object.
+        logits: [n, S, S] in float32, above 0 within the object.
         levels: of each scale, [n, 1, h, w].
     """
 
@@ -80,6 +80,11 @@ class MaskPredictor(nn.Module):
                     f"the {what} has {theirs.levels} levels and the predictor {levels}: give both "
                     "the same number."
                 )
+        if memory is not None and memory.variant != "none" and memory.dim != dim:
+            raise UserError(
+                f"model.memory.dim={memory.dim} and model.masks.dim={dim}: the memory is read by "
+                "the features, so give both the same width."
+            )
         self.levels, self.tokens, self.canvas, self.chunk = levels, tokens, canvas, chunk
         self.grid = grid
         self.text = nn.Sequential(
@@ -175,7 +180,8 @@ class MaskPredictor(nn.Module):
                 images = self.memory(images, resized(draw(images), side), classes, level)
             mask = draw(images)
             found.append(mask)
-            drawn = resized(mask, (self.canvas, self.canvas))[:, 0]
+            # In float32 from here on: what is small beside the threshold is lost in half of it.
+            drawn = resized(mask.float(), (self.canvas, self.canvas))[:, 0]
             if len(self.level_weights):
                 drawn = drawn * self.level_weights[level].to(drawn.dtype)
             total = drawn if total is None else total + drawn

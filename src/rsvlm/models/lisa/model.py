@@ -34,6 +34,7 @@ from rsvlm import checkpoints
 from rsvlm.checkpoints.dialects import Dialect
 from rsvlm.checkpoints.zoo import Row
 from rsvlm.data.corner_pad import CornerPad
+from rsvlm.data.geometry import Geometry
 from rsvlm.encoders.clip.patches import ClipPatches
 from rsvlm.encoders.language import LanguageModel
 from rsvlm.encoders.sam import SamEncoder
@@ -138,9 +139,7 @@ class LISA(PixelModel):
         sizes = [(self.image_size, self.image_size)] * len(images)
         for rows, geometries in zip(batch.image_rows, batch.geometry, strict=True):
             for row, geometry in zip(rows, geometries, strict=True):
-                if geometry.upright:
-                    high, wide = geometry.source
-                    sizes[row] = CornerPad.resized(high, wide, self.image_size)
+                sizes[row] = covered(geometry)
         return [self.sam(images, sizes)]
 
     @property
@@ -162,6 +161,18 @@ class LISA(PixelModel):
             first=self._first or words,
             new=len(self.new_words),
         )
+
+
+def covered(geometry: Geometry) -> tuple[int, int]:
+    """Height and width of the canvas that a picture covers, from the upper left corner.
+
+    What an augmentation has cut out or turned covers all of it.
+    """
+    if not geometry.upright:
+        return geometry.size
+    (high, wide), (a, _, c, _, e, f) = geometry.source, geometry.matrix
+    down, right = round(f + e * high), round(c + a * wide)
+    return min(down, geometry.size[0]), min(right, geometry.size[1])
 
 
 ROWS = tuple(

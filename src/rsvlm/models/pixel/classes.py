@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
 
 from rsvlm.errors import UserError, near
 
@@ -103,6 +106,25 @@ class ClassNames:
         if len(found) == count:
             return [(i, "text") for i in found]
         return [(found[0], "text")] * count
+
+
+def memory_mismatch(state: Mapping[str, Tensor], memory: Any) -> str:
+    """What a state dict of another memory was trained with; empty of the same, or of none.
+
+    Args:
+        state: in our names.
+        memory: the model's `ClassMemory`, or None.
+    """
+    theirs, ours = state.get("masks.memory.memory"), getattr(memory, "memory", None)
+    if theirs is None:
+        return ""
+    if ours is None:
+        return "It was trained with a class memory: say model.memory.variant=paper (or released)."
+    if theirs.shape != ours.shape:
+        words = ("classes", "levels", "length", "memory_dim", "grid")
+        said = " ".join(f"model.memory.{w}={n}" for w, n in zip(words, theirs.shape, strict=False))
+        return f"Its class memory is of another size: say {said}."
+    return ""
 
 
 def _spaced(text: str) -> str:

@@ -19,7 +19,7 @@ from rsvlm.encoders.generation import Generated, generate
 from rsvlm.errors import UserError
 from rsvlm.models.chat_vlm import ChatVLM
 from rsvlm.models.extra_token import ExtraToken
-from rsvlm.models.pixel.classes import ClassNames
+from rsvlm.models.pixel.classes import ClassNames, memory_mismatch
 from rsvlm.models.pixel.placing import as_seen, as_stored, coarse
 from rsvlm.models.pixel.runs import whole_runs
 from rsvlm.models.pixel.words import with_new_words
@@ -44,7 +44,7 @@ class PixelModel(ChatVLM):
         first_id: id of the first new word; None for the first that the tokenizer leaves free.
         classes: names of the memory's classes, in its order; none for a model without a memory.
         fallback: the class of an object of which nothing says another; None takes the last.
-        **options: of `ChatVLM`.
+        **options: of `ChatVLM`; `generation` may have `classes`, see `generate`.
 
     Raises:
         UserError: a memory of another number of classes.
@@ -68,7 +68,10 @@ class PixelModel(ChatVLM):
         fallback: str | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(vision, bridge, lm, **options)
+        generation = dict(options.pop("generation", None) or {})
+        #: Classes of the objects of each answer, as the user says.
+        self.said: Sequence[str] = generation.pop("classes", None) or ()
+        super().__init__(vision, bridge, lm, generation=generation, **options)
         self.seg, self.new_words = seg, [*SEG_TOKENS[seg][0], *marks]
         self.new = ExtraToken(lm, len(self.new_words))
         self.masks = masks
@@ -275,7 +278,7 @@ class PixelModel(ChatVLM):
             batch: a `PixelBatch`, padded on the left.
             features: see `VisionLanguageModel.encode_images`.
             classes: of the objects of each answer, one for all or one for each, for the memory;
-                none takes them from the question.
+                none takes the model's (`model.generation.classes`), else the question's.
             **options: see `VisionLanguageModel.generate`.
 
         Returns:
@@ -287,9 +290,11 @@ class PixelModel(ChatVLM):
                 `VisionLanguageModel.generate`.
         """
         self._one_image(batch)
-        if classes and self.classes is not None:
-            for name in classes:
-                self.classes.index(name)  # before anything is written
+        classes = classes or self.said
+        if classes and not self.remembers:
+            raise UserError("classes are of a class memory, and this model reads none: leave out.")
+        for name in classes if self.classes is not None else ():
+            self.classes.index(name)  # before anything is written
         return super().generate(replace(batch, said=list(classes)), features, **options)
 
     def _texts(self, embedded: Any, options: Mapping[str, Any]) -> list[list[Generated]]:
@@ -368,12 +373,13 @@ class PixelModel(ChatVLM):
 
     def checkpoint_facts(self) -> dict[str, Any]:
         """Where the new words lie, so that a checkpoint cannot be read with another tokenizer."""
-        found: dict[str, Any] = {"image_size": self.image_size}
-        if self.variant is not None:
-            found["variant"] = self.variant
-        if self._first is not None:
-            found["first_id"] = self._first
-        return found
+        known = {"variant": self.variant, "first_id": self._first}
+        kept = {word: value for word, value in known.items() if value is not None}
+        return {"image_size": self.image_size, **kept}
+
+    def explain_mismatch(self, state: Mapping[str, Tensor]) -> str:
+        """What a state dict that does not fit was trained with."""
+        return memory_mismatch(state, self.masks.memory)
 
     def after_load(self, loaded: Any) -> list[str]:
         """Holds the ids of the new words against those that the checkpoint was trained with.

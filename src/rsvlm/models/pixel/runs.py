@@ -17,17 +17,20 @@ def whole_runs(ids: Sequence[int], tokens: Sequence[int]) -> tuple[list[list[int
     """
     found: list[list[int]] = []
     run: list[int] = []
-    broken = 0
+    broken, stray = 0, False
     for place, word in enumerate(ids):
         if word not in tokens:
             continue
-        if word != tokens[len(run)]:
-            broken += bool(run)
-            run = []
         if word == tokens[len(run)]:
             run.append(place)
-        else:
+            stray = False
+        elif word == tokens[0]:
             broken += 1
+            run = [place]
+        else:
+            # What follows a break is of the same object, until a first token comes.
+            broken += not stray
+            run, stray = [], True
         if len(run) == len(tokens):
             found.append(run)
             run = []
