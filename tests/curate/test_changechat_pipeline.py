@@ -267,3 +267,14 @@ def test_folders_that_are_no_masks_are_refused(tmp_path):
     with pytest.raises(UserError, match="as_split"):
         list(MaskPairs(str(tmp_path / "x")))
     assert {r["split"] for r in MaskPairs(str(tmp_path / "x"), as_split="test")} == {"test"}
+
+
+@pytest.mark.parametrize("kind", ["levir_mci", "change_pairs"])
+def test_a_mask_that_is_not_there_ends_the_run_or_drops_its_pair(tmp_path, kind):
+    export(FORMATS[kind], tmp_path, {"train": 3}, size=32)
+    sorted(tmp_path.rglob("label/*.png"))[1].unlink()
+    with pytest.raises(UserError, match=r"pipeline\.source\.missing=keep drops such pairs"):
+        MaskPairs(str(tmp_path)).fingerprint()
+    found = [ReadMask()(record) for record in MaskPairs(str(tmp_path), missing="keep")]
+    assert [getattr(one, "reason", "") for one in found] == ["", "broken_mask", ""]
+    assert len(list(MaskPairs(str(tmp_path), missing="skip"))) == 2

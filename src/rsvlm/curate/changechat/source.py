@@ -12,6 +12,7 @@ from rsvlm.curate.record import Record
 from rsvlm.data.datasets.base import Entry, FileDataset
 from rsvlm.data.datasets.change_pairs import ChangePairs
 from rsvlm.data.datasets.levir_mci import LevirMCI
+from rsvlm.data.datasets.missing import Missing
 from rsvlm.errors import UserError
 
 SPLITS = ("train", "val", "test")
@@ -29,6 +30,8 @@ class MaskPairs:
     Args:
         root: the folder.
         split: the part to take, several joined with `+`, or `all`.
+        missing: what becomes of pairs whose files are not there: `error`; `keep`, so that the stage
+            that reads masks drops them with its reason; `skip`.
         as_split: `train`, `val` or `test` for all that is taken, where the folder's own splits have
             other words.
 
@@ -40,6 +43,7 @@ class MaskPairs:
     root: str | None
     split: str = "all"
     as_split: str | None = None
+    missing: Missing = "error"
 
     name = "mask_pairs"
     version = "1"
@@ -92,9 +96,17 @@ class MaskPairs:
                 "(LevirCCcaptions.json, images/), or one of A/, B/ and label/."
             )
         root = Path(self.root).expanduser()
-        if any((root / name).is_file() for name in LevirMCI.file_names):
-            return LevirMCI(root, self.split)
-        found = ChangePairs(root, self.split)
+        try:
+            if any((root / name).is_file() for name in LevirMCI.file_names):
+                return LevirMCI(root, self.split, missing=self.missing)
+            found = ChangePairs(root, self.split, missing=self.missing)
+        except UserError as error:
+            # What it advises are words of data=; here the options have another place.
+            text = str(error).replace(
+                "missing=skip goes on without them (data.dataset.missing=skip)",
+                "pipeline.source.missing=keep drops such pairs, and lists them",
+            )
+            raise UserError(text.replace("data.dataset.", "pipeline.source.")) from error
         if not found.labelled:
             raise UserError(
                 f"{root} has no label/ beside A/ and B/: without masks there is no rule."
