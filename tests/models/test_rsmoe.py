@@ -206,6 +206,25 @@ def test_checkpointed_layers_give_the_same_gradients(stage, combine):
         assert grad.abs().sum() > 0 and torch.allclose(grad, grads[1][name], atol=1e-6), name
 
 
+def test_mixed_logits_are_made_in_chunks_with_the_same_losses_and_gradients():
+    grads, losses = [], []
+    for chunk in (None, 4):
+        found = model(combine="logits", router="learned", lm={"head_chunk": chunk}).train()
+        widths: list[int] = []
+        head = found.lm.model.get_output_embeddings()
+        head.register_forward_hook(lambda _, __, out, w=widths: w.append(out.shape[-2]))
+        outputs = found(batch(found, True))
+        assert (max(widths) <= 4) == (chunk is not None)
+        losses.append(outputs["token_losses"])
+        AnswerLoss()(outputs, None)["answer"].backward()
+        named = [*found.experts.named_parameters(), *found.router.named_parameters()]
+        grads.append({n: p.grad for n, p in named if p.grad is not None})
+    torch.testing.assert_close(losses[1], losses[0])
+    assert grads[0].keys() == grads[1].keys()
+    for name, grad in grads[0].items():
+        torch.testing.assert_close(grads[1][name], grad, atol=1e-6, rtol=1e-4, msg=name)
+
+
 def test_experts_of_other_models_meet_in_texts_alone():
     torch.manual_seed(3)
     words = ["one", "two", "three", "ships", "many", "how", "there", "are", "where"]

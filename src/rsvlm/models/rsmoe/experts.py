@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from rsvlm.data.collate.chat_batch import padded
 from rsvlm.data.sample import Turn
@@ -106,6 +107,8 @@ def losses_of(lm: Any, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
 def mixed_losses_of(lm: Any, rows: Rows, weights: Tensor, tasks: int) -> tuple[Tensor, Tensor]:
     """The losses [N, 2] and targets [N] of one text that all experts write together.
 
+    Logits are those of `lm.head_chunk` words of all experts at a time, as in `nn.chunked_head`.
+
     Args:
         lm: their language model.
         rows: all dialogues of the first expert, then of the next, with the same targets.
@@ -113,11 +116,22 @@ def mixed_losses_of(lm: Any, rows: Rows, weights: Tensor, tasks: int) -> tuple[T
         tasks: how many experts.
     """
     hidden, targets, row = _supervised(lm, rows)
-    logs = lm.model.get_output_embeddings()(hidden).float().log_softmax(-1)
-    logs = logs.unflatten(0, (tasks, -1)) + weights.log()[row].view(tasks, -1, 1)
-    mixed, targets = logs.logsumexp(0), targets.view(tasks, -1)[0]
-    every = mixed.masked_fill(mixed.isneginf(), 0.0).mean(-1)
-    return torch.stack([-mixed.gather(-1, targets[:, None])[:, 0], -every], -1), targets
+    head = lm.model.get_output_embeddings()
+    states, gates = hidden.unflatten(0, (tasks, -1)), weights.log()[row].view(tasks, -1)
+    targets = targets.view(tasks, -1)[0]
+
+    def some(states: Tensor, gates: Tensor, words: Tensor) -> Tensor:
+        logs = head(states).float().log_softmax(-1) + gates[..., None]
+        mixed = logs.logsumexp(0)
+        every = mixed.masked_fill(mixed.isneginf(), 0.0).mean(-1)
+        return torch.stack([-mixed.gather(-1, words[:, None])[:, 0], -every], -1)
+
+    chunk = lm.head_chunk or len(targets)
+    if len(targets) <= chunk:
+        return some(states, gates, targets), targets
+    parts = zip(states.split(chunk, 1), gates.split(chunk, 1), targets.split(chunk), strict=True)
+    losses = [checkpoint(some, *part, use_reentrant=False) for part in parts]
+    return torch.cat(losses), targets
 
 
 def _supervised(lm: Any, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
