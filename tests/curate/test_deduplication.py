@@ -196,6 +196,26 @@ def test_exact_neighbours_are_those_of_a_full_table():
     assert neighbours(held[:1], 2)[0].tolist() == [[-1, -1]]
 
 
+def test_one_picture_a_thousand_times_is_one_and_takes_no_larger_tables(monkeypatch):
+    pytest.importorskip("faiss")
+    from rsvlm.curate.dedup import neighbours as module
+
+    held, sizes, real = vectors(3000), [], module._keep_best
+    held[500:2500] = held[0]
+
+    def watched(table, *rest):
+        sizes.append(table.size)
+        real(table, *rest)
+
+    monkeypatch.setattr(module, "_keep_best", watched)
+    monkeypatch.setattr(module, "_TABLE", 30_000)
+    for method in ("ivf", "exact"):
+        pairs = pairs_above(*neighbours(held, 5, method=method), 0.96)
+        largest = max(groups_of(3000, pairs), key=len)
+        assert {*range(500, 2500)} <= {*largest} and len(largest) < 2010
+    assert max(sizes) <= 30_000
+
+
 def test_an_index_finds_the_pairs_above_a_threshold():
     pytest.importorskip("faiss")
     held = vectors(3000)
