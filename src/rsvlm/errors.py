@@ -23,13 +23,18 @@ class UserError(ValueError):
             self.code = code
 
 
+#: Words that an error lists at most; records of a base are thousands.
+_LISTED = 200
+
+
 def near(word: str, known: Iterable[str], n: int = 3) -> str:
     """A phrase that offers the nearest known words, for the end of an error."""
     known = sorted(map(str, known))
     close = difflib.get_close_matches(word, known, n=n, cutoff=0.5)
     if close:
         return "Did you mean " + " or ".join(close) + "?"
-    return "Known: " + ", ".join(known) + "." if known else ""
+    more = f", and {len(known) - _LISTED} more" if len(known) > _LISTED else ""
+    return "Known: " + ", ".join(known[:_LISTED]) + more + "." if known else ""
 
 
 @contextmanager

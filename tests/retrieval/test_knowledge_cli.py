@@ -9,6 +9,8 @@ from PIL import Image
 from rsvlm import checkpoints
 from rsvlm.cli.main import main
 from rsvlm.encoders.clip.model import clip
+from rsvlm.errors import UserError
+from rsvlm.inference.knowledge import with_knowledge
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +68,20 @@ def test_a_folder_with_records(folder, tmp_path, checkpoint, capsys):
         (["search", str(root), "--text", "a"], "no knowledge base"),
         (["remove", kb, "blu"], "Did you mean blue"),
         (["build", *words, *model], "rsvlm knowledge add"),
+        (["build", *words[:-1], str(records), *model], "is a file, and a base is a folder"),
+        (
+            [
+                "search",
+                kb,
+                "--image",
+                str(root / "red.png"),
+                "--text",
+                "a",
+                "--variant",
+                "released",
+            ],
+            "looks through a task's chunks",
+        ),
         (["build", *words[:-1], kb + "2", *model, "--overlap", "99"], "--overlap 99"),
         (["build", *words[:-1], kb + "3", *model, "--store", "qdrant"], "localhost:6333/places"),
         (["info", "http://localhost:9/places"], "does not answer"),
@@ -74,6 +90,27 @@ def test_a_folder_with_records(folder, tmp_path, checkpoint, capsys):
             records.write_text('{"id": "other", "texts": ["b"]}\n')
         assert main(["knowledge", *argv]) == 1
         assert message in capsys.readouterr().err
+
+
+def test_the_default_encoder_that_is_not_there_names_another(folder, tmp_path, capsys, monkeypatch):
+    def away(*_, **__):
+        raise UserError("it could not be fetched.")
+
+    monkeypatch.setattr("rsvlm.inference.api.load", away)
+    root, records = folder
+    words = ["--root", str(root), "--records", str(records), "--out", str(tmp_path / "kb")]
+    assert main(["knowledge", "build", *words]) == 1
+    said = capsys.readouterr().err
+    assert "could not be fetched" in said and "--model georsclip_vitb32 --ckpt RS5M" in said
+
+
+def test_options_without_a_base_are_refused():
+    plain = {"path": None, "alpha": 0.7, "k": 3, "lexical": False, "mmr": None, "prompt": "cited"}
+    assert with_knowledge("a model", plain) == "a model"
+    assert with_knowledge("a model", plain | {"context": "none"}) == "a model"
+    for word, value in (("k", 5), ("context", "right"), ("lexical", True), ("variant", "released")):
+        with pytest.raises(UserError, match=rf"knowledge.{word}={value}.*knowledge.path="):
+            with_knowledge("a model", plain | {word: value})
 
 
 def test_rswk(tmp_path, checkpoint, capsys):

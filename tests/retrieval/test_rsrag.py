@@ -226,6 +226,8 @@ def test_what_is_refused(base, model):
         RSRAG(model, base, prompt="cite")
     with pytest.raises(UserError, match=r"knowledge.alpha=1.5"):
         RSRAG(model, base, alpha=1.5)
+    with pytest.raises(UserError, match=r"knowledge.k=many.*k is a whole number"):
+        RSRAG(model, base, k="many")
     with pytest.raises(UserError, match=r"knowledge.min_score=0.5 is held against cosines"):
         RSRAG(model, base, min_score=0.5, search={"lexical": True})
     with pytest.raises(UserError, match="a Linear is none"):

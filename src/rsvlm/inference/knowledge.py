@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,16 @@ def encoder_of(
         ckpt = str(Path(ckpt).expanduser().resolve())
     if name is None and ckpt is not None:
         model = load(ckpt, overrides=words)
+    elif name is None:
+        try:
+            model = load(DEFAULT, overrides=words)
+        except UserError as error:
+            raise UserError(
+                f"{error}\nThat is the encoder where none is named: give its file, --model "
+                "georsclip_vitb32 --ckpt RS5M_ViT-B-32.pt, or another, as --ckpt <a CLIP's run>."
+            ) from error
     else:
-        model = load(name or DEFAULT, ckpt, overrides=words)
+        model = load(name, ckpt, overrides=words)
     if not is_image_text_encoder(model):
         raise UserError(
             f"a {type(model).__name__} encodes no pictures and texts in one space: a base needs a "
@@ -96,6 +105,14 @@ def with_knowledge(model: Any, node: Mapping[str, Any] | None) -> Any:
     said = {str(key): value for key, value in (node or {}).items() if value is not None}
     path = said.pop("path", None)
     if path is None:
+        known = signature(RSRAG).parameters
+        for word, value in said.items():
+            default = known[word].default if word in known else False
+            if value not in (default, "none"):  # context=none asks no base
+                raise UserError(
+                    f"knowledge.{word}={value} is for a base, and none is named: "
+                    "knowledge.path=<base>."
+                )
         return model
     version = said.pop("version", None)
     search = {word: said.pop(word) for word in _SEARCH if word in said}

@@ -344,7 +344,8 @@ class KnowledgeBase:
         asked = (task or "").lower()
         if asked not in RELEASED_TASKS[known]:
             raise UserError(
-                f"the published search has no task {task!r}. {near(asked, RELEASED_TASKS[known])}"
+                f"the published search looks through a task's chunks: {task!r} is none. "
+                f"{near(asked, RELEASED_TASKS[known])}"
             )
         picture, words, alpha = question.image, question.text, question.alpha
         if picture is None or words is None:

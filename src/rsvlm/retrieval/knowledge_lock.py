@@ -27,7 +27,10 @@ def one_writer(root: Path, name: object = None) -> Iterator[None]:
     Raises:
         UserError: another process or thread writes the base; says which.
     """
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise UserError(f"{root} is a file, and a base is a folder: name another.") from error
     place = root.resolve()
     with _GUARD:
         if place in _HERE:

@@ -122,9 +122,11 @@ class RSRAG(GenerativeModel):
             raise UserError(f"knowledge.context={context}: {near(context, CONTEXTS)}")
         if task is not None and task not in TASKS:
             raise UserError(f"knowledge.task={task}: {near(task, TASKS)}")
-        if k < 1 or not 0 <= alpha <= 1:
+        numbers = isinstance(k, int) and isinstance(alpha, int | float)
+        if not numbers or k < 1 or not 0 <= alpha <= 1:
             raise UserError(
-                f"knowledge.k={k} knowledge.alpha={alpha}: k is at least 1, alpha between 0 and 1."
+                f"knowledge.k={k} knowledge.alpha={alpha}: k is a whole number from 1 on, "
+                "alpha lies between 0 and 1."
             )
         fused = (search or {}).get("lexical") or (search or {}).get("fusion") == "rrf"
         if min_score is not None and fused:
