@@ -96,6 +96,27 @@ def test_pictures_within_tables(tmp_path, form):
     assert labelled.classes == ["pond", "road"] and [e.label for e in labelled.entries] == [0, 1, 0]
 
 
+def test_pictures_within_a_table_are_not_read_to_list_it(tmp_path, monkeypatch):
+    from rsvlm.data.datasets import pairs
+
+    _, rows = within(tmp_path)
+    from pyarrow import parquet
+
+    parquet.write_table(rows, tmp_path / "train.parquet", row_group_size=2)
+    read, asked = parquet.ParquetFile.read_row_group, []
+
+    def told(self, group, columns=None):
+        asked.extend(columns)
+        return read(self, group, columns=columns)
+
+    monkeypatch.setattr(parquet.ParquetFile, "read_row_group", told)
+    monkeypatch.setattr(pairs, "HEAVY", 100)
+    data = PairsTable(tmp_path, "train")
+    assert len(data) == 3 and "image" not in asked
+    assert "row_group_size=100" in str(data.notes)
+    assert data[2].images[0].getpixel((0, 0))[0] == 2 and "image" in asked
+
+
 def test_a_damaged_parquet_file_is_one_sentence(tmp_path):
     pytest.importorskip("pyarrow")
     (tmp_path / "train.parquet").write_bytes(b"PAR1 and no more")

@@ -20,6 +20,7 @@ from rsvlm.errors import UserError, extra
 #: Between the parts of a reference; no file of a data set has it in its name.
 MARK = "::"
 ENDINGS = (".parquet", ".arrow")
+_ROWS = 8192
 
 
 def is_reference(path: str) -> bool:
@@ -90,17 +91,72 @@ def _rows(file: str, names: Sequence[str], pictures: Sequence[str]) -> Iterator[
     plain = [name for name in names if name not in pictures]
     named = {name: _references(file, name) for name in pictures}
     for part in _parts(file, plain):
-        for each in part.to_pylist() if plain else [{} for _ in range(part.num_rows)]:
-            yield each | {name: next(found) for name, found in named.items()}
+        if not plain:
+            yield from (
+                {n: next(found) for n, found in named.items()} for _ in range(part.num_rows)
+            )
+            continue
+        # A few rows at a time: a row group of a table without pictures may be all of it.
+        for some in part.to_batches(_ROWS) if hasattr(part, "to_batches") else [part]:
+            for each in some.to_pylist():
+                yield each | {name: next(found) for name, found in named.items()}
 
 
 def _references(file: str, column: str) -> Iterator[Any]:
-    """What stands for the pictures of a column: references, or paths that the file gives."""
+    """What stands for the pictures of a column: references, or paths that the file gives.
+
+    Of a file that notes that each row has its bytes, they are not read: they may be many gigabytes.
+    """
     row = 0
-    for part in _parts(file, [column]):
-        for value in part.column(column):
-            yield _named(value, f"{file}{MARK}{column}{MARK}{row}")
+    for count, part in _picture_parts(file, column):
+        for value in part.column(column) if part is not None else (None,) * count:
+            name = f"{file}{MARK}{column}{MARK}{row}"
+            yield name if part is None else _named(value, name)
             row += 1
+
+
+def _picture_parts(file: str, column: str) -> Iterator[tuple[int, Any]]:
+    """Rows of each part of a column, and the part; None of one whose pictures are all within."""
+    if file.endswith(".arrow"):
+        yield from ((part.num_rows, part) for part in _parts(file, [column]))
+        return
+    with extra("readers"):
+        from pyarrow import parquet
+    with _told(file), parquet.ParquetFile(file) as held:
+        for group in range(held.num_row_groups):
+            facts = held.metadata.row_group(group)
+            whole = _whole(facts, column)
+            part = None if whole else held.read_row_group(group, columns=[column])
+            yield facts.num_rows, part
+
+
+def _whole(group: Any, column: str) -> bool:
+    """Whether each row of a row group has the bytes of one picture, as its statistics tell."""
+    for i in range(group.num_columns):
+        chunk = group.column(i)
+        if chunk.path_in_schema in (column, f"{column}.bytes"):
+            told = chunk.statistics
+            return bool(told is not None and told.has_null_count and told.null_count == 0)
+    return False  # a list of pictures
+
+
+def largest_group(path: Path, column: str) -> int:
+    """Bytes of a column in the largest row group of a .parquet; each is read as a whole."""
+    with extra("readers"):
+        from pyarrow import parquet
+    with _told(str(path)):
+        facts = parquet.read_metadata(path)
+    sizes = [0]
+    for group in map(facts.row_group, range(facts.num_row_groups)):
+        chunks = map(group.column, range(group.num_columns))
+        sizes.append(
+            sum(
+                chunk.total_uncompressed_size
+                for chunk in chunks
+                if chunk.path_in_schema.partition(".")[0] == column
+            )
+        )
+    return max(sizes)
 
 
 def _named(value: Any, reference: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from rsvlm.data.columnar import is_reference
+from rsvlm.data.columnar import MARK, is_reference, largest_group
 from rsvlm.data.datasets import sources
 from rsvlm.data.datasets.base import FileDataset, file_and_folder, listed, metric_word
 from rsvlm.data.datasets.divisions import apart, dividing, rule_columns
@@ -19,6 +19,9 @@ from rsvlm.data.datasets.sources import Source
 from rsvlm.data.datasets.splitting import SplitRule
 from rsvlm.data.datasets.tables import ENDINGS, SEPARATORS, Column, Table, absent, texts_of
 from rsvlm.errors import UserError, near
+
+#: Bytes of a row group from which on reading at random is slow.
+HEAVY = 64 * 2**20
 
 
 class PairsTable(FileDataset):
@@ -150,6 +153,7 @@ class PairsTable(FileDataset):
         elif split_by and table is None:
             apart(self, wanted, self._columns, self.rule, self._groups)
         self.problems += self.names_of.told()
+        self.notes += _heavy(tables, wanted)
         if missing == "skip":
             chosen = chosen[place[chosen] >= 0]
         if bare:
@@ -299,6 +303,20 @@ class PairsTable(FileDataset):
                     f"{who} has {found[0]!r} for its {column.what}, and another row of it has "
                     f"{held[which]!r}. Keep one of them."
                 )
+
+
+def _heavy(tables: Sequence[Path], names: Sequence[str]) -> list[str]:
+    """A sentence on pictures within a table that are slow to read at random."""
+    inside = [name.split(MARK)[1] for name in names[:1] if is_reference(name)]
+    sizes = [largest_group(t, inside[0]) for t in tables if inside and t.suffix == ".parquet"]
+    if max(sizes, default=0) < HEAVY:
+        return []
+    text = (
+        f"pictures lie in row groups of up to {max(sizes) / 1e6:,.0f} MB, each of which is read "
+        "for one picture: training is quicker with small ones (row_group_size=100), with what "
+        "datasets' save_to_disk writes, or with files."
+    )
+    return [text]
 
 
 def known_part(word: str, known: Sequence[str], what: str) -> None:
