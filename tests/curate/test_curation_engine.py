@@ -322,3 +322,23 @@ def test_an_empty_input_and_an_odd_limit_are_refused(tmp_path):
         run(pipeline(0), tmp_path)
     with pytest.raises(UserError, match="limit=0"):
         run(pipeline(), tmp_path, limit=0)
+
+
+def test_numbers_that_are_none_of_their_kind_are_refused(tmp_path):
+    from rsvlm.clients.web import WebFiles
+    from rsvlm.curate.dedup.stages import SemanticDeduplicator
+    from rsvlm.curate.rs5m.writer import RS5MTars
+    from rsvlm.curate.scores import TopK
+
+    for make, words in (
+        (lambda: TopK({"clip_score": 30}), r"clip_score=30: .*0\.3 for 30 per cent"),
+        (lambda: SemanticDeduplicator(threshold=96), "threshold=96"),
+        (lambda: RS5MTars(val_ratio=5), "val_ratio=5"),
+        (lambda: WebFiles(retries=-1), "retries=-1"),
+    ):
+        with pytest.raises(UserError, match=words):
+            make()
+    embed = st.Embed()
+    embed.batch_size = 0
+    with pytest.raises(UserError, match=r"embed\.batch_size=0"):
+        run(pipeline(stages={"embed": embed}), tmp_path)

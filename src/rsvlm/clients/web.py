@@ -118,7 +118,7 @@ class WebFiles:
         first_wait: seconds before the second try.
 
     Raises:
-        UserError: `replay` without a cache.
+        UserError: `replay` without a cache, or a number that is none of its kind.
     """
 
     cache: str | Path | None = None
@@ -137,6 +137,11 @@ class WebFiles:
     def __post_init__(self) -> None:
         if self.replay and self.cache is None:
             raise UserError("replay=true answers from a cache alone: give cache=<folder> too.")
+        if self.retries < 0 or not self.timeout > 0 or self.largest < 1 or self.redirects < 0:
+            raise UserError(
+                f"retries={self.retries} timeout={self.timeout:g} largest={self.largest} "
+                f"redirects={self.redirects}: seconds and bytes are above 0, the others at least 0."
+            )
         self._limit = RateLimit(self.per_minute)
         self._lock = threading.Lock()
         self._client: Any = None

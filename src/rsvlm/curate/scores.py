@@ -11,6 +11,7 @@ import numpy as np
 
 from rsvlm.curate.encoder import Encoder, unit
 from rsvlm.curate.record import Dropped, Outcome, Record
+from rsvlm.errors import UserError
 
 
 @dataclass
@@ -101,12 +102,22 @@ class TopK:
     share of each field, all counted over the same records.
 
     Args:
-        ratios: field -> share that stays, 0 to 1.
+        ratios: field -> share that stays, above 0 up to 1.
+
+    Raises:
+        UserError: a share that is none.
     """
 
     ratios: Mapping[str, float]
     name = "topk_specified_field_selector"
     version = "1"
+
+    def __post_init__(self) -> None:
+        for field, ratio in self.ratios.items():
+            if not 0 < ratio <= 1:
+                raise UserError(
+                    f"ratios.{field}={ratio:g}: a share above 0 up to 1, as 0.3 for 30 per cent."
+                )
 
     def key(self, record: Record) -> Any:
         """The fields' values."""

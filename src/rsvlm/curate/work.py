@@ -65,8 +65,10 @@ class Worker:
     def __call__(self, job: Job) -> None:
         """Makes a part and writes it."""
         if not self._ready:
-            for _, stage in self.stages:
+            for label, stage in self.stages:
                 if isinstance(stage, BatchStage):
+                    if stage.batch_size < 1:
+                        raise UserError(f"{label}.batch_size={stage.batch_size}: at least 1.")
                     stage.setup()
             self._ready = True
         if job.source is not None:

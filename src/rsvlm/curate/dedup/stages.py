@@ -136,6 +136,9 @@ class SemanticDeduplicator:
         method: see `neighbours.neighbours`.
         probes: of `ivf`.
         keep: which one stays.
+
+    Raises:
+        UserError: a threshold that is no cosine.
     """
 
     threshold: float = 0.96
@@ -145,6 +148,10 @@ class SemanticDeduplicator:
     keep: KeepRule = field(default_factory=KeepRule)
     name = "semantic_deduplicator"
     version = "1"
+
+    def __post_init__(self) -> None:
+        if not -1 <= self.threshold <= 1:
+            raise UserError(f"threshold={self.threshold:g}: a cosine, -1 to 1, as 0.96.")
 
     def key(self, record: Record) -> Any:
         """The vector, and the rank of its record behind it."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rsvlm.curate.record import Record, rng
+from rsvlm.errors import UserError
 from rsvlm.files import written_whole
 
 #: Columns of the tables behind the published ones; empty where a pipeline does not make them.
@@ -37,6 +38,9 @@ class RS5MTars:
         val_ratio: share of the validation split.
         shards: of each split.
         seed: of the draw.
+
+    Raises:
+        UserError: a share that is none, or no shard.
     """
 
     subset: str = "pub11"
@@ -45,6 +49,13 @@ class RS5MTars:
     seed: int = 0
     name = "rs5m_tars"
     version = "2"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.val_ratio < 1 or self.shards < 1:
+            raise UserError(
+                f"val_ratio={self.val_ratio:g} shards={self.shards}: a share of 0 to below 1, as "
+                "0.05, and at least one shard."
+            )
 
     def write(self, records: Iterator[Record], out: Path) -> Mapping[str, Any]:
         """See `Writer`."""
