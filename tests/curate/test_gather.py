@@ -13,6 +13,7 @@ from rsvlm.clients.geocoding import Geocoder
 from rsvlm.clients.http import EndpointError, HTTPClient
 from rsvlm.clients.overpass import Overpass
 from rsvlm.clients.stac import StacCatalogue
+from rsvlm.curate.gather import gather_osm
 from rsvlm.curate.geocoding import ReverseGeocoding
 from rsvlm.curate.record import Dropped
 from rsvlm.errors import UserError
@@ -65,6 +66,26 @@ def test_an_extract_is_what_osm_reads(tmp_path, capsys):
         "a14": {"leisure": "stadium"},
     }
     assert found["n1"]["lonlat"] == pytest.approx([-0.95, 50.05])
+
+
+def test_a_full_disk_leaves_no_extract_and_is_told(tmp_path, monkeypatch):
+    pytest.importorskip("osmium")
+    from rsvlm.files import WriteError
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("rsvlm.curate.gather.shutil.copyfileobj", full)
+    with serving(lambda _: (200, {"elements": ELEMENTS}, {})) as script:
+        server = Overpass(client(), script.url)
+        with pytest.raises(WriteError, match="the disk is full"):
+            gather_osm(server, bounds_of(BOX), [], tmp_path / "region.osm.pbf")
+        assert not list(tmp_path.iterdir())
+        monkeypatch.undo()
+        for name in ("region.osm.pbf", "region.osm"):
+            gather_osm(server, bounds_of(BOX), [], tmp_path / name)
+    assert (tmp_path / "region.osm").read_bytes().startswith(b"<?xml")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["region.osm", "region.osm.pbf"]
 
 
 def test_a_server_that_gave_up_is_not_an_empty_box():

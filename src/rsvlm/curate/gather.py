@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,16 +47,30 @@ def gather_osm(server: Overpass, bounds: Bounds, tags: Sequence[str], out: Path)
     unique = {(_ORDER[one["type"]], int(one["id"])): one for one in found}
     counts = dict.fromkeys(_ORDER, 0)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(out) as part:
-        # The writer goes by the ending, which the file beside has not yet.
-        beside = part.with_name(part.name + ".osm.pbf" if out.name.endswith("pbf") else ".osm")
-        beside.unlink(missing_ok=True)
-        with osmium.SimpleWriter(str(beside)) as writer:
-            for key in sorted(unique):
-                _add(writer, unique[key])
-                counts[unique[key]["type"]] += 1
-        beside.replace(part)
+    # The file beside has not the ending yet by which the writer goes.
+    form = "pbf" if out.name.endswith("pbf") else "osm"
+    with (
+        written_whole(out) as part,
+        _room(part) as place,
+        osmium.SimpleWriter(osmium.io.File(place, form), overwrite=True) as writer,
+    ):
+        for key in sorted(unique):
+            _add(writer, unique[key])
+            counts[unique[key]["type"]] += 1
     return counts
+
+
+@contextmanager
+def _room(path: Path) -> Iterator[str]:
+    """Where osmium writes what becomes a file: memory, as it ends the process on a full disk."""
+    if not hasattr(os, "memfd_create"):  # elsewhere than on Linux
+        yield str(path)
+        return
+    with open(os.memfd_create("osm"), "r+b") as held:
+        yield f"/proc/self/fd/{held.fileno()}"
+        held.seek(0)
+        with path.open("wb") as file:
+            shutil.copyfileobj(held, file)
 
 
 def _add(writer: Any, one: Mapping[str, Any]) -> None:
