@@ -102,6 +102,8 @@ def test_what_is_asked_shows_each_experts_prompt_and_part(stages, compose, scrat
     said = capsys.readouterr().out
     for part in answer.parts:
         assert f"{part.expert} ({part.weight:.2f}) was asked {part.prompt!r}" in said
+    # Logits are mixed: the one text is not told as each expert's own.
+    assert said.count(answer.text) == 1 and "wrote this with the others" in said
 
 
 def test_each_experts_adapter_loads_in_peft_with_its_scale(stages, compose, scratch):

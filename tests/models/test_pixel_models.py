@@ -234,7 +234,7 @@ def test_an_unknown_class_is_told_in_training_and_where_the_user_gives_it():
     said = tiny("geopix_tiny", generation={"classes": ["tonk"], "max_new_tokens": 2})
     with pytest.raises(UserError, match="no class 'tonk'"):
         said.generate(batch_of(said, [sample(0, 1)], training=False))
-    with pytest.raises(UserError, match="this model reads none"):
+    with pytest.raises(UserError, match="no class memory and reads none"):
         none = tiny("lisa_tiny")
         none.generate(batch_of(none, [sample(0, 1)], training=False), classes=["tank"])
 

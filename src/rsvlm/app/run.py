@@ -229,8 +229,11 @@ def predict(
     cfg = bring(cfg, said(overrides))
     check(built_to_ask(cfg))
     device = device_of(cfg)
+    model = build_model(cfg, say=print).eval().to(device)
+    if source_of(cfg.ckpt, model) == "random" and next(model.parameters(), None) is not None:
+        print("no ckpt= is given: the model is random, and so is what it says.")
     return show(
-        build_model(cfg, say=print).eval().to(device),
+        model,
         out,
         pictures=[p for p in (cfg.image, cfg.before, cfg.after) if p],
         prompt=(cfg.text or cfg.prompt if cfg.gallery else cfg.prompt or cfg.text) or "",

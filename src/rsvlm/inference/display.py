@@ -83,8 +83,12 @@ def show(
         print(f"{score:8.4f}  {text}")
     if not answer.candidates:
         print(answer.text)
+    # Of experts that write one text together each part is all of it.
+    one = len(answer.parts) > 1 and {part.text for part in answer.parts} == {answer.text}
     for part in answer.parts:
-        print(f"  {part.expert} ({part.weight:.2f}) was asked {part.prompt!r}: {part.text!r}")
+        said = "wrote this with the others" if part.weight else "had no say"
+        said = said if one else repr(part.text)
+        print(f"  {part.expert} ({part.weight:.2f}) was asked {part.prompt!r}: {said}")
     for text in answer.sources:
         print(f"  source {printable(text)}")
     draw_boxes(answer, pictures[0], target)

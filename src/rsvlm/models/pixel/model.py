@@ -292,7 +292,7 @@ class PixelModel(ChatVLM):
         self._one_image(batch)
         classes = classes or self.said
         if classes and not self.remembers:
-            raise UserError("classes are of a class memory, and this model reads none: leave out.")
+            raise UserError("this model has no class memory and reads none: leave classes out.")
         for name in classes if self.classes is not None else ():
             self.classes.index(name)  # before anything is written
         return super().generate(replace(batch, said=list(classes)), features, **options)
