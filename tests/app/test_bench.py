@@ -10,7 +10,8 @@ from omegaconf import OmegaConf
 from rsvlm.app.bench.compare import compare as compared
 from rsvlm.app.bench.plan import Plan, entries_of, planned
 from rsvlm.app.bench.run import bench
-from rsvlm.app.bench.state import state_of
+from rsvlm.app.bench.state import State, state_of
+from rsvlm.app.bench.table import Cell, latex
 from rsvlm.config.compose import compose, options
 from rsvlm.data.prediction_files import PartWriter
 from rsvlm.errors import UserError
@@ -206,11 +207,38 @@ def test_an_entry_of_a_suite_that_cannot_be(entry, said):
         entries_of({"entries": {"x": entry}}, "bad", None)
 
 
+def test_a_suite_is_a_file_and_paths_hold_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "my suite.yaml").write_text(SUITE)
+    cfg = compose("bench", ["suite=my suite.yaml", "roots.rsicd=data"])
+    words = ["ckpt='run'", "++model.cache=replies", "model.lm.weights=Qwen/x", "ckpt=zoo:x"]
+    plan = planned(cfg, words, None, None)
+    assert plan.suite == "my_suite" and plan.entries[0].name == "classes"
+    cache = f"++model.cache='{tmp_path}/replies'"
+    assert plan.words == [f"ckpt='{tmp_path}/run'", cache, *words[2:]]
+    assert plan.roots == {"rsicd": f"{tmp_path}/data"}
+    with pytest.raises(UserError, match=r"suite=none\.yaml: there is no such file"):
+        compose("bench", ["suite=none.yaml"])
+    (tmp_path / "bad.yaml").write_text("entries: [}")
+    with pytest.raises(UserError, match=r"bad\.yaml is no YAML"):
+        planned(compose("bench", ["suite=bad.yaml"]), [], None, None)
+
+
+def test_a_cell_says_how_many_seeds_have_a_value():
+    cell = Cell(State("done"), [50.0], seeds=3)
+    assert cell.text == "50.00 (1 of 3 seeds)"
+    assert Cell(State("done"), [1.0, 2.0], seeds=2).text == "1.50 ± 0.707 (2 seeds)"
+    assert latex([["a^b <c>"]]).count(r"a\textasciicircum{}b $<$c$>$") == 1
+
+
 def test_resuming_takes_a_bench_and_no_other_model(whole, tmp_path):
     from rsvlm.app.measure import check_is_evaluation
 
     with pytest.raises(UserError, match=r"model=clip_small would make it another one"):
         goes_on(whole, "model=clip_small")
+    with pytest.raises(UserError, match="not all models of this bench are"):
+        goes_on(whole, "model.timeout=9")
     run = whole / "clip_tiny" / "classes"
     with pytest.raises(UserError, match="no bench's folder"):
         goes_on(run)

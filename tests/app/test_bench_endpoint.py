@@ -9,6 +9,8 @@ from rsvlm.app.bench.run import bench
 from rsvlm.app.bench.state import state_of
 from rsvlm.clients.http import EndpointError
 from rsvlm.config.compose import compose
+from rsvlm.config.overrides import quote
+from rsvlm.errors import UserError
 from rsvlm.evaluation.captions import CaptionEvaluation
 from rsvlm.evaluation.question_answering import AnswerEvaluation
 
@@ -33,7 +35,7 @@ def own(tmp_path_factory):
 def asked(own, out, url, cache, *more):
     words = ["suite=asked", "model=api", f"model.url={url}", "model.name=seer", "trainer=cpu"]
     words += [f"model.cache={cache}", "model.retries=0", "model.workers=1", "bootstrap=20", *more]
-    return bench(compose("bench", words, own), out, overrides=words)
+    return bench(compose("bench", words, own), out, overrides=quote(words))
 
 
 def rows(out):
@@ -69,9 +71,40 @@ def test_an_endpoint_is_asked_goes_away_comes_back_and_is_replayed(own, tmp_path
     assert "questions of seer: worst" in (one / "report.html").read_text()
     # Nobody listens there any more: all of it comes from the cache, and nothing differs.
     asked(own, two, url, cache, "model.replay=true")
-    assert [r for r in rows(two) if r["entry"] == "captions"] == [
-        r for r in found if r["entry"] == "captions"
-    ]
-    values = [{k: v for k, v in r.items() if not k.startswith("tokens")} for r in found]
-    assert values == [{k: v for k, v in r.items() if not k.startswith("tokens")} for r in rows(two)]
-    assert sent > 0
+    assert rows(two) == found and sent > 0
+
+
+def test_refused_questions_are_told_replayed_and_paid_for_once(own, tmp_path, monkeypatch):
+    monkeypatch.setattr(AnswerEvaluation, "draw", lambda *_: None)
+    count = []
+
+    def answer(body):
+        count.append(1)
+        if len(count) % 2 == 0:
+            return 400, {"error": {"message": "image too large"}}, {}
+        return completion("yes", usage=(100, 7), reason="length")
+
+    one, two, cache = tmp_path / "one", tmp_path / "two", tmp_path / "cache"
+    only = "~suite.entries.captions"
+    with serving(answer) as script:
+        url = f"{script.url}?api-version=1"  # as one large provider wants it
+        with pytest.raises(UserError, match=r"input_price=<of questions>[^;]*\.$"):
+            asked(own, tmp_path / "none", url, cache, only, "model.max_cost=1")
+        asked(own, one, url, cache, only)
+    refused, total = len(count) // 2, len(count)
+    assert refused
+    text = (one / "table.md").read_text()
+    assert (
+        f"{refused} of {total} questions have no answer and count as wrong: the endpoint refused "
+        "this question: image too large." in text
+    )
+    assert f"{total - refused} of {total} answers were cut" in text
+    assert {row["tokens_in"] for row in rows(one)} == {str(100 * (total - refused))}
+    # What was refused is in the cache too, for a replay alone.
+    asked(own, two, url, cache, only, "model.replay=true", "model.workers=2")
+    assert rows(two) == rows(one) and len(count) == total
+    folder = two / "seer" / "questions"
+    (folder / "bench_entry.json").unlink()
+    words = [f"resume={two}", "model.timeout=3"]
+    bench(compose("bench", words), overrides=words)  # its predictions are still its own
+    assert rows(two) == rows(one)

@@ -60,7 +60,7 @@ def test_a_cut_answer_is_tried_again_and_then_said():
             always(200, b"<html><title>Nginx</title>", {"Content-Type": "text/html"}),
             "HTML ('Nginx')",
         ),
-        (always(404, {"error": {"message": "no model x"}}), "no model x Look at model.url="),
+        (always(404, {"error": {"message": "no model x"}}), "no model x. Look at model.url="),
         (always(307, b"", {"Location": "http://elsewhere/"}), "sends on to http://elsewhere/"),
         (
             always(429, {"error": {"message": "You exceeded your current quota"}}),

@@ -13,8 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 from rsvlm.app.moved_data import PLACES, follow
 from rsvlm.config import config_dir, validate
 from rsvlm.config.from_file import read_config
+from rsvlm.config.overrides import PACING
 from rsvlm.errors import UserError
 from rsvlm.inference.own_configuration import BROUGHT, Said
+
+_PACE = tuple(f"model.{word}=" for word in PACING)
 
 
 def own_folder() -> Path | None:
@@ -117,13 +120,16 @@ def device_of(cfg: DictConfig) -> str:
 def resumed(cfg: DictConfig, words: Sequence[str]) -> DictConfig:
     """The configuration of the run that `resume` names, with what may change applied.
 
-    That is `trainer.*`, `logger.*` and the places of its data (`moved_data.PLACES`).
+    That is `trainer.*`, `logger.*`, the places of its data (`moved_data.PLACES`), and of a model
+    behind an endpoint its pace (`config.overrides.PACING`).
 
     Raises:
         UserError: another word beside `resume`.
     """
     run = Path(cfg.resume)
     alone = [o for o in words if not o.startswith(("resume=", "hydra."))]
+    pace = [o.lstrip("+") for o in alone if o.lstrip("+").startswith(_PACE)]
+    alone = [o for o in alone if not o.lstrip("+").startswith(_PACE)]
     places = {o.partition("=")[0] for o in alone} & set(PLACES)
     alone = [o for o in alone if o.partition("=")[0] not in places]
     wrong = [o for o in alone if not o.startswith(("trainer.", "logger."))]
@@ -138,8 +144,10 @@ def resumed(cfg: DictConfig, words: Sequence[str]) -> DictConfig:
         raise UserError(f"resume={run}: there is no config.yaml, so this is not a run's folder.")
     saved = OmegaConf.create(read_config(run / "config.yaml", own_folder()))
     assert isinstance(saved, DictConfig)
+    if pace and not str(OmegaConf.select(saved, "model._target_")).endswith(".APIModel"):
+        raise UserError(f"resume={run}: {', '.join(pace)} is of model=api, and this run's is none.")
     OmegaConf.set_struct(saved, True)
-    for override in alone:
+    for override in [*alone, *pace]:
         key, _, _ = override.partition("=")
         OmegaConf.update(saved, key, OmegaConf.select(cfg, key))
     follow(saved, cfg, places)

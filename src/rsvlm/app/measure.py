@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from rsvlm.app.run_folder import page, run_state, write_results
+from rsvlm.app.run_log import say
 from rsvlm.errors import UserError
 from rsvlm.evaluation.base import Evaluation
 from rsvlm.evaluation.records import (
     Outcome,
     Place,
+    endpoint_notes,
     fingerprint,
     measure_place,
     place_of,
@@ -99,6 +101,8 @@ def test_all(
         if trainer.is_global_zero:
             if outcome is not None:
                 task.broken |= dict.fromkeys(outcome.skipped, "")
+                for note in endpoint_notes(outcome.records):
+                    say(f"{names[-1]}: {note}")
                 evaluation.draw(outcome.records, data.dataset("test"), pictures)
                 if worst and not list(pictures.glob("*_worst.png")):
                     found, path = outcome.measured, pictures / "worst.png"

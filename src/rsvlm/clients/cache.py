@@ -49,11 +49,26 @@ class ReplyCache:
             log.warning("%s is no reply of a cache and was left alone; it is asked again.", path)
             return None
 
+    def refusal(self, key: str) -> str | None:
+        """Why a server would not answer a request, or None where that was not said."""
+        try:
+            return str(json.loads(self._refused(key).read_text(encoding="utf-8"))["refused"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return None
+
+    def refuse(self, key: str, request: Mapping[str, Any], why: str) -> None:
+        """Keeps a refusal for a replay; the next run with network asks again."""
+        self._keep(self._refused(key), {"request": _without_pictures(request), "refused": why})
+
+    def _refused(self, key: str) -> Path:
+        return self.path(key).with_suffix(".refused.json")
+
     def put(self, key: str, request: Mapping[str, Any], reply: Any) -> None:
         """Keeps a reply, with its request for the reader: pictures by their sums alone."""
-        path = self.path(key)
+        self._keep(self.path(key), {"request": _without_pictures(request), "reply": reply})
+
+    def _keep(self, path: Path, held: Mapping[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        held = {"request": _without_pictures(request), "reply": reply}
         write_text(path, json.dumps(held, ensure_ascii=False, indent=1))
 
 

@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rsvlm.clients.http import EndpointError, HTTPClient, Refused
@@ -25,12 +25,14 @@ class Completion:
         finished: False where the text was cut at its greatest length.
         note: why there is no text, or what was kept back; empty where all is well.
         cached: whether it came from the disk.
+        tokens: of question and answer, as the server counts them; None where it does not say.
     """
 
     text: str
     finished: bool = True
     note: str = ""
     cached: bool = False
+    tokens: tuple[int, int] | None = None
 
 
 class ChatCompletions:
@@ -73,7 +75,8 @@ class ChatCompletions:
         workers: int = 4,
         give_up: int = 5,
     ) -> None:
-        self.url, self.model = url.rstrip("/") + "/chat/completions", model
+        base, mark, query = url.partition("?")  # some providers want a version behind it
+        self.url, self.model = f"{base.rstrip('/')}/chat/completions{mark}{query}", model
         self.client, self.budget = client, budget or Budget()
         self.max_tokens, self.token_limit = max_tokens, token_limit
         self.temperature, self.seed = temperature, seed
@@ -130,7 +133,7 @@ class ChatCompletions:
             if not free:
                 self.budget.settle(aside, usage)
         self._answered += 1
-        return self._read(reply.json, reply.cached)
+        return replace(self._read(reply.json, reply.cached), tokens=_tokens(told))
 
     def ask_all(self, dialogues: Sequence[Sequence[Message]], **changes: Any) -> list[Completion]:
         """Answers in the order of the dialogues, `workers` at a time; errors as of `ask`."""
@@ -182,6 +185,11 @@ class ChatCompletions:
                 else ""
             )
         return Completion(str(content or "").strip(), reason != "length", note, cached)
+
+
+def _tokens(usage: Mapping[str, Any]) -> tuple[int, int] | None:
+    asked, said = (usage.get(word) for word in ("prompt_tokens", "completion_tokens"))
+    return (asked, said) if isinstance(asked, int) and isinstance(said, int) else None
 
 
 def _mapping(value: Any, name: str) -> Mapping[str, Any] | None:

@@ -135,12 +135,20 @@ class HTTPClient:
             if held is not None:
                 return Reply(held, cached=True)
             if self.replay:
+                refused = self.cache.refusal(key)
+                if refused is not None:
+                    raise Refused(refused)
                 raise EndpointError(
                     f"replay=true, and {self.cache.folder} has no reply to this request to {url}: "
                     "something that decides it has changed (model, words, picture, settings), or "
                     "it was never asked. Ask it once with replay=false."
                 )
-        reply = self._tried(method, url, body)
+        try:
+            reply = self._tried(method, url, body)
+        except Refused as error:
+            if self.cache is not None:
+                self.cache.refuse(key, request, str(error))
+            raise
         if self.cache is not None:
             self.cache.put(key, request, reply)
         return Reply(reply)
@@ -223,7 +231,7 @@ class HTTPClient:
         if status == 429 and "quota" in said.lower():
             raise EndpointError(f"{url}: the account's quota is used up. {said}")
         if status in _REFUSED:
-            raise Refused(said or f"status {status}")
+            raise Refused(said.removesuffix(".") or f"status {status}")
         if status in _AGAIN:
             hint = (
                 f" Give {self.words}per_minute=<requests> to ask slower." if status == 429 else ""
@@ -300,7 +308,8 @@ def _said(content: bytes, kind: str) -> str:
     except (ValueError, RecursionError):
         if "html" in kind:
             return ""
-    return _masked(" ".join(text.split())[:300])
+    text = _masked(" ".join(text.split())[:300])
+    return text + "." if text and text[-1] not in ".!?" else text
 
 
 def _masked(text: str) -> str:

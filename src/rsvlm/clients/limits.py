@@ -98,10 +98,11 @@ class Budget:
             cost = asked * self.prices[0] + output_tokens * self.prices[1]
             if self.ceiling is not None and self.spent + self._aside + cost > self.ceiling:
                 raise UserError(
-                    f"{self.spent:.4f} of {self.words}max_cost={self.ceiling:g} is spent, and the "
-                    f"next request could cost {cost:.4f} more, so it was not sent. What was "
-                    f"answered is in the cache: give a higher {self.words}max_cost= to go on from "
-                    "there.",
+                    f"{self.spent:.4f} of {self.words}max_cost={self.ceiling:g} is spent"
+                    + (f", {self._aside:.4f} set aside for open requests" if self._aside else "")
+                    + f", and the next request could cost {cost:.4f} more, so it was not sent. "
+                    f"What was answered is kept where there is a {self.words}cache=: give a higher "
+                    f"{self.words}max_cost= to go on from there.",
                     code="cost_ceiling",
                 )
             self._aside += cost
@@ -133,5 +134,6 @@ class Budget:
             elif self.ceiling is not None:
                 raise UserError(
                     "the server does not say how many tokens a request used, so "
-                    f"{self.words}max_cost= cannot be held: leave it out, or ask another server."
+                    f"{self.words}max_cost= cannot be held: leave it out, or ask another server.",
+                    code="cost_ceiling",
                 )

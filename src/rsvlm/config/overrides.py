@@ -13,10 +13,24 @@ from rsvlm.errors import UserError, near, needs_extra
 
 # Words whose value is free text or a path: what the user types is what arrives.
 _ASKED = ("prompt", "text", "image", "before", "after", "gallery", "out", "ckpt", "init", "resume")
+_FILES = ("suite_file",)
 _CURATED = ("input", "osm", "imagery", "masks")
-FREE = (*_ASKED, *_CURATED)
+FREE = (*_ASKED, *_FILES, *_CURATED)
 # Paths inside a node; these may hold an interpolation, so `${` is left to OmegaConf.
-PATHS = re.compile(r"^(\+\+)?([\w.]+\.(root|weights|index)|roots\.\w+)$")
+PATHS = re.compile(r"^(\+\+)?([\w.]+\.(root|weights|index|url|cache)|roots\.\w+)$")
+#: Options of a model behind an endpoint that change no answer: how fast, how long, for how much.
+PACING = (
+    "workers",
+    "per_minute",
+    "retries",
+    "timeout",
+    "cache",
+    "replay",
+    "key_env",
+    "max_cost",
+    "input_price",
+    "output_price",
+)
 #: A data set's folder in a suite; each option is a new key.
 _ROOT = re.compile(r"^roots\.\w+=")
 
@@ -62,6 +76,7 @@ def command_line(argv: Sequence[str], folders: Sequence[Path]) -> list[str]:
     if any(argument.startswith("hydra.job.name=train_ddp_process_") for argument in argv):
         # A rank that Lightning starts gets its parent's words, which are quoted already.
         return list(argv)
+    argv = [_suite_file(argument) for argument in argv]
     for argument in argv:
         key, _, value = argument.partition("=")
         if key == "hydra/launcher":
@@ -89,15 +104,36 @@ def _within_checkpoint(words: Sequence[str]) -> list[str]:
     """Lets values be set within groups that a checkpoint brings with it.
 
     Hydra composes before the checkpoint is read, and would hold `model.lm.head_chunk=7` against the
-    model that stands there by default. What is set is held against signatures afterwards.
+    model that stands there by default. What is set is held against signatures afterwards. Of a run
+    that goes on the pace of an endpoint may be another.
     """
     brings = any(re.match(r"(ckpt|init)=(?!null$|$)", word) for word in words)
-    inside = re.compile(r"(model|task|data|evaluation)\.[\w.]+=")
-    return [f"++{word}" if brings and inside.match(word) else word for word in words]
+    goes_on = any(re.match(r"resume=(?!null$|$)", word) for word in words)
+    inside = (
+        r"(model|task|data|evaluation)\.[\w.]+=" if brings else rf"model\.({'|'.join(PACING)})="
+    )
+    if not (brings or goes_on):
+        return list(words)
+    return [f"++{word}" if re.match(inside, word) else word for word in words]
 
 
 def _literal(key: str, value: str) -> str:
     return key + _quote_one(f"text={value}").removeprefix("text")
+
+
+def _suite_file(word: str) -> str:
+    """`suite=my.yaml` names a file of one's own, which Hydra's groups do not know.
+
+    Raises:
+        UserError: it is not there.
+    """
+    key, _, value = word.partition("=")
+    plain = value.strip("'\"")
+    if key != "suite" or not plain.endswith((".yaml", ".yml")):
+        return word
+    if not Path(plain).expanduser().is_file():
+        raise UserError(f"suite={plain}: there is no such file (looked from {Path.cwd()}).")
+    return f"suite_file={plain}"
 
 
 def _launcher_is_there(value: str) -> None:

@@ -87,6 +87,7 @@ class BenchSchema(EvalSchema):
 
     Attributes:
         suite: its evaluations, see conf/suite.
+        suite_file: the same as a file anywhere; `suite=<file>.yaml` is typed.
         models: several models in one table: options, checkpoints, or `<option>@<checkpoint>`.
         limit: samples that are drawn of each data set; None takes all.
         seeds: each evaluation is made under each of them.
@@ -95,6 +96,7 @@ class BenchSchema(EvalSchema):
     """
 
     suite: Any = MISSING
+    suite_file: str | None = MISSING  # type: ignore[assignment]
     models: list[str] = MISSING  # type: ignore[assignment]
     limit: int | None = MISSING  # type: ignore[assignment]
     seeds: list[int] = MISSING  # type: ignore[assignment]

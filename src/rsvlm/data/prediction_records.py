@@ -71,6 +71,7 @@ class PredictionRecord:
         parts: what each expert of a model gave: `expert`, `prompt`, `text`, `weight`, `score`.
         knowledge: of a model with a knowledge base: `sources`, the passages that it was given (see
             `data.sample.Passage`), and `own`, ids of the records on the question's own picture.
+        asked: of a model behind an endpoint, see `data.sample.Answer`.
         values: numbers that were measured of this item while its image was at hand.
         features: vectors that a metric over the whole set needs, see `pack_features`.
         more: what only this evaluation keeps, such as the type of question.
@@ -97,6 +98,7 @@ class PredictionRecord:
     retrieved: list[list[Any]] = field(default_factory=list)
     parts: list[dict[str, Any]] = field(default_factory=list)
     knowledge: dict[str, Any] = field(default_factory=dict)
+    asked: dict[str, Any] = field(default_factory=dict)
     values: dict[str, float] = field(default_factory=dict)
     features: dict[str, str] = field(default_factory=dict)
     more: dict[str, Any] = field(default_factory=dict)

@@ -205,6 +205,8 @@ class Answer:
             without a base.
         finished: False where a generated text was cut at its greatest length.
         parts: what each expert gave to it, of a model with experts.
+        asked: of a model behind an endpoint: `tokens` of question and answer, as it counts them,
+            and `note`, why there is no text.
     """
 
     text: str = ""
@@ -222,3 +224,4 @@ class Answer:
     own_records: list[str] | None = None
     finished: bool = True
     parts: list[Part] = field(default_factory=list)
+    asked: dict[str, Any] = field(default_factory=dict)

@@ -150,8 +150,7 @@ class LanguageJudge:
             try:
                 replies = self.endpoint.ask_all(said)
             except EndpointError as error:
-                text = str(error).replace("model.", "evaluation.judge.")
-                raise EndpointError(f"the judge: {text}") from error
+                raise EndpointError(f"the judge: {error}") from error
             for n, reply in zip(left, replies, strict=True):
                 found[n] = verdict(reply.text, self.most)
             left = [n for n in left if found[n] is None]

@@ -74,6 +74,8 @@ def from_answer(answer: Answer) -> dict[str, Any]:
         fields["knowledge"] = {"sources": told, "own": answer.own_records}
     if answer.parts:
         fields["parts"] = [asdict(part) for part in answer.parts]
+    if answer.asked:
+        fields["asked"] = dict(answer.asked)
     return fields
 
 

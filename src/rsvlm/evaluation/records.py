@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rsvlm.config.overrides import PACING
 from rsvlm.data.prediction_files import (
     FOLDER,
     WHOLE,
@@ -112,6 +114,8 @@ def fingerprint(config: Mapping[str, Any], checkpoint: str | None) -> dict[str, 
         if key not in _MEASURING
     }
     held = {key: config.get(key) for key in ("model", "data", "seed", "init")}
+    if str((held["model"] or {}).get("_target_", "")).endswith(".APIModel"):
+        held["model"] = {k: v for k, v in held["model"].items() if k not in PACING}
     if (config.get("knowledge") or {}).get("path"):
         held["knowledge"] = config["knowledge"]
     text = json.dumps(held | {"evaluation": evaluation}, sort_keys=True, default=str)
@@ -199,6 +203,35 @@ def measure_place(evaluation: Evaluation, place: Place, *, unfinished: bool = Fa
     if facts.more.get("drawn"):
         rows = [row | {"drawn": facts.more["drawn"]} for row in rows]
     return Outcome(rows, found.records, found.skipped, measured)
+
+
+def endpoint_notes(records: Sequence[PredictionRecord]) -> list[str]:
+    """What a reader must know of the answers of an endpoint: refused ones, and such as were cut."""
+    asked = [one for one in records if one.asked]
+    silent = [str(one.asked["note"]) for one in asked if one.asked.get("note")]
+    cut = sum(not one.finished for one in asked)
+    notes = []
+    if silent:
+        why, count = Counter(silent).most_common(1)[0]
+        most = f" ({count} times)" if count < len(silent) else ""
+        notes.append(
+            f"{len(silent)} of {len(records)} questions have no answer and count as wrong: {why}"
+            f"{most}."
+        )
+    if cut:
+        notes.append(
+            f"{cut} of {len(records)} answers were cut at their greatest length: model.max_tokens=."
+        )
+    return notes
+
+
+def tokens_of(records: Sequence[PredictionRecord]) -> tuple[int, int] | None:
+    """Tokens of questions and answers as an endpoint counts them; None where it did not say."""
+    asked = [one.asked for one in records if one.prediction or one.asked]
+    held = [one["tokens"] for one in asked if "tokens" in one]
+    if not held or any("tokens" not in one and "note" not in one for one in asked):
+        return None
+    return sum(one[0] for one in held), sum(one[1] for one in held)
 
 
 def result_rows(

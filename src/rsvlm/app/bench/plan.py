@@ -9,16 +9,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from rsvlm.config.compose import options, search_path
-from rsvlm.config.overrides import command_line
+from rsvlm.config.overrides import command_line, quote
+from rsvlm.data.text_files import read_text
 from rsvlm.errors import UserError, near
 from rsvlm.files import write_text
 
 FILE = "bench.json"
 #: Words of a bench itself; any other one is an evaluation's.
-OWN = ("suite", "models", "limit", "seeds", "bootstrap", "roots", "resume", "name")
+OWN = ("suite", "suite_file", "models", "limit", "seeds", "bootstrap", "roots", "resume", "name")
 #: Names that are also folders'.
 _NAME = re.compile(r"\w[\w.-]*")
 #: What an evaluation of a suite may say.
@@ -163,10 +166,12 @@ def planned(cfg: DictConfig, words: Sequence[str], suite: str | None, own: Path 
         UserError: no suite, an evaluation of it that cannot be, or a model that is none.
     """
     node = cfg.suite
+    if cfg.get("suite_file"):
+        suite, node = _from_file(Path(cfg.suite_file).expanduser())
     if not suite or not isinstance(node, DictConfig):
         raise UserError(
             f"rsvlm bench needs a suite, suite=<name>: {', '.join(options('suite', own))}. Your "
-            "own is a file my_conf/suite/<name>.yaml: --config-dir my_conf."
+            "own is a file: suite=my_suite.yaml (docs/bench.md)."
         )
     held: Any = OmegaConf.to_container(node, resolve=True)
     entries = entries_of(held, suite, own)
@@ -191,7 +196,10 @@ def planned(cfg: DictConfig, words: Sequence[str], suite: str | None, own: Path 
         raise UserError(f"limit={cfg.limit}: draw at least one sample, or limit=null for all.")
     if cfg.bootstrap and cfg.bootstrap < 20:
         raise UserError(f"bootstrap={cfg.bootstrap}: an interval needs at least 20, or 0 for none.")
-    roots = {str(key): str(value) for key, value in cfg.roots.items()}
+    # A bench goes on from any folder.
+    subjects = [Subject(one.label, tuple(map(_whole, one.words))) for one in subjects]
+    mine = [_whole(word) for word in mine]
+    roots = {str(key): str(_absolute(str(value))) for key, value in cfg.roots.items()}
     for key in roots:
         if key not in options("data", own):
             raise UserError(f"roots.{key}: no data set. {near(key, options('data', own))}")
@@ -206,6 +214,21 @@ def planned(cfg: DictConfig, words: Sequence[str], suite: str | None, own: Path 
         bootstrap=int(cfg.bootstrap),
         roots=roots,
     )
+
+
+def _from_file(path: Path) -> tuple[str, Any]:
+    """A suite's name and content from a file of one's own.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    name = re.sub(r"\W+", "_", path.stem).strip("_") or "suite"
+    try:
+        return name, OmegaConf.create(yaml.safe_load(read_text(path)))
+    except yaml.YAMLError as error:
+        raise UserError(f"suite={path} is no YAML: {' '.join(str(error).split())}.") from error
+    except (ValueError, OmegaConfBaseException) as error:
+        raise UserError(f"suite={path}: {error}") from error
 
 
 def entries_of(held: Mapping[str, Any], suite: str, own: Path | None) -> list[Entry]:
@@ -256,6 +279,25 @@ def _there(words: Sequence[str], seeds: Sequence[int]) -> None:
                 raise UserError(
                     f"{key}={path}: there is no such file or folder (looked from {Path.cwd()})."
                 )
+
+
+#: Words whose value is a path, as typed or as Hydra has them; weights may be a name on a hub.
+_PLACE = re.compile(r"(\+*)(ckpt|init|[\w.]+\.(?:root|cache|weights|index))=(.+)", re.DOTALL)
+
+
+def _whole(word: str) -> str:
+    """A word with its path from the root of the disk, where its value is one."""
+    match = _PLACE.fullmatch(word)
+    plain = match[3].strip("'\"") if match is not None else "null"
+    if match is None or plain == "null" or "${" in plain or _is_remote(plain):
+        return word
+    if match[2].endswith((".weights", ".index")) and not Path(plain).expanduser().exists():
+        return word
+    return match[1] + quote([f"{match[2]}={_absolute(plain)}"])[0]
+
+
+def _absolute(path: str) -> Path:
+    return Path(path).expanduser().absolute()
 
 
 def _is_remote(checkpoint: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import traceback
 from collections.abc import Sequence
@@ -26,15 +27,17 @@ from rsvlm.app.run_lock import locked
 from rsvlm.app.run_log import say
 from rsvlm.clients.http import EndpointError
 from rsvlm.config.compose import plain
-from rsvlm.config.instantiate import optional
+from rsvlm.config.instantiate import cause_of, optional
+from rsvlm.config.overrides import PACING
 from rsvlm.errors import UserError
-from rsvlm.evaluation.records import places_in
+from rsvlm.evaluation.records import endpoint_notes, places_in, tokens_of
 from rsvlm.evaluation.requirements import unable
 from rsvlm.files import write_text
 from rsvlm.models.protocols import is_generator
 
 #: What may be said beside `resume=`: nothing of it changes a value.
-_BESIDE = ("resume=", "trainer.", "hydra.")
+_PACING = tuple(f"model.{word}=" for word in PACING)
+_BESIDE = ("resume=", "trainer.", "hydra.", *_PACING)
 
 
 def bench(cfg: DictConfig, out: Path | None = None, overrides: Sequence[str] | None = None) -> Plan:
@@ -71,12 +74,15 @@ def bench(cfg: DictConfig, out: Path | None = None, overrides: Sequence[str] | N
         try:
             failed = _all(plan, out)
         except UserError as error:
-            # An endpoint that is away, or a ceiling of costs.
-            text = (
-                f"{error} What is done stays; go on: rsvlm bench resume={out} (with other words "
-                "start anew, with the same model.cache=, so that nothing is asked twice)."
-            )
-            error.args = (text,)
+            if isinstance(error, EndpointError) or error.code == "cost_ceiling":
+                text = str(error)
+                text += "" if text.endswith(".") else "."
+                text += (
+                    f" What is done stays; go on: rsvlm bench resume={out} (model.timeout=, "
+                    "per_minute=, max_cost= and the like may stand beside it; other words start "
+                    "anew, with the same model.cache=, so that nothing is asked twice)."
+                )
+                error.args = (text,)
             raise
     if failed:
         say(
@@ -88,7 +94,7 @@ def bench(cfg: DictConfig, out: Path | None = None, overrides: Sequence[str] | N
 
 
 def _of(words: Sequence[str]) -> str | None:
-    found = [word.partition("=")[2] for word in words if word.startswith("suite=")]
+    found = [word.partition("=")[2] for word in words if re.match(r"suite(_file)?=", word)]
     return found[-1] if found else None
 
 
@@ -122,11 +128,15 @@ def _resumed(out: Path, words: Sequence[str]) -> Plan:
             "another one, whose numbers would stand in one table with these. Start a new one: "
             f"rsvlm bench suite={plan.suite} {' '.join(beside)}"
         )
-    return Plan(**{**vars(plan), "words": [*plan.words, *_trainer(words)]})
-
-
-def _trainer(words: Sequence[str]) -> list[str]:
-    return [word for word in words if word.lstrip("+").startswith("trainer.")]
+    more = [w for w in words if w.lstrip("+").startswith(("trainer.", *_PACING))]
+    paced = [word for word in more if word.lstrip("+").startswith(_PACING)]
+    asked = ["model=api" in (*one.words, *plan.words) for one in plan.subjects]
+    if paced and not all(asked):
+        raise UserError(
+            f"resume={out}: {', '.join(paced)} is of a model behind an endpoint, and not all "
+            "models of this bench are."
+        )
+    return Plan(**{**vars(plan), "words": [*plan.words, *more]})
 
 
 def _all(plan: Plan, out: Path) -> list[str]:
@@ -135,12 +145,15 @@ def _all(plan: Plan, out: Path) -> list[str]:
 
     models = Models(build_model)
     jobs = list(plan.jobs())
+    begun, made = time.monotonic(), 0
     try:
         for number, job in enumerate(jobs, 1):
             folder = job.folder(out)
             if state_of(folder).status == "done":
                 continue
-            say(f"[{number}/{len(jobs)}] {job}")
+            left = sum(state_of(one.folder(out)).status != "done" for one in jobs[number - 1 :])
+            say(f"[{number}/{len(jobs)}] {job}{_remaining(time.monotonic() - begun, made, left)}")
+            made += 1
             state = _one(plan, job, folder, models)
             if state.status != "done":
                 say(f"{job}: {state.said}")
@@ -149,6 +162,26 @@ def _all(plan: Plan, out: Path) -> list[str]:
             write_tables(plan, out)
     say(f"table: {out / 'table.md'}\npage: {out / 'report.html'}")
     return [str(job) for job in jobs if state_of(job.folder(out)).status == "failed"]
+
+
+class _NoModel(Exception):
+    """The only model of a bench cannot be built."""
+
+    def __init__(self, error: UserError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _remaining(seconds: float, made: int, left: int) -> str:
+    """How long the rest takes at the pace so far, in words; nothing before it is known."""
+    rest = seconds / made * left if made else 0.0
+    if rest < 60:
+        return ""
+    return (
+        f" (about {rest / 3600:.1f} h to go)"
+        if rest > 5400
+        else f" (about {rest / 60:.0f} min to go)"
+    )
 
 
 def _one(plan: Plan, job: Job, folder: Path, models: Models) -> State:
@@ -161,7 +194,11 @@ def _one(plan: Plan, job: Job, folder: Path, models: Models) -> State:
         if status:
             state.status, state.why = status, why
         else:
-            _measure(cfg, option, pictures, folder, models, state)
+            alone = len(plan.subjects) == 1
+            _measure(cfg, option, pictures, folder, models, state, alone=alone)
+    except _NoModel as stop:
+        state.status, state.why = "failed", str(stop.error)
+        raise stop.error from stop.__cause__
     except (EndpointError, MemoryError):
         raise
     except Exception as error:
@@ -187,9 +224,18 @@ def _measure(
     folder: Path,
     models: Models,
     state: State,
+    *,
+    alone: bool,
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    model = models.get(cfg, folder)
+    try:
+        model = models.get(cfg, folder)
+    except Exception as error:
+        # Of one model that cannot be built all evaluations would say the same.
+        cause = cause_of(error)
+        if alone and not models.built and isinstance(cause, UserError):
+            raise _NoModel(cause) from error
+        raise
     why = unable(model, optional(cfg.evaluation), pictures)
     if why:
         state.status, state.why = "unable", why
@@ -206,15 +252,22 @@ def _measure(
 
 
 def _count(state: State, model: Any, folder: Path, before: dict[str, int]) -> None:
-    """Tokens: as an endpoint counts them, of all goes; else of the answers that are kept."""
+    """Tokens: of the answers that are kept, as an endpoint counts them where one answers."""
     used = getattr(model, "usage", None)
-    if used is not None:
+    records = []
+    with suppress(UserError):
+        places = [place.read() for place in places_in(folder)]
+        records = [record for found in places if found for record in found.records]
+    state.notes = endpoint_notes(records)
+    counted = tokens_of(records) if used is not None else None
+    if counted is not None:
+        state.tokens_in, state.tokens_out = counted
+    elif used is not None:
+        # Evaluations that keep no tokens with their answers: what was used, of all goes.
         new = [used[word] - before.get(word, 0) for word in ("prompt_tokens", "completion_tokens")]
         state.tokens_in = (state.tokens_in or 0) + new[0]
         state.tokens_out = (state.tokens_out or 0) + new[1]
     elif is_generator(model):
         encode = getattr(model.tokenizer, "encode", None)
-        with suppress(UserError):
-            held = [place.read() for place in places_in(folder)]
-            texts = [one.prediction for found in held if found for one in found.records]
-            state.tokens_out = sum(len(encode(text)) for text in texts) if encode else None
+        texts = [one.prediction for one in records]
+        state.tokens_out = sum(len(encode(text)) for text in texts) if encode and texts else None

@@ -32,6 +32,7 @@ class State:
         tokens_in: of questions, as an endpoint counts them; None where nobody does.
         tokens_out: of answers.
         model: what was built: its class and where its weights are from.
+        notes: what a reader must know of the answers, see `evaluation.records.endpoint_notes`.
     """
 
     status: str = "waiting"
@@ -40,6 +41,7 @@ class State:
     tokens_in: int | None = None
     tokens_out: int | None = None
     model: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def said(self) -> str:

@@ -33,11 +33,13 @@ class Cell:
     Attributes:
         state: how the evaluation ended; of several seeds the first that did not end well.
         values: of each seed.
+        seeds: how many were to be measured.
         row: of the first seed, as metrics.json has it.
     """
 
     state: State
     values: list[float] = field(default_factory=list)
+    seeds: int = 1
     row: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -48,10 +50,18 @@ class Cell:
         mean = statistics.fmean(self.values)
         if len(self.values) > 1:
             spread = statistics.stdev(self.values)
-            return f"{number(mean)} ± {number(spread)} ({len(self.values)} seeds)"
+            return f"{number(mean)} ± {number(spread)} ({self._seeds})"
+        if self.seeds > 1:
+            return f"{number(mean)} ({self._seeds})"
         low, high = (float(self.row.get(word, math.nan)) for word in ("low", "high"))
         known = math.isfinite(low) and math.isfinite(high)
         return number(mean) + (f" [{number(low)}, {number(high)}]" if known else "")
+
+    @property
+    def _seeds(self) -> str:
+        """How many seeds have a value, and of how many where some have none."""
+        count = len(self.values)
+        return f"{count} of {self.seeds} seeds" if count < self.seeds else f"{count} seeds"
 
 
 def number(value: float) -> str:
@@ -108,7 +118,7 @@ def cells(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str,
     for row in rows:
         key = (row["entry"], row.get("name", ""), row["model"])
         state = State(row["status"], row["why"])
-        cell = found.setdefault(key, Cell(state, row=row))
+        cell = found.setdefault(key, Cell(state, seeds=len(plan.seeds), row=row))
         if "value" in row:
             cell.values.append(float(row["value"]))
     return found
@@ -177,7 +187,9 @@ def costs(plan: Plan, out: Path) -> list[list[str]]:
     return found
 
 
-def notes(plan: Plan, rows: Sequence[Mapping[str, Any]], near_ones: Sequence[str]) -> list[str]:
+def notes(
+    plan: Plan, rows: Sequence[Mapping[str, Any]], near_ones: Sequence[str], out: Path
+) -> list[str]:
     """What a reader must know of the numbers."""
     said = []
     if plan.bootstrap:
@@ -200,6 +212,7 @@ def notes(plan: Plan, rows: Sequence[Mapping[str, Any]], near_ones: Sequence[str
         counts = {s: sum(r["status"] == s for r in lacking) for s in {r["status"] for r in lacking}}
         told = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
         said.append(f"Evaluations without values: {told}; the table says why.")
+    said += [f"{job}: {note}" for job in plan.jobs() for note in state_of(job.folder(out)).notes]
     return [*said, *near_ones]
 
 
@@ -213,6 +226,7 @@ def markdown(table: Sequence[Sequence[str]]) -> str:
 def latex(table: Sequence[Sequence[str]]) -> str:
     """A table in LaTeX without packages."""
     special = {"\\": r"\textbackslash{}", "±": r"$\pm$", "~": r"\textasciitilde{}"}
+    special |= {"^": r"\textasciicircum{}", "<": r"$<$", ">": r"$>$"}
     special |= {char: f"\\{char}" for char in "&%$#_{}"}
 
     def plain(cell: str) -> str:
@@ -244,7 +258,7 @@ def write_tables(plan: Plan, out: Path) -> None:
 
     rows = rows_of(plan, out)
     found, near_ones = differences(plan, out)
-    said = notes(plan, rows, near_ones)
+    said = notes(plan, rows, near_ones, out)
     headed, every = lines(plan, rows, whole=False), lines(plan, rows, whole=True)
     title = f"{plan.suite}: {', '.join(one.label for one in plan.subjects)}"
     parts = [f"# {title}", plan.about, markdown(headed), *(f"- {text}" for text in said)]

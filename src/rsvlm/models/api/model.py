@@ -251,6 +251,9 @@ class APIModel(GenerativeModel):
         answer = Answer(reply.text, finished=reply.finished)
         if reply.note:
             answer.notes.append(reply.note)
+            answer.asked["note"] = reply.note
+        if reply.tokens is not None:
+            answer.asked["tokens"] = list(reply.tokens)
         self.counts["refused" if reply.note and not reply.text else "answered"] += 1
         self.counts["cached"] += reply.cached
         self.counts["cut"] += not reply.finished
