@@ -180,6 +180,7 @@ RECORDS = {
         ]
     },
     "swift": {"query": "<image>What?", "response": "A pond.", "images": ["0.png"]},
+    "answers": {"image": "0.png", "question": "What?", "answer": "A pond."},
 }
 RECORDS["qwen parts"] = {
     "messages": [

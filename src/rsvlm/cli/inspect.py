@@ -51,7 +51,7 @@ def reader(
     cfg = OmegaConf.create({"paths": composed.paths, "data": composed.data, "seed": 0})
     if root:
         cfg.data.root = root
-    short = [word.removeprefix("data.").removeprefix("dataset.") for word in words]
+    short = [word.lstrip("+").removeprefix("data.").removeprefix("dataset.") for word in words]
     said: Any = OmegaConf.to_container(OmegaConf.from_dotlist(short))
     rasters, parts = said.pop("raster", {}), said.pop("splits", {})
     cfg.data.dataset = OmegaConf.merge(cfg.data.dataset, said)

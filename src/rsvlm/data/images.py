@@ -106,7 +106,10 @@ def read_image(
         bands, bits = _bands_and_bits(image, data)
         fault = _fault(image, bands, bits)
         if fault and not convert:
-            advice = "Save it as 8-bit RGB, or read with convert=True"
+            advice = (
+                "Save it as 8-bit RGB, or read with convert=True, of a data set "
+                "++data.dataset.convert=true"
+            )
             advice = _AS_RASTER + advice if image.format == "TIFF" else advice
             raise BrokenImage(name, f"{fault[0]}. {advice} ({fault[1]}).")
         if fault and notices is not None:

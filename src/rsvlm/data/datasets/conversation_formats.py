@@ -7,6 +7,7 @@
 | `messages` | `messages` of `role` and `content`, text with `<image>`, and `images` |
 | `openai` | `messages` whose `content` is a list of parts: `text`, `image_url` |
 | `qwen` | parts of `text` and `image`; Qwen-VL's `<img>a.png</img>` in the text |
+| `answers` | `image`, `question` and `answer`, a text or a number |
 | `swift` | `query`, `response`, `history`, `images` |
 
 Which one a record is shows in its keys.
@@ -94,6 +95,8 @@ def form(record: Any) -> str:
         return "qwen" if "image" in kinds and "images" not in record else "openai"
     if "query" in record and "response" in record:
         return "swift"
+    if "question" in record and "answer" in record and "conversations" not in record:
+        return "answers"
     said = record.get("conversations")
     if isinstance(said, list) and "image" not in record and "images" not in record:
         texts = [str(turn.get("value")) for turn in said if isinstance(turn, Mapping)]
@@ -104,11 +107,12 @@ def form(record: Any) -> str:
 
 def _conversations(record: Mapping[str, Any]) -> Said:
     conversations = record.get("conversations")
-    if conversations is None and isinstance(record.get("ground_truth"), str):
+    answer = record.get("ground_truth", record.get("answer"))
+    if conversations is None and _plain(answer):
         question = record.get("text", record.get("question"))
         if not isinstance(question, str) or not question:
             return Said(None, None)
-        return Said(None, [("user", question), ("assistant", record["ground_truth"])])
+        return Said(None, [("user", question), ("assistant", str(answer))])
     if not isinstance(conversations, list) or not conversations:
         return Said(None, None)
     turns: list[tuple[Role, str]] = []
@@ -123,6 +127,10 @@ def _conversations(record: Mapping[str, Any]) -> Said:
         images = [name for _, text in turns for name in _QWEN.findall(text)]
         return Said(images, [(role, _QWEN.sub(f"{MARKER}\n", text)) for role, text in turns])
     return Said(None, turns)
+
+
+def _plain(answer: Any) -> bool:
+    return isinstance(answer, str | int | float) and not isinstance(answer, bool)
 
 
 def _messages(messages: list[Any]) -> Said:

@@ -219,6 +219,7 @@ def _records(file: Path) -> list[Any]:
 _ENDINGS = (".json", ".jsonl", ".parquet")
 _TAKEN = frozenset(
     {"id", "question_id", "image", "images", "conversations", "text", "ground_truth", "messages"}
+    | {"question", "answer"}
     | {"query", "response", "history", "system"}
 )
 
