@@ -35,6 +35,23 @@ def test_a_word_that_nothing_reads_is_an_error_with_the_near_one(word, say):
     assert "+modle" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "word",
+    [
+        "model.key_env=sk-abc123",
+        "++evaluation.judge.key_env='sk-abc123'",
+        "model.url=https://me:sk-abc123@host/v1",
+        "model.url=https://host/v1?api-key=sk-abc123",
+        "+model.api_key=sk-abc123",
+    ],
+)
+def test_a_key_is_refused_before_it_is_written_anywhere(word):
+    with pytest.raises(UserError, match="export OPENAI_API_KEY=<key>") as error:
+        check_words([word], "bench")
+    assert "abc123" not in str(error.value)
+    check_words(["model.key_env=MY_KEY", "model.url=http://h/v1?api-version=2"], "bench")
+
+
 def test_words_that_something_reads_pass(root):
     words = ["model=x", "+model.a=1", "~loss", "hydra.run.dir=x", "experiment=a", "-m", "a b", "x"]
     check_words(words, "train")

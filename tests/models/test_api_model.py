@@ -67,6 +67,7 @@ def test_boxes_are_asked_for_and_read_in_the_family_s_convention():
     }
     named = {words for words, _ in FAMILIES.values()}
     assert {family(name)[0] for name in written} >= named - {"molmo"}  # which points
+    assert family("accounts/x/models/qwen2p5-vl-32b")[0] == family("Qwen2_5_VL")[0] == "qwen2_5_vl"
     sample = Sample(
         [picture()],
         turns=[

@@ -205,8 +205,8 @@ def check_words(words: Sequence[str], verb: str, folders: Sequence[Path] = ()) -
         folders: of configurations, whose sub-folders are groups.
 
     Raises:
-        UserError: a word that the verb does not know, with `+`, `++` or `~` before it or not; or a
-            value that is missing behind `=`.
+        UserError: a word that the verb does not know, with `+`, `++` or `~` before it or not; a
+            value that is missing behind `=`; or a key of an endpoint, which would be written down.
     """
     known = words_of(verb) | {"hydra"}
     if "trainer" in known:
@@ -218,6 +218,22 @@ def check_words(words: Sequence[str], verb: str, folders: Sequence[Path] = ()) -
             continue
         if name not in known:
             raise UserError(_no_word(key.lstrip("+~"), name, verb, known, value))
+        if _secret(key.rpartition(".")[2], value.strip("'\"")):
+            raise UserError(
+                f"{key.lstrip('+~')}= holds what looks like a key, which would be written into "
+                "configurations, results and logs: export OPENAI_API_KEY=<key> instead, and let "
+                f"{key.lstrip('+~').rpartition('.')[0]}.key_env= name another variable."
+            )
+
+
+def _secret(word: str, value: str) -> bool:
+    """Whether a word's value is a key of an endpoint, or an address with one."""
+    if word == "key_env":
+        return value != "null" and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", value)
+    if word == "url":
+        asked = re.search(r"(?i)[?&](api[-_]?)?(key|token)=", value)
+        return bool(asked or re.match(r"\w+://[^/?#]*@", value))
+    return word == "api_key"
 
 
 def _key(typed: str) -> str | None:

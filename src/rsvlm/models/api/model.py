@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 #: What a model's name holds, to the words and boxes of its system (data/prompts/systems) and to how
 #: pictures are sent, so that its server does not resize them.
 FAMILIES: Mapping[str, tuple[str, dict[str, int]]] = {
-    r"qwen-?2\.5-?vl": ("qwen2_5_vl", {"multiple": 28, "min_pixels": 56 * 56}),
+    r"qwen-?2[.p-]5-?vl": ("qwen2_5_vl", {"multiple": 28, "min_pixels": 56 * 56}),
     r"qwen-?2-?vl": ("qwen2_vl", {}),
     r"qwen-?3(\.\d+)?-?vl": ("qwen3_vl", {}),
     r"internvl": ("internvl", {}),
