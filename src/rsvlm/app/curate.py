@@ -58,6 +58,8 @@ def curate(cfg: DictConfig) -> Report:
         print(f"wrote {_one_file(report, out)}")
     else:
         print(f"wrote {out}" if report.fresh else f"{out} is whole already")
+    for note in report.manifest["written"].get("notes", []):
+        print(f"  {note}")
     if not cfg.dry_run and (report.fresh or not (folder / "card.html").is_file()):
         from rsvlm.curate import card  # opens the set, with all readers
 
