@@ -14,7 +14,7 @@ from rsvlm.clients.http import EndpointError, HTTPClient
 from rsvlm.clients.overpass import Overpass
 from rsvlm.clients.stac import StacCatalogue
 from rsvlm.curate.gather import gather_osm
-from rsvlm.curate.geocoding import ReverseGeocoding
+from rsvlm.curate.geocoding import Geocoding, ReverseGeocoding
 from rsvlm.curate.record import Dropped
 from rsvlm.errors import UserError
 
@@ -207,6 +207,12 @@ def test_places_have_names(tmp_path):
         assert found[0]["country"] == "United Kingdom" and found[0]["country_code"] == "gb"
         assert found[3] == Dropped("no_place") and found[4].reason == "bad_place"
         assert len(script.asked) == asked + 2
+        named = Geocoding(url=script.url, per_minute=None)
+        named.setup()
+        words = ({"id": "a", "name": "Paris"}, {"id": "b", "name": "Nowhere"}, {"id": "c"})
+        paris, nowhere, none = named.process(words)
+        assert paris["lonlat"] == [2.35, 48.85]
+        assert (nowhere, none) == (Dropped("unknown_place", "Nowhere"), Dropped("no_place"))
     again = ReverseGeocoding(replay=True, **options)  # the server is away
     again.setup()
     assert again.process(records) == found

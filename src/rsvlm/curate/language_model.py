@@ -44,6 +44,8 @@ class LanguageModel:
         input_price: of a million tokens of questions.
         output_price: of a million tokens of answers.
         shares: processes that spend it.
+        words: what stands before an option where an error names one; of a stage called `captions`
+            it is `pipeline.stages.captions.model.`.
         structured: ask for JSON of a schema (`response_format`), which most servers know; False
             asks in words alone.
     """
@@ -67,6 +69,7 @@ class LanguageModel:
     output_price: float | None = None
     shares: int = 1
     structured: bool = True
+    words: str = OPTIONS
 
     def connect(self, schema: Mapping[str, Any] | None = None) -> ChatCompletions:
         """The client, whose answers hold to a JSON schema where the server knows such.
@@ -77,8 +80,8 @@ class LanguageModel:
         if not self.url or not self.name:
             raise UserError(
                 "a language model needs its address and its name there: give "
-                f"{OPTIONS}url=http://127.0.0.1:8000/v1 and "
-                f"{OPTIONS}name=<name>."
+                f"{self.words}url=http://127.0.0.1:8000/v1 and "
+                f"{self.words}name=<name>."
             )
         options = dict(self.request or {})
         if schema is not None and self.structured:
@@ -95,13 +98,13 @@ class LanguageModel:
                 timeout=self.timeout,
                 per_minute=self.per_minute,
                 key_env=self.key_env,
-                words=OPTIONS,
+                words=self.words,
             ),
             budget=Budget(
                 ceiling,
                 input_price=self.input_price,
                 output_price=self.output_price,
-                words=OPTIONS,
+                words=self.words,
             ),
             max_tokens=self.max_tokens,
             token_limit=self.token_limit,
@@ -121,13 +124,14 @@ _REFUSAL = re.compile(
 )
 
 
-def read_reply(completion: Completion) -> dict[str, Any] | Dropped:
+def read_reply(completion: Completion, words: str = OPTIONS) -> dict[str, Any] | Dropped:
     """The JSON object of an answer, or why there is none.
 
     Dropped: `refused`, `empty_reply`, `cut_reply` (longer than `max_tokens`), `no_json`.
 
     Args:
         completion: what the endpoint answered.
+        words: of the `LanguageModel`.
     """
     text = completion.text
     if completion.note:
@@ -141,7 +145,7 @@ def read_reply(completion: Completion) -> dict[str, Any] | Dropped:
     if isinstance(found, dict):
         return found
     if not completion.finished:
-        return Dropped("cut_reply", f"it ends {text[-60:]!r}: give a larger {OPTIONS}max_tokens=")
+        return Dropped("cut_reply", f"it ends {text[-60:]!r}: give a larger {words}max_tokens=")
     return Dropped("refused" if _REFUSAL.search(text) else "no_json", text[:200])
 
 

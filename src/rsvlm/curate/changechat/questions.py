@@ -117,7 +117,7 @@ class OpenQuestions:
 
     def read(self, record: Record, reply: Completion) -> Outcome:
         """The conversations of one reply."""
-        found = read_reply(reply)
+        found = read_reply(reply, self.model.words)
         if isinstance(found, Dropped):
             return found
         items = found.get("items")
