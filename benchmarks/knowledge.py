@@ -142,6 +142,9 @@ def landmarks(count: int) -> list[KnowledgeRecord]:
 def base_of(args: argparse.Namespace, drawn: Drawn, store: str, count: int) -> KnowledgeBase:
     """A base of so many landmarks, written at once."""
     out = args.work / f"{store}-{count}"
+    if args.again and (out / "manifest.json").is_file():
+        print(f"{out}: written by a run before")
+        return KnowledgeBase(store_of(out), Given(args.questions))
     shutil.rmtree(out, ignore_errors=True)
     # A smaller base than one would index shows what a larger one does.
     kept = LanceStore(out, index_rows=0, exact_rows=0) if store == "lance" else store_of(out, store)
@@ -398,6 +401,7 @@ def main() -> None:
     parser.add_argument("--bf16", action="store_true", help="of exact: torch in bf16 too")
     parser.add_argument("--rows", type=int, default=1_000_000, help="of large")
     parser.add_argument("--probes", type=int, nargs="+", default=[10, 20, 40, 80])
+    parser.add_argument("--again", action="store_true", help="ask a base that is there")
     parser.add_argument("--model", default="georsclip_vitb32", help="of build; random weights")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

@@ -48,7 +48,7 @@ class ServerVersion(Version):
     remote = True
 
     def __init__(self, store: Any, number: int, said: dict[str, Any]) -> None:
-        self.number, self.keys = number, None
+        self.number, self.row_ids = number, None
         self.left_out, self.fingerprint = said["left_out"], said["fingerprint"]
         self._store, self._said = store, said
 

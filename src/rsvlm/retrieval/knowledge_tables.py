@@ -115,7 +115,7 @@ def counted(firsts: Sequence[int], parts: Sequence[Part]) -> list[int]:
 
 
 def part_of(held: dict[str, tuple[Any, Floats]], said: dict[str, Any]) -> tuple[Part, Ints]:
-    """What tables hold, in the order of their keys; and the chunks' keys."""
+    """What tables hold, in the order of their keys; and the ids of the chunks' rows."""
     records, _ = held["records"]
     chunks, text = held["chunks"]
     pictures, image = held["pictures"]
@@ -133,13 +133,13 @@ def part_of(held: dict[str, tuple[Any, Floats]], said: dict[str, Any]) -> tuple[
         image,
         said["left_out"],
     )
-    return part, chunks["key"].to_numpy()
+    return part, chunks["_rowid"].to_numpy().astype(np.int64)
 
 
 def columns_of(table: Any, dim: int) -> tuple[Any, Floats]:
     """A table without its vectors, in the order of its keys; and the vectors, held once."""
     names = [name for name in table.schema.names if name != "vector"]
-    told = table.search().select(names).to_arrow().sort_by("key")
+    told = table.search().select(names).with_row_id(True).to_arrow().sort_by("key")
     if "vector" not in table.schema.names:
         return told, np.zeros((0, dim), dtype=np.float32)
     keys, vectors = told["key"].to_numpy(), np.empty((told.num_rows, dim), dtype=np.float32)

@@ -115,7 +115,8 @@ class Version:
         records: R of them.
         left_out: what was not used when it was made.
         fingerprint: of the plan that made it.
-        keys: [N] what a store's tables call each row; None where it has no tables.
+        row_ids: [N] what a store's table calls each row, by which its index names it; None where
+            there is no table.
     """
 
     number: int
@@ -131,7 +132,7 @@ class Version:
     records: list[KnowledgeRecord]
     left_out: list[str]
     fingerprint: str
-    keys: Ints | None = None
+    row_ids: Ints | None = None
 
     remote: ClassVar[bool] = False  # whether the rows are on a server, and none is here
 
@@ -272,12 +273,12 @@ def read_files(folder: Path, number: int) -> Version:
         [from_mapping(json.loads(line), where) for line in lines if line],
         said["left_out"],
         said["fingerprint"],
-        rows.get("keys"),
+        rows.get("row_ids"),
     )
 
 
 def write_files(
-    folder: Path, parts: Sequence[Part], fingerprint: str, keys: Ints | None = None
+    folder: Path, parts: Sequence[Part], fingerprint: str, row_ids: Ints | None = None
 ) -> None:
     """Writes parts as one version.
 
@@ -285,7 +286,7 @@ def write_files(
         folder: empty.
         parts: in the order of their records.
         fingerprint: of the plan that made them.
-        keys: see `Version`, in the order of the parts' chunks.
+        row_ids: see `Version`, in the order of the parts' chunks.
     """
     dim = max((part.text.shape[1] for part in parts), default=0)
     kinds = [kind for part in parts for kind in (chunk.type for chunk in part.chunks)]
@@ -328,8 +329,8 @@ def write_files(
         "spans": spans,
         "offsets": sizes,
     }
-    if keys is not None:
-        held["keys"] = keys[rows]
+    if row_ids is not None:
+        held["row_ids"] = row_ids[rows]
     np.savez(folder / "rows.npz", allow_pickle=False, **held)
     (folder / "chunks.txt").write_bytes(b"".join(texts))
     lines = "".join(f"{record.line()}\n" for record in records)
