@@ -48,6 +48,7 @@ def tags():
     [
         ({"landuse": "quarry", "resource": "bauxite"}, "landuse of quarry, resource of bauxite"),
         ({"power": "pole"}, "power pole"),
+        ({"building": " "}, "building"),
         ({"natural": "tree"}, "natural tree"),
         ({"amenity": "fountain"}, "amenity of fountain"),
         ({"highway": "footway"}, "road of footway"),
@@ -269,6 +270,18 @@ def test_rasters_that_do_not_do_are_told(region, tags, tmp_path):
         one(tmp_path / "deep")
     assert one(tmp_path / "deep", unusable="skip").reason == "unusable_raster"
     assert "image" in one(tmp_path / "deep", raster={"range": [0, 1000]})
+
+
+def test_the_nearest_things_are_those_on_the_ground():
+    from shapely import STRtree, points
+
+    stage = Surroundings(None)
+    # At 60 degrees: 78 m to the north, 56 m to the east.
+    stage._shapes = list(points([[10, 60.0007], [10.001, 60]]))
+    stage._ids, stage._seen = ["n1", "n2"], ["north", "east"]
+    stage._tree = STRtree(stage._shapes)
+    record = {"id": "a1", "bounds": [9.99, 59.99, 10.01, 60.01], "lonlat": [10.0, 60.0]}
+    assert stage.around(record) == ["east", "north"]
 
 
 def placed(folder, crs, place, size=400):

@@ -61,9 +61,9 @@ def tag_words(key: str, value: str) -> str:
     name = CALLED.get(key) or _plain(key)
     if value == "no":
         return ""
-    if value == "yes":
-        return name
     said = _plain(value)
+    if value == "yes" or not said:
+        return name
     if re.fullmatch(r"\d+([.,]\d+)?", said) and key in UNITS:
         said = f"{said} {UNITS[key]}"
     if key == "highway" and value in BESIDE_ROADS:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from rsvlm.curate.record import Outcome, Record
 from rsvlm.curate.skyscript.osm import OsmObjects
@@ -37,7 +40,7 @@ class Surroundings:
     batch_size: int = 256
 
     name = "osm_surroundings_mapper"
-    version = "1"
+    version = "2"
 
     def setup(self) -> None:
         """Reads the objects and builds a tree of their bounds."""
@@ -75,10 +78,12 @@ class Surroundings:
     def around(self, record: Record) -> list[list[list[Any]]]:
         """Tags of the objects in the bounds of a picture, without its own."""
         with extra("curate"):
-            from shapely import Point, box
+            from shapely import Point, box, transform
 
         frame = box(*record["bounds"])
-        middle = Point(record["lonlat"])
+        # Degrees of longitude shrink towards the poles; what is near is near on the ground.
+        shrink = np.array([math.cos(math.radians(record["lonlat"][1])), 1.0])
+        middle = transform(Point(record["lonlat"]), lambda at: at * shrink)
         found = []
         for number in self._tree.query(frame, predicate="intersects"):
             shape = self._shapes[number]
@@ -88,5 +93,6 @@ class Surroundings:
                 share = shape.intersection(frame).area / frame.area
                 if share < self.least or share > 1 - 1e-9:
                     continue
-            found.append((float(shape.distance(middle)), self._ids[number], int(number)))
+            far = transform(shape, lambda at: at * shrink).distance(middle)
+            found.append((float(far), self._ids[number], int(number)))
         return [self._seen[number] for _, _, number in sorted(found)[: self.most]]
