@@ -19,6 +19,7 @@ from rsvlm.config.compose import compose, options
 from rsvlm.config.validate import check
 from rsvlm.curate.images import ImageShapeFilter
 from rsvlm.curate.record import Dropped
+from rsvlm.curate.rs5m.meta import MetaCaption
 from rsvlm.curate.rs5m.pub11 import (
     TEMPLATES,
     KeywordFilter,
@@ -27,7 +28,7 @@ from rsvlm.curate.rs5m.pub11 import (
     read_weights,
 )
 from rsvlm.curate.scores import TopK
-from rsvlm.curate.sources import UrlTable
+from rsvlm.curate.sources import ImageFolder, UrlTable
 from rsvlm.errors import UserError
 
 
@@ -308,6 +309,17 @@ def test_tables_that_cannot_be_read(tmp_path, file, text, error):
     (tmp_path / file).write_text(text)
     with pytest.raises(UserError, match=error):
         list(UrlTable(str(tmp_path / file)))
+
+
+def test_one_odd_row_ends_no_table(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"url": "http://a"}\n{"caption": "b"}\n{"url": null}\n')
+    assert [r["url"] for r in UrlTable(str(tmp_path / "a.jsonl"))] == ["http://a", "", ""]
+    (tmp_path / "b.csv").write_text(f"url,caption\nhttp://a,{'x' * 200_000}\nhttp://b,c\n")
+    assert [len(r["caption"]) for r in UrlTable(str(tmp_path / "b.csv"))] == [200_000, 1]
+    (tmp_path / "c.png").write_bytes(picture(1))
+    (tmp_path / "c.json").write_text("{half")
+    (record,) = ImageFolder(str(tmp_path))
+    assert MetaCaption()(record).reason == "bad_metadata"
 
 
 def test_text_tables_packed_or_not_give_the_same_records(tmp_path):

@@ -19,6 +19,8 @@ from rsvlm.errors import UserError, extra, near
 FORMATS = ("parquet", "csv", "tsv", "jsonl", "json", "txt")
 _URLS = ("url", "URL")
 _CAPTIONS = ("caption", "TEXT", "text", "title", "alt")
+#: Signs of one field of a CSV file.
+_LONGEST = 2**24
 #: A file up to this size is hashed whole, a larger one at its ends.
 _WHOLE = 2**30
 
@@ -86,8 +88,11 @@ class UrlTable:
     def __iter__(self) -> Iterator[Record]:
         number = 0
         for path in self.tables():
+            columns: tuple[str, str | None] | None = None
             for row in self._rows(path):
-                yield self._record(number, row, path)
+                # The first row says what there is; one that lacks its address is dropped later.
+                columns = columns or self._columns(row, path)
+                yield self._record(number, row, path, columns)
                 number += 1
 
     def _rows(self, path: Path) -> Iterator[Mapping[str, Any]]:
@@ -96,6 +101,7 @@ class UrlTable:
             yield from self._parquet(path)
             return
         try:
+            csv.field_size_limit(_LONGEST)
             with _text(path) as file:
                 if kind == "txt":
                     yield from ({"url": line.strip()} for line in file if line.strip())
@@ -115,7 +121,6 @@ class UrlTable:
     def _checked(self, row: Any, path: Path) -> Mapping[str, Any]:
         if not isinstance(row, dict):
             raise UserError(f"{path}: a row is no object: {str(row)[:60]!r}.")
-        self._columns(row, path)
         return row
 
     def _parquet(self, path: Path) -> Iterator[Mapping[str, Any]]:
@@ -143,13 +148,15 @@ class UrlTable:
             raise UserError(f"{path} has no column {caption!r}. {near(str(caption), known)}")
         return url, caption
 
-    def _record(self, number: int, row: Mapping[str, Any], path: Path) -> Record:
-        url, caption = self._columns(row, path)
+    def _record(
+        self, number: int, row: Mapping[str, Any], path: Path, columns: tuple[str, str | None]
+    ) -> Record:
+        url, caption = columns
         stem = path.name.partition(".")[0]
         end = next((i for i, sign in enumerate(stem) if not sign.isalnum()), len(stem))
         return {
             "id": f"{number:010d}",
-            "url": str(row[url] or ""),
+            "url": str(row.get(url) or ""),
             "caption": str(row.get(caption) or "") if caption else "",
             "source": self.source or str(row.get("source") or stem[:end]),
             **{name: row.get(name) for name in self.columns},
@@ -160,8 +167,8 @@ class UrlTable:
 class ImageFolder:
     """Pictures of a folder, with the JSON beside each where there is one, under `meta`.
 
-    Of `a/b.jpg` that is `a/b.json`, or `a/b_labels_metadata.json` (BigEarthNet). The id is the path
-    within the folder.
+    Of `a/b.jpg` that is `a/b.json`, or `a/b_labels_metadata.json` (BigEarthNet); of one that is no
+    JSON `meta` says so. The id is the path within the folder.
 
     Args:
         path: of the folder.
@@ -213,8 +220,8 @@ class ImageFolder:
                 if beside.is_file():
                     try:
                         record["meta"] = json.loads(beside.read_text(encoding="utf-8"))
-                    except ValueError as error:
-                        raise UserError(f"{beside} is no JSON: {error}.") from error
+                    except ValueError as error:  # one file of a million; its picture is dropped
+                        record["meta"] = {"unreadable": f"{beside}: {error}"}
             yield record
 
     def _top(self) -> Path:
