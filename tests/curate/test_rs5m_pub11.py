@@ -106,6 +106,24 @@ def test_what_our_own_settings_refused_is_asked_again_under_others(web, tmp_path
         assert client(cache=folder, **now).fetch(url).content == picture(7)
 
 
+def test_behind_a_proxy_no_name_is_looked_up_here(monkeypatch):
+    def asked(*_, **__):
+        raise OSError("this machine knows no names")
+
+    monkeypatch.setattr("rsvlm.clients.web.socket.getaddrinfo", asked)
+    closed = client(allow_private=False)
+    for word in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(word, raising=False)
+    with pytest.raises(NotFetched, match="unreachable"):
+        closed._allow("http://far.example/a.png")
+    monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
+    monkeypatch.setenv("no_proxy", "near.example")
+    closed._allow("http://far.example/a.png")
+    for url in ("http://near.example/a.png", "http://127.0.0.1/a.png"):
+        with pytest.raises(NotFetched, match="unreachable"):
+            closed._allow(url)
+
+
 def test_a_long_list_leaves_no_cookies_behind(web):
     asked = client()
     assert asked.fetch(f"{web[0]}/cookie").content == b"a"

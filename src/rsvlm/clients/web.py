@@ -17,6 +17,7 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
+from urllib.request import getproxies_environment, proxy_bypass_environment
 
 from rsvlm.clients.limits import RateLimit
 from rsvlm.errors import UserError, extra
@@ -96,12 +97,23 @@ class _Deadline:
                 self._socket.shutdown(socket.SHUT_RDWR)
 
 
+def _by_proxy(scheme: str, host: str) -> bool:
+    """Whether a host that is a name is asked through a proxy of the environment."""
+    with suppress(ValueError):
+        ipaddress.ip_address(host)
+        return False
+    known = getproxies_environment()
+    named = scheme in known or "all" in known
+    return named and not proxy_bypass_environment(host)
+
+
 @dataclass
 class WebFiles:
     """Fetches files. One object may be used by many threads; needs the extra `api`.
 
     Addresses of this machine and of private networks are refused, as a list of addresses from
-    somewhere else could read what only this machine sees.
+    somewhere else could read what only this machine sees. Behind a proxy (`HTTPS_PROXY`) that is
+    the proxy's to refuse.
 
     Args:
         cache: a folder where files, and why there is none, are kept; None keeps nothing.
@@ -278,6 +290,8 @@ class WebFiles:
             raise NotFetched("bad_url", url[:200])
         if self.allow_private:
             return
+        if _by_proxy(parts.scheme, host):
+            return  # which finds the host; this machine may know no names of the web
         try:
             where = socket.getaddrinfo(host, port or 443, proto=socket.IPPROTO_TCP)
         except (OSError, UnicodeError) as error:
