@@ -93,10 +93,11 @@ class Part:
             rows = (json.dumps(record, ensure_ascii=False, default=aside) for record in records)
             return "".join(f"{row}\n" for row in rows).encode("utf-8", "surrogatepass")
 
+        members: dict[str, bytes | bytearray]
         members = {"records.jsonl": lines(self.records), "dropped.jsonl": lines(self.dropped)}
         counts = {label: asdict(count) for label, count in self.counts.items()}
         members["counts.json"] = json.dumps(counts).encode()
-        members["blobs"] = bytes(blobs)
+        members["blobs"] = blobs
         path.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(path) as beside, zipfile.ZipFile(beside, "w") as file:
             for name, content in members.items():
