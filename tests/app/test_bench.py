@@ -232,11 +232,17 @@ def test_a_cell_says_how_many_seeds_have_a_value():
     assert latex([["a^b <c>"]]).count(r"a\textasciicircum{}b $<$c$>$") == 1
 
 
-def test_resuming_takes_a_bench_and_no_other_model(whole, tmp_path):
+def test_resuming_takes_a_bench_and_no_other_model(own, whole, tmp_path):
     from rsvlm.app.measure import check_is_evaluation
 
     with pytest.raises(UserError, match=r"model=clip_small would make it another one"):
         goes_on(whole, "model=clip_small")
+    # The same words in its folder go on with it; others would take its values for theirs.
+    with pytest.raises(UserError, match=r"holds another bench \(it differs in words, limit\)"):
+        ran(own, whole, "limit=3", "data.eval_batch_size=2")
+    before = table(whole)
+    ran(own, whole)
+    assert table(whole) == before
     with pytest.raises(UserError, match="not all models of this bench are"):
         goes_on(whole, "model.timeout=9")
     run = whole / "clip_tiny" / "classes"

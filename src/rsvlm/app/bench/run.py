@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from rsvlm.app.bench.plan import Job, Plan, planned
+from rsvlm.app.bench.plan import FILE, Job, Plan, planned
 from rsvlm.app.bench.prepare import Models, amiss, configured
 from rsvlm.app.bench.state import State, state_of
 from rsvlm.app.bench.table import write_tables
@@ -67,6 +67,7 @@ def bench(cfg: DictConfig, out: Path | None = None, overrides: Sequence[str] | N
         make_folder(out)
     with locked(out):
         if cfg.get("resume") is None:
+            _is_the_same(plan, out)
             plan.write(out)
             begun = {"verb": "bench", **provenance(), "suite": plan.suite}
             write_text(out / "run.json", json.dumps(begun))
@@ -112,6 +113,25 @@ def _alone(cfg: DictConfig) -> None:
             "trainer=gpu, or measure one recipe on several: rsvlm eval experiment=<recipe> "
             "trainer=ddp"
         )
+
+
+def _is_the_same(plan: Plan, out: Path) -> None:
+    """Refuses a folder with another bench, whose values would stand in one table with these.
+
+    Raises:
+        UserError: it holds one.
+    """
+    if not (out / FILE).is_file():
+        return
+    held = Plan.read(out)
+    other = [name for name, value in vars(plan).items() if value != getattr(held, name)]
+    if other:
+        raise UserError(
+            f"{out} holds another bench (it differs in {', '.join(other)}): go on with that one, "
+            f"rsvlm bench resume={out}, or choose another folder (hydra.run.dir=), which is "
+            "otherwise new for each bench."
+        )
+    say(f"going on with {out}, which holds this very bench.")
 
 
 def _resumed(out: Path, words: Sequence[str]) -> Plan:
