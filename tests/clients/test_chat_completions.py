@@ -35,6 +35,22 @@ def test_answers_come_in_order_from_several_requests_at_once():
     assert all(body["temperature"] == 0 and body["max_tokens"] == 256 for body in script.asked)
 
 
+def test_ctrl_c_asks_no_more_of_a_batch(monkeypatch):
+    asked = []
+
+    def ask(self, messages, **_):
+        asked.append(messages)
+        if messages[0]["content"] == "0":
+            raise KeyboardInterrupt
+        threading.Event().wait(0.4)
+
+    monkeypatch.setattr(ChatCompletions, "ask", ask)
+    model = ChatCompletions("http://x", "m", client=HTTPClient(), workers=2)
+    with pytest.raises(KeyboardInterrupt):
+        model.ask_all([said(str(n)) for n in range(50)])
+    assert len(asked) < 50
+
+
 @pytest.mark.parametrize(
     ("reply", "text", "finished", "note"),
     [

@@ -11,7 +11,6 @@ from typing import Any
 
 from rsvlm.clients.http import EndpointError, HTTPClient, Refused
 from rsvlm.clients.limits import Budget
-from rsvlm.errors import UserError
 
 Message = Mapping[str, Any]
 
@@ -147,7 +146,7 @@ class ChatCompletions:
             waiting = [pool.submit(self.ask, messages, **changes) for messages in rest]
             try:
                 return first + [one.result() for one in waiting]
-            except UserError:
+            except BaseException:  # Ctrl-C too
                 for one in waiting:
                     one.cancel()  # what was not sent costs nothing
                 raise
