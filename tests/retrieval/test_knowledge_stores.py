@@ -336,20 +336,26 @@ def test_an_index_finds_what_all_rows_do(make, tmp_path):
 def test_an_index_is_no_limit_to_what_filters_and_words_find(make, monkeypatch):
     """What is nearest may all be of other classes or types, or lack the word that is asked for."""
     opened = make("lance", index_rows=200, exact_rows=20)
-    monkeypatch.setattr("rsvlm.retrieval.knowledge_lance._AT_LEAST", 8)
-    monkeypatch.setattr("rsvlm.retrieval.knowledge_lance._REFINE", 2)
+    monkeypatch.setattr("rsvlm.retrieval.knowledge_lance._AT_LEAST", 5)
+    monkeypatch.setattr("rsvlm.retrieval.knowledge_lance._REFINE", 1)
     records = [
         KnowledgeRecord(
             f"p{i}", category=kind, texts=[f"{kind} {kind} {kind} w{i}"], image=f"{kind}_{i}.png"
         )
         for i, kind in enumerate(CATEGORIES * 40)
     ]
+    for i in range(6):
+        records.append(KnowledgeRecord(f"t{i}", texts=["d e f"], image=f"g{i}_h{i}.png"))
+        records.append(KnowledgeRecord(f"i{i}", texts=[f"k{i} l{i}"], image=f"a_b_c_{i}.png"))
+    records.append(KnowledgeRecord("x", texts=["d e z"], image="a_b_z.png"))
     base = KnowledgeBase.build(records, HashEncoder(), opened())
     assert base.store.narrow(base.version, base_asked(base, "Museum Museum"))[1].size < 30
     where = Filter(categories=["Museum"])
     for asked in ({"text": "Stadium Stadium"}, {"image": "Stadium_0.png"}):
         hits = base.search(**asked, where=where, types=["text"], k=5)
         assert [hit.record.category for hit in hits] == ["Museum"] * 5
+    both = base.search("a_b_c.png", "d e f", alpha=0.5, k=1)
+    assert both[0].record.id == "x", "the best of both is the best of neither"
     hits = base.search(text="Stadium Stadium w2", types=["text"], lexical=True, pool=3, k=3)
     assert "p2" in {hit.record.id for hit in hits}
 

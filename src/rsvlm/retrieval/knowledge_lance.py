@@ -15,7 +15,7 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ import numpy as np
 
 from rsvlm.errors import extra
 from rsvlm.files import write_text
-from rsvlm.retrieval.knowledge_search import best, cosines, rows_of
+from rsvlm.retrieval.knowledge_search import best, cosines
 from rsvlm.retrieval.knowledge_store import Asked, FileStore
 from rsvlm.retrieval.knowledge_tables import (
     INSTEAD,
@@ -56,6 +56,9 @@ INDEX_ROWS = 500_000
 EXACT_ROWS = 100_000
 #: Rows that are scored exactly for each that is wanted, and at least.
 _REFINE, _AT_LEAST = 20, 200
+#: Where pictures and texts are asked together, so many times as many rows near by text, lists, and
+#: pictures are looked at: the best of both may be the best of neither.
+_BOTH, _LISTS = 5, 2
 #: Lists of the index that are looked through.
 PROBES = 30
 #: Up to how many bytes an index is read into memory when it is first asked: a question that reads
@@ -107,29 +110,48 @@ class LanceStore(FileStore):
             return None
         if not self._said(version.number)["indexed"]:
             return None
+        takes = None if asked.where is None else version.columns.taken(asked.where)
         every = asked.types is None
         spans = [s for kind, s in version.groups.items() if every or kind in (asked.types or ())]
-        among = sum(last - first for first, last in spans)
-        taken = None if asked.where is None else rows_of(version, asked.types, asked.where)
-        if (among if taken is None else len(taken)) < self.exact_rows:
+        left = sum(
+            last - first
+            if takes is None
+            else int(np.count_nonzero(takes[version.record_of[first:last]]))
+            for first, last in spans
+        )
+        if left < self.exact_rows:
             return None  # few enough to be scored where they lie
-        least = max(_AT_LEAST, _REFINE * asked.count)
-        found = [np.zeros(0, dtype=np.int64)]
-        if asked.text is not None:
-            # A filter on records is held against what the index gave, of which more is asked then.
-            share = 1.0 if taken is None else len(taken) / among
-            near = self._near(version, asked, min(among, int(least / share)))
-            if taken is not None:
-                near = np.intersect1d(near, taken)
-                if len(near) < min(least // 2, len(taken)):
-                    return None  # what is near is not what the filter takes: all of that is scored
-            found.append(near)
-        if asked.image is not None:
-            found.append(_of_pictures(version, asked.image, least, asked.types, taken))
-        rows = np.unique(np.concatenate(found))
-        return version, rows
 
-    def _near(self, version: Version, asked: Asked, count: int) -> Ints:
+        def kept(rows: Ints) -> Ints:
+            there = np.zeros(len(rows), dtype=bool)
+            for first, last in spans:
+                there |= (rows >= first) & (rows < last)
+            return rows[there if takes is None else there & takes[version.record_of[rows]]]
+
+        least = max(_AT_LEAST, _REFINE * asked.count)
+        rows = np.zeros(0, dtype=np.int64)
+        if asked.text is not None:
+            # What is asked for by type or record is held against what the index gave, of which
+            # more is asked then: LanceDB's own filter looks at each row.
+            both = asked.image is not None
+            count = (_BOTH if both else 1) * least * len(version) // left
+            rows = kept(self._near(version, asked.text, count, _LISTS if both else 1))
+            if len(rows) < min(least // 2, left):  # what is near is none of it
+                if takes is not None:
+                    return None
+                rows = self._near(version, asked.text, least, 1, asked.types)
+        if asked.image is not None:
+            rows = self._with_pictures(version, asked, rows, least, kept, takes)
+        return version, np.unique(rows)
+
+    def _near(
+        self,
+        version: Version,
+        text: Floats,
+        count: int,
+        times: int = 1,
+        types: Sequence[str] | None = None,
+    ) -> Ints:
         at = self._said(version.number)["tables"]["chunks"]
         if self._open_at is None or self._open_at[0] != at:
             assert version.row_ids is not None
@@ -138,15 +160,46 @@ class LanceStore(FileStore):
         _, table, order, ids = self._open_at
         # A row's id is in the index; a column would be looked up in the table, for a third of the
         # whole time.
-        search = table.search(asked.text).distance_type("cosine").select(["_distance"])
+        search = table.search(text).distance_type("cosine").select(["_distance"])
         search = search.with_row_id(True).limit(count)
-        if asked.types is not None:
-            search = search.where(f"type IN ({quoted(asked.types)})", prefilter=True)
+        if types is not None:
+            search = search.where(f"type IN ({quoted(types)})", prefilter=True)
         # Types may lie far from the question: further lists until there are enough.
-        search = search.minimum_nprobes(PROBES).maximum_nprobes(0 if asked.types else PROBES)
+        lists = times * PROBES
+        search = search.minimum_nprobes(lists).maximum_nprobes(0 if types else lists)
         near = search.to_arrow()["_rowid"].to_numpy().astype(np.int64)
         found: Ints = order[np.searchsorted(ids, near)]
         return found
+
+    def _with_pictures(
+        self,
+        version: Version,
+        asked: Asked,
+        near: Ints,
+        least: int,
+        kept: Callable[[Ints], Ints],
+        takes: Any,
+    ) -> Ints:
+        """Rows near by text, and those whose pictures may lift them among the best.
+
+        Pictures are all compared, as they are few beside rows. A row that the index did not give
+        has at most the text's score of the last that it gave.
+        """
+        assert asked.image is not None
+        every = np.arange(len(version.image), dtype=np.int64)
+        seen = np.append(cosines(version.image, asked.image, every), 0.0)  # -1: no picture
+        if takes is not None:
+            left_out = version.image_of[~takes]
+            seen[left_out[left_out >= 0]] = -9.0  # below any cosine
+        order = best(seen[:-1], _BOTH * least)
+        rows = np.concatenate([near, kept(_of_pictures(version, order[:least]))])
+        if asked.text is None or not len(near):
+            return rows
+        told = cosines(version.text, asked.text, rows)
+        scores = asked.alpha * seen[version.picture_of[rows]] + (1 - asked.alpha) * told
+        edge = np.sort(scores)[-min(asked.count, len(scores))]
+        lifted = asked.alpha * seen[order] + (1 - asked.alpha) * told[: len(near)].min() > edge
+        return np.concatenate([rows, kept(_of_pictures(version, order[least:][lifted[least:]]))])
 
     def _warm(self, at: int) -> Any:
         """The chunks' table of a version, with the lists of its index in memory."""
@@ -258,30 +311,10 @@ def index_options(count: int, dim: int) -> dict[str, Any]:
     }
 
 
-def _of_pictures(
-    version: Version, image: Floats, count: int, types: Sequence[str] | None, taken: Ints | None
-) -> Ints:
-    """Rows of the records whose pictures are nearest, scored exactly: they are few beside rows."""
-    held = np.ones(len(version.image), dtype=bool)
-    if taken is not None:
-        there = version.picture_of[taken]
-        held[:] = False
-        held[there[there >= 0]] = True
-    few = np.flatnonzero(held)
-    near = few[best(cosines(version.image, image, few), count)]
+def _of_pictures(version: Version, near: Ints) -> Ints:
+    """Rows of the records of some pictures."""
     order, pictures = version.by_picture
-    starts, ends = (
-        np.searchsorted(pictures, near, "left"),
-        np.searchsorted(pictures, near, "right"),
-    )
+    starts = np.searchsorted(pictures, near, "left")
+    ends = np.searchsorted(pictures, near, "right")
     spans = [order[a:b] for a, b in zip(starts, ends, strict=True)]
-    rows = np.concatenate([np.zeros(0, dtype=np.int64), *spans])
-    if taken is not None:
-        return np.intersect1d(rows, taken)
-    if types is None:
-        return rows
-    there = np.zeros(len(rows), dtype=bool)
-    for kind, (first, last) in version.groups.items():
-        if kind in types:
-            there |= (rows >= first) & (rows < last)
-    return rows[there]
+    return np.concatenate([np.zeros(0, dtype=np.int64), *spans])
