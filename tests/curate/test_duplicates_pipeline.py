@@ -42,12 +42,20 @@ def sets(tmp_path):
     }
 
 
-def test_what_two_sets_share_is_listed_for_training_and_nothing_is_removed(sets, tmp_path, capsys):
+COLOURS = ["~pipeline.encoder", "+pipeline.encoder._target_=curate_stages.Colours"]
+
+
+@pytest.mark.parametrize(("name", "more"), [("duplicates", []), ("duplicates_by_vectors", COLOURS)])
+def test_what_two_sets_share_is_listed_for_training_and_nothing_is_removed(
+    sets, tmp_path, capsys, name, more
+):
     words = [
-        f"+pipeline.source.sets.{name}={{data:{one['data']},root:{one['root']}}}"
-        for name, one in sets.items()
+        f"+pipeline.source.sets.{word}={{data:{one['data']},root:{one['root']}}}"
+        for word, one in sets.items()
     ]
-    report = curate(compose("curate", ["pipeline=duplicates", f"out={tmp_path / 'out'}", *words]))
+    report = curate(
+        compose("curate", [f"pipeline={name}", f"out={tmp_path / 'out'}", *words, *more])
+    )
     assert read_exclusions(tmp_path / "out/one.txt") == {"train": {"2.png"}}
     assert read_exclusions(tmp_path / "out/two.txt") == {"train": {"a.png", "b.png"}}
     rows = (tmp_path / "out/duplicates.csv").read_text().splitlines()
