@@ -17,7 +17,7 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
-from urllib.request import getproxies_environment, proxy_bypass_environment
+from urllib.request import getproxies, proxy_bypass
 
 from rsvlm.clients.limits import RateLimit
 from rsvlm.errors import UserError, extra
@@ -102,9 +102,9 @@ def _by_proxy(scheme: str, host: str) -> bool:
     with suppress(ValueError):
         ipaddress.ip_address(host)
         return False
-    known = getproxies_environment()
+    known = getproxies()
     named = scheme in known or "all" in known
-    return named and not proxy_bypass_environment(host)
+    return named and not proxy_bypass(host)
 
 
 @dataclass
