@@ -316,6 +316,10 @@ def test_a_field_that_no_stage_makes_is_told(tmp_path):
         with pytest.raises(UserError, match=r"reads '(number|embedding)', and no record has it"):
             run(Pipeline("x", source, made, st.Lines(), {}), tmp_path / name)
 
+    filled = {"twice": st.Twice()}
+    with pytest.raises(UserError, match=r"the writer reads 'embedding', and no record has it"):
+        run(Pipeline("x", st.Numbers(), filled, st.Lines(), {}), tmp_path / "writer")
+
 
 def test_an_empty_input_and_an_odd_limit_are_refused(tmp_path):
     with pytest.raises(UserError, match="holds no records"):

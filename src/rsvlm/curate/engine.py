@@ -25,7 +25,7 @@ from rsvlm.curate.engines import Engine, Local
 from rsvlm.curate.parts import Count, Part, counts_of, dropped_of
 from rsvlm.curate.plan import WORK, begun, fingerprinted
 from rsvlm.curate.record import AnyStage, Barrier, Record, Source, Writer
-from rsvlm.curate.work import Job, Worker, decide
+from rsvlm.curate.work import Job, Worker, decide, fields_are_there
 from rsvlm.errors import UserError
 from rsvlm.files import Busy, held, numbered, write_text, written_whole
 
@@ -158,7 +158,7 @@ def _held(
     came = next(iter(counts.values())).came if counts else 0
     facts: Mapping[str, Any] = {}
     if not dry_run:
-        facts = pipeline.writer.write(_records_of(parts), out)
+        facts = _written(pipeline.writer, parts, out)
     dropped = _write_dropped(out / "dropped.jsonl", pipeline, work)
     manifest = {
         **plan,
@@ -312,6 +312,14 @@ def _sum(pipeline: Pipeline, work: Path) -> dict[str, Count]:
         for label, count in counts_of(path).items():
             found.setdefault(label, Count()).add(count)
     return found
+
+
+def _written(writer: Writer, parts: Sequence[Path], out: Path) -> Mapping[str, Any]:
+    try:
+        return writer.write(_records_of(parts), out)
+    except KeyError:
+        with fields_are_there("the writer", list(itertools.islice(_records_of(parts), 1))):
+            raise
 
 
 def _records_of(parts: Sequence[Path]) -> Iterator[Record]:

@@ -80,7 +80,7 @@ class Worker:
         if job.decided is not None:
             self._step(part, self.barrier, self._decided(part.records, job.decided))
         for label, stage in self.stages:
-            with _fields_are_there(label, part.records):
+            with fields_are_there(label, part.records):
                 self._step(part, label, _outcomes(stage, part.records))
         part.save(job.target)
 
@@ -106,7 +106,7 @@ class Worker:
 
 
 @contextmanager
-def _fields_are_there(label: str, records: Sequence[Record]) -> Iterator[None]:
+def fields_are_there(label: str, records: Sequence[Record]) -> Iterator[None]:
     """Tells a field that no stage made from a fault of a stage's own."""
     try:
         yield
@@ -208,7 +208,7 @@ def decide(barrier: Barrier, paths: Sequence[Path], targets: Sequence[Path]) -> 
     blocks: list[Any] = []
     for path in paths:
         records = Part.read(path).records
-        with _fields_are_there(barrier.name, records):
+        with fields_are_there(barrier.name, records):
             keys = [barrier.key(record) for record in records]
         ids.extend(record["id"] for record in records)
         sizes.append(len(records))
