@@ -32,7 +32,7 @@ FILTERS = (
     Filter(splits=["train"]),
     Filter(since="2011", until="2012-12"),
     Filter(since="2012-05-02"),
-    Filter(place="PLACE3"),
+    Filter(place="LACE3"),
     Filter(near=(3.0, 13.0, 50.0)),
     Filter(exclude=["picture_0.png", "p1"]),
     Filter(records=["p1", "p2"]),

@@ -160,7 +160,8 @@ def conditions(models: Any, number: int, types: Sequence[str] | None, where: Fil
     among("split", where.splits)
     among("id", where.records)
     if where.place:
-        match = models.MatchText(text=where.place.casefold())
+        # MatchText is by words on a server, where its client's memory has it by letters.
+        match = models.MatchSubstring(substring=where.place.casefold())
         made.must.append(models.FieldCondition(key="place", match=match))
     if where.near is not None:
         lat, lon, km = where.near
@@ -174,6 +175,19 @@ def conditions(models: Any, number: int, types: Sequence[str] | None, where: Fil
         match = models.MatchAny(any=list(where.exclude))
         made.must_not = [models.FieldCondition(key="names", match=match)]
     return made
+
+
+def check_places(release: str, root: object) -> None:
+    """Refuses a filter by place on a server that cannot.
+
+    Raises:
+        UserError: it is older than 1.20.
+    """
+    if [int(part) for part in re.findall(r"\d+", release)[:2]] < [1, 20]:
+        raise UserError(
+            f"a filter by place (--place) needs a Qdrant server of 1.20 or later, and that of "
+            f"{root} is {release}: leave it out, or take a newer server."
+        )
 
 
 def small_version(

@@ -33,6 +33,7 @@ from rsvlm.retrieval.knowledge_points import (
     FOREVER,
     INDEXED,
     ServerVersion,
+    check_places,
     chunk_points,
     conditions,
     live,
@@ -237,6 +238,10 @@ class QdrantStore:
         if self._remote():
             wide = None if exact else max(128, 2 * asked.count)
             how = self.models.SearchParams(exact=exact, hnsw_ef=wide)
+        if asked.where is not None and asked.where.place and self._remote():
+            with self._asked():
+                release = str(self.client.info().version)
+            check_places(release, self.root)
         chosen = conditions(self.models, version.number, asked.types, asked.where)
         limit = asked.count + 16
         with self._asked():
