@@ -16,7 +16,7 @@ from rsvlm.data.folders import is_picture, walk
 from rsvlm.data.sample import Answer, SampleError
 from rsvlm.errors import UserError
 from rsvlm.files import WriteError, trouble
-from rsvlm.inference.mask_files import annotations, write_masks
+from rsvlm.inference.mask_files import coco_rows, write_masks
 
 #: Endings of a file of answers.
 TABLES = (".jsonl", ".csv")
@@ -201,7 +201,7 @@ def _row(path: str, answer: Answer | str) -> dict[str, Any]:
     if answer.candidates:
         row["candidates"] = [[text, score] for text, score in answer.candidates]
     if answer.masks:
-        row["masks"] = annotations(answer)
+        row["masks"] = coco_rows(answer)
     if answer.parts:
         row["parts"] = [asdict(part) for part in answer.parts]
     if answer.notes:

@@ -54,7 +54,7 @@ def write_masks(
     overlay = stem.with_name(f"{stem.name}_overlay.png") if answer.boxes else target
     if len(answer.masks) > 255:
         raise UserError(f"{len(answer.masks)} masks: an indexed PNG tells 255 objects apart.")
-    rows = annotations(answer)
+    rows = coco_rows(answer)
     files = [overlay]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ def write_masks(
     return files
 
 
-def annotations(answer: Answer) -> list[dict[str, Any]]:
+def coco_rows(answer: Answer) -> list[dict[str, Any]]:
     """COCO's annotation of each mask of an answer: run lengths, box, area, score, class."""
     scores = answer.mask_scores or [1.0] * len(answer.masks)
     pairs = zip(answer.masks, scores, strict=True)
