@@ -96,7 +96,7 @@ class BenchSchema(EvalSchema):
     """
 
     suite: Any = MISSING
-    suite_file: str | None = MISSING  # type: ignore[assignment]
+    suite_file: str | None = MISSING
     models: list[str] = MISSING  # type: ignore[assignment]
     limit: int | None = MISSING  # type: ignore[assignment]
     seeds: list[int] = MISSING  # type: ignore[assignment]

@@ -114,8 +114,9 @@ def fingerprint(config: Mapping[str, Any], checkpoint: str | None) -> dict[str, 
         if key not in _MEASURING
     }
     held = {key: config.get(key) for key in ("model", "data", "seed", "init")}
-    if str((held["model"] or {}).get("_target_", "")).endswith(".APIModel"):
-        held["model"] = {k: v for k, v in held["model"].items() if k not in PACING}
+    model = held["model"] or {}
+    if str(model.get("_target_", "")).endswith(".APIModel"):
+        held["model"] = {k: v for k, v in model.items() if k not in PACING}
     if (config.get("knowledge") or {}).get("path"):
         held["knowledge"] = config["knowledge"]
     text = json.dumps(held | {"evaluation": evaluation}, sort_keys=True, default=str)
