@@ -205,7 +205,7 @@ def test_a_broken_run_has_no_mask_and_is_told():
     batch = dataclasses.replace(batch, answer_ids=[[*first[:4], *first]])
     (answer,) = teacher_forced(model, batch)
     assert len(answer.masks) == 1
-    assert "1 object(s) of the answer lack some of their [SEG] tokens" in answer.notes[0]
+    assert "1 object(s) of the answer lack some [SEG] tokens" in answer.notes[0]
 
 
 def test_the_class_of_an_object_comes_from_user_text_or_fallback():

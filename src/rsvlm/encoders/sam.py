@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from rsvlm.checkpoints.dialects import Dialect
 from rsvlm.errors import UserError, near
+from rsvlm.nn.length_buckets import in_shards, most_of_all
 from rsvlm.nn.mask_decoder import sam
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -133,5 +134,10 @@ class SamEncoder(nn.Module):
         """Features [N, out_dim, g, g]; see `normalised`."""
         trained = torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())
         with torch.set_grad_enabled(trained):
-            x = self.normalised(images, sizes)
-            return torch.cat([self.encoder(part) for part in x.split(self.chunk)])
+            parts = self.normalised(images, sizes).split(self.chunk)
+            # In shards each pass is one of all processes, which may have more images.
+            most = most_of_all(len(parts), images.device) if in_shards(self) else len(parts)
+            found = [self.encoder(part) for part in parts]
+            for _ in range(most - len(parts)):
+                found[0] = found[0] + 0 * self.encoder(parts[0][:1])
+            return torch.cat(found)

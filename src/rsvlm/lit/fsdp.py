@@ -40,10 +40,12 @@ def shard(model: nn.Module, mesh: Any) -> None:
     averaged as those of the others are.
     """
     scalars = {p for p in model.parameters() if p.ndim == 0}
-    for module in model.modules():
+    # Inner blocks first, as torch wants them; what no one calls as a module would stay in shards.
+    for module in reversed(list(model.modules())):
         if isinstance(module, nn.ModuleList):
             for block in module:
-                if any(True for _ in block.parameters()):
+                called = type(block).forward is not nn.Module.forward
+                if called and any(True for _ in block.parameters()):
                     fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh, ignored_params=scalars)
     names = ("encode_image", "encode_text") if is_image_text_encoder(model) else ()

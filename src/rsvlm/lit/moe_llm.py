@@ -7,6 +7,7 @@ from typing import Any
 from rsvlm.errors import UserError
 from rsvlm.lit.generative import Generative
 from rsvlm.models.rsmoe.model import RSMoE
+from rsvlm.nn.length_buckets import in_shards
 
 
 class MoELLM(Generative):
@@ -28,7 +29,7 @@ class MoELLM(Generative):
             )
 
     def on_fit_start(self) -> None:
-        """Refuses a second stage of nothing, and kept drafts of pictures that are drawn anew.
+        """Refuses a second stage of nothing, what hangs in shards, and drafts that change.
 
         Raises:
             UserError: see above.
@@ -45,6 +46,17 @@ class MoELLM(Generative):
                 "model.draft=true keeps the LLM block's answer to each picture, and data.augment "
                 "makes another picture in each epoch: set data.augment=null or model.draft=false."
             )
+
+        uneven = self.model.draft or self.model.combine == "summarised" or len(self._lms()) > 1
+        if uneven and in_shards(self.model):
+            raise UserError(
+                "in shards all processes take the same passes, and drafts, summaries and experts "
+                "of several language models (model.draft, model.combine=summarised, "
+                "model.expert_lms) are of some questions alone: set trainer=ddp."
+            )
+
+    def _lms(self) -> list[Any]:
+        return [] if self.model.experts is None else self.model.lms
 
     def train_metrics(self, outputs: dict[str, Any]) -> dict[str, Any]:
         """The share of the expert that a learned router uses most; 1 is a collapse."""

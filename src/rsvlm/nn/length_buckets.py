@@ -23,6 +23,13 @@ def in_shards(module: nn.Module) -> bool:
     return any(isinstance(parameter, DTensor) for parameter in module.parameters())
 
 
+def most_of_all(count: int, device: torch.device) -> int:
+    """The largest of all processes' numbers."""
+    most = torch.tensor(count, device=device)
+    dist.all_reduce(most, op=dist.ReduceOp.MAX)
+    return int(most)
+
+
 def length_buckets(batch: Any, most: int, *, shards: bool = False) -> list[list[int]]:
     """Row numbers, those with most images and text first; as they are where one bucket takes all.
 
@@ -43,9 +50,7 @@ def length_buckets(batch: Any, most: int, *, shards: bool = False) -> list[list[
         order.sort(key=lambda row: (-len(batch.image_rows[row]), -words[row]))
     found = [order[start : start + most] for start in range(0, len(order), most)]
     if shards:
-        count = torch.tensor(len(found), device=batch.input_ids.device)
-        dist.all_reduce(count, op=dist.ReduceOp.MAX)
-        found += found[-1:] * (int(count) - len(found))
+        found += found[-1:] * (most_of_all(len(found), batch.input_ids.device) - len(found))
     return found
 
 

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from rsvlm.errors import UserError
 from rsvlm.nn.class_memory import ClassMemory
+from rsvlm.nn.length_buckets import in_shards
 from rsvlm.nn.mask_decoder import MaskDecoder, PromptEncoder
 
 
@@ -145,7 +146,8 @@ class MaskPredictor(nn.Module):
             prompt = prompts.new_zeros(1, *prompts.shape[1:]) + prompts.sum()
             found = self._decode(features, prompt, nothing, nothing)
             return Masks(found.logits[:0], [mask[:0] for mask in found.levels])
-        if torch.is_grad_enabled() or count <= self.chunk:
+        # In shards as many passes as other processes: one.
+        if torch.is_grad_enabled() or count <= self.chunk or in_shards(self):
             return self._decode(features, prompts, rows, classes)
         parts = [
             self._decode(features, prompts[part], rows[part], _at(classes, part))

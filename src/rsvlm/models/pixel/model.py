@@ -24,6 +24,7 @@ from rsvlm.models.pixel.placing import as_seen, as_stored, coarse
 from rsvlm.models.pixel.runs import whole_runs
 from rsvlm.models.pixel.words import with_new_words
 from rsvlm.models.protocols import Kinds
+from rsvlm.nn.length_buckets import in_shards, most_of_all
 from rsvlm.nn.mask_predictor import MaskPredictor, mask_scores
 from rsvlm.nn.packing import keys_of, pack
 
@@ -259,8 +260,8 @@ class PixelModel(ChatVLM):
         options: Any = {"dtype": torch.long, "device": states.device}
         prompts = self.masks.prompts(states)
         chosen = None if classes is None else torch.tensor(list(classes), **options)
-        features = self.mask_features(batch, tokens)
-        return self.masks(features, prompts, torch.tensor(list(rows), **options), chosen).logits
+        images = torch.tensor(list(rows), **options)
+        return self.masks(self.mask_features(batch, tokens), prompts, images, chosen).logits
 
     # Generation ---------------------------------------------------------------------------
 
@@ -291,10 +292,10 @@ class PixelModel(ChatVLM):
         """
         self._one_image(batch)
         classes = classes or self.said
-        if classes and not self.remembers:
+        if classes and (self.classes is None or not self.remembers):
             raise UserError("this model has no class memory and reads none: leave classes out.")
-        for name in classes if self.classes is not None else ():
-            self.classes.index(name)  # before anything is written
+        for name in classes:
+            self.classes.index(name)  # type: ignore[union-attr]  # before anything is written
         return super().generate(replace(batch, said=list(classes)), features, **options)
 
     def _texts(self, embedded: Any, options: Mapping[str, Any]) -> list[list[Generated]]:
@@ -316,17 +317,15 @@ class PixelModel(ChatVLM):
     ) -> list[Answer]:
         answers = [self._answer(row) for row in texts]
         states: list[Tensor] = []
-        rows: list[int] = []
+        rows, counts = list[int](), list[int]()
         chosen: list[tuple[int, str]] = []
-        counts: list[int] = []
         for i, (row, answer) in enumerate(zip(texts, answers, strict=True)):
             best = row[0]
             runs, broken = whole_runs(best.ids, self.seg_ids)
             shown = batch.image_rows[i]
             if broken:
                 answer.notes.append(
-                    f"{broken} object(s) of the answer lack some of their [SEG] tokens and have no "
-                    "mask."
+                    f"{broken} object(s) of the answer lack some [SEG] tokens and have no mask."
                 )
             if runs and not shown:
                 answer.notes.append("the answer points at objects, and no image was shown.")
@@ -339,10 +338,11 @@ class PixelModel(ChatVLM):
             rows += [shown[0]] * len(runs)
             if self.remembers and self.classes is not None:
                 chosen += self.classes.choose(batch.instructions[i], len(runs), batch.said)
-        if not states:
+        if not (most_of_all(len(states), tokens.device) if in_shards(self) else states):
             return answers
         classes = [index for index, _ in chosen] if self.remembers else None
-        found = self.draw(batch, tokens, torch.stack(states), rows, classes)
+        none = tokens.new_zeros(0, len(self.seg_ids), self.lm.dim)  # others draw: a pass of all
+        found = self.draw(batch, tokens, torch.stack(states) if states else none, rows, classes)
         scores = mask_scores(found).tolist()
         at = 0
         for i, (answer, part) in enumerate(zip(answers, found.split(counts), strict=True)):

@@ -47,7 +47,7 @@ from rsvlm.models.rsmoe.combine import COMBINE, answer_of, summary_prompt
 from rsvlm.models.rsmoe.experts import Experts
 from rsvlm.models.rsmoe.llm_block import LLMBlock, text_of, together_of
 from rsvlm.models.rsmoe.router import Router, Routing, tasks_of
-from rsvlm.nn.length_buckets import length_buckets, select_rows
+from rsvlm.nn.length_buckets import in_shards, length_buckets, select_rows
 
 log = logging.getLogger(__name__)
 
@@ -283,7 +283,7 @@ class RSMoE(LLMBlock):
         answers: dict[int, Answer] = {}
         try:
             tokens = self.tokens(batch, features)
-            for rows in length_buckets(batch, most):
+            for rows in length_buckets(batch, most, shards=in_shards(self)):
                 some, seen = select_rows(batch, tokens, rows)
                 found = self.find(some, seen)
                 texts = [batch.instructions[i] for i in rows]
