@@ -31,10 +31,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from rsvlm.retrieval import knowledge_search
 from rsvlm.retrieval.knowledge_base import KnowledgeBase
 from rsvlm.retrieval.knowledge_builder import facts_of
 from rsvlm.retrieval.knowledge_lance import LanceStore
-from rsvlm.retrieval.knowledge_records import CHUNK_TYPES, Chunk, KnowledgeRecord
+from rsvlm.retrieval.knowledge_records import CHUNK_TYPES, TASKS, Chunk, KnowledgeRecord
 from rsvlm.retrieval.knowledge_search import Filter
 from rsvlm.retrieval.knowledge_store import store_of
 from rsvlm.retrieval.knowledge_version import Part
@@ -356,11 +357,47 @@ def large(args: argparse.Namespace, drawn: Drawn) -> None:
     best = np.stack(truth[2])
     place = np.argsort(version.order)  # a hit knows its place in the order of the chunks
     row("torch, all", truth, best)
+    shipped = knowledge_lance.PROBES
     for probes in args.probes:
         knowledge_lance.PROBES = probes
         found = timed(lambda i: base.search(text=f"q{i}", k=k), args.repeats)
-        hits = [[int(place[hit.order]) for hit in hits] for hits in found[2]]
-        row(f"rsvlm, {probes} lists", (*found[:2], hits), best)
+        row(f"rsvlm, {probes} lists", rows_of(found, place), best)
+    knowledge_lance.PROBES = shipped
+    image, pictures = torch.from_numpy(version.image), torch.from_numpy(version.picture_of)
+    few = min(args.repeats, 12)
+    for alpha in (0.3, 0.5, 0.7):
+        truth = timed(
+            lambda i, a=alpha: (
+                (a * (image @ asked[i + 7])[pictures] + (1 - a) * (text @ asked[i]))
+                .topk(k)
+                .indices.numpy()
+            ),
+            few,
+        )
+        found = timed(lambda i, a=alpha: base.search(i + 7, f"q{i}", k=k, alpha=a), few)
+        name = f"rsvlm, picture and text, alpha {alpha}"
+        row(name, rows_of(found, place), np.stack(truth[2]))
+    row("torch, the same", truth)
+    for name, words in (
+        ("task vqa", {"task": "vqa"}),
+        ("3 classes of 16", {"where": Filter(categories=["class 1", "class 2", "class 3"])}),
+        ("without a record", {"where": Filter(exclude=["p3"])}),
+    ):
+        left = torch.from_numpy(rows_left(version, words))
+        truth = timed(lambda i, r=left: r[(text[r] @ asked[i]).topk(k).indices].numpy(), 6)
+        found = timed(lambda i, w=words: base.search(text=f"q{i}", k=k, **w), few)
+        row(f"rsvlm, text, {name}: {len(left)}", rows_of(found, place), np.stack(truth[2]))
+
+
+def rows_of(found: Any, place: np.ndarray) -> Any:
+    """What `timed` found, as rows of the base."""
+    return *found[:2], [[int(place[hit.order]) for hit in hits] for hits in found[2]]
+
+
+def rows_left(version: Any, words: dict[str, Any]) -> np.ndarray:
+    """The rows that a task or a filter leaves."""
+    types = TASKS[words["task"]] if "task" in words else None
+    return knowledge_search.rows_of(version, types, words.get("where"))
 
 
 def paper(args: argparse.Namespace, drawn: Drawn) -> None:
