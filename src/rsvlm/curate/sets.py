@@ -45,8 +45,8 @@ class Samples:
     def __post_init__(self) -> None:
         if not self.sets:
             raise UserError(
-                "pipeline.source.sets= names the data sets: "
-                "pipeline.source.sets.rsicd={data:rsicd,root:/data/RSICD}, and so for each."
+                "no data set is named: give "
+                "+pipeline.source.sets.rsicd={data:rsicd,root:/data/RSICD}, and so for each."
             )
         for name, given in self.sets.items():
             for word in set(given) - _KNOWN:
