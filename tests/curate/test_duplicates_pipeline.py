@@ -96,7 +96,7 @@ def test_samples_of_sets_are_records_with_what_is_said_of_them(sets, tmp_path, r
 @pytest.mark.parametrize(
     ("sets", "words"),
     [
-        ({}, "names the data sets"),
+        ({}, "no data set is named"),
         ({"a": {"data": "rsicdd", "root": "x"}}, "Did you mean rsicd"),
         ({"a": {"data": "rsicd"}}, "root"),
         ({"a": {"data": "rsicd", "root": "x", "split": "train"}}, "Did you mean splits"),
