@@ -198,7 +198,8 @@ class RSRAG(GenerativeModel):
         parts = {key: dialogues(item.sample) for key, item in behind.items()}
         again = self.model.collate(training=False, kinds="all")
         again.instructions = None  # the questions stand as they were written
-        items, given, own = [], [], []
+        items: list[TransformedSample] = []
+        given, own = [], []
         for key in zip(batch.index.tolist(), map(str, batch.ids), strict=True):
             question, kind = batch.instructions[len(items)], batch.kinds[len(items)]
             before, asks = _asked(parts[key], question)
