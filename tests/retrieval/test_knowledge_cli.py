@@ -80,7 +80,7 @@ def test_a_folder_with_records(folder, tmp_path, checkpoint, capsys):
                 "--variant",
                 "released",
             ],
-            "looks through a task's chunks",
+            "is that of a task, and none is given",
         ),
         (["build", *words[:-1], kb + "2", *model, "--overlap", "99"], "--overlap 99"),
         (["build", *words[:-1], kb + "3", *model, "--store", "qdrant"], "localhost:6333/places"),

@@ -343,10 +343,8 @@ class KnowledgeBase:
             raise UserError(f"variant={variant}: {near(variant, ('released', *RELEASED_TASKS))}")
         asked = (task or "").lower()
         if asked not in RELEASED_TASKS[known]:
-            raise UserError(
-                f"the published search looks through a task's chunks: {task!r} is none. "
-                f"{near(asked, RELEASED_TASKS[known])}"
-            )
+            said = f"has no task {task!r}" if task else "is that of a task, and none is given"
+            raise UserError(f"the published search {said}. {near(asked, RELEASED_TASKS[known])}")
         picture, words, alpha = question.image, question.text, question.alpha
         if picture is None or words is None:
             raise UserError("the published search needs a picture and a text: give both.")
