@@ -167,8 +167,8 @@ def test_without_with_and_with_the_right_record(asked, monkeypatch, context, rec
 
 
 def test_a_base_is_part_of_what_predictions_belong_to():
-    config = {"model": 1, "knowledge": {"path": "kb", "k": 3}}
+    config = {"model": {"lm": 1}, "knowledge": {"path": "kb", "k": 3}}
     assert fingerprint(config, None) != fingerprint({**config, "knowledge": {"path": None}}, None)
-    assert fingerprint({"model": 1}, None) == fingerprint(
+    assert fingerprint({"model": {"lm": 1}}, None) == fingerprint(
         {**config, "knowledge": {"path": None}}, None
     )
