@@ -333,7 +333,9 @@ def test_one_odd_row_ends_no_table(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"url": "http://a"}\n{"caption": "b"}\n{"url": null}\n')
     assert [r["url"] for r in UrlTable(str(tmp_path / "a.jsonl"))] == ["http://a", "", ""]
     (tmp_path / "b.csv").write_text(f"url,caption\nhttp://a,{'x' * 200_000}\nhttp://b,c\n")
+    limit = csv.field_size_limit()
     assert [len(r["caption"]) for r in UrlTable(str(tmp_path / "b.csv"))] == [200_000, 1]
+    assert csv.field_size_limit() == limit  # which is the whole process'
     (tmp_path / "c.png").write_bytes(picture(1))
     (tmp_path / "c.json").write_text("{half")
     (record,) = ImageFolder(str(tmp_path))

@@ -101,7 +101,6 @@ class UrlTable:
             yield from self._parquet(path)
             return
         try:
-            csv.field_size_limit(_LONGEST)
             with _text(path) as file:
                 if kind == "txt":
                     yield from ({"url": line.strip()} for line in file if line.strip())
@@ -112,7 +111,7 @@ class UrlTable:
                 else:
                     rows = csv.DictReader(file, delimiter="\t" if kind == "tsv" else ",")
                     self._columns(rows.fieldnames or (), path)
-                    yield from rows
+                    yield from _with_long_fields(rows)
         except (ValueError, csv.Error, EOFError, gzip.BadGzipFile) as error:
             if isinstance(error, UserError):
                 raise
@@ -242,6 +241,19 @@ def fingerprint(paths: Sequence[Path]) -> str:
                 file.seek(-(2**20), 2)
                 digest.update(file.read())
     return digest.hexdigest()[:16]
+
+
+def _with_long_fields(rows: Iterator[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Rows with fields of up to `_LONGEST` signs; the process' own limit is given back."""
+    while True:
+        before = csv.field_size_limit(_LONGEST)
+        try:
+            row = next(rows, None)
+        finally:
+            csv.field_size_limit(before)
+        if row is None:
+            return
+        yield row
 
 
 def _kind(path: Path) -> str:
