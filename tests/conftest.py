@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from light_pictures import lighten
+from matplotlib.figure import Figure
 
 # Before anything imports them: no test may reach a hub or start a tracking server.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -17,6 +19,7 @@ os.environ["WANDB_MODE"] = "offline"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).parents[1]
+AS_SHIPPED = {name: getattr(Figure, name) for name in ("tight_layout", "savefig")}
 # Files of few and long tests, which start runs and build models, are handed out first: a worker
 # that got one of them last would leave the other idle.
 LONG = ("lit", "", "models", "app", "evaluation", "inference", "retrieval", "encoders", "losses")
@@ -71,15 +74,22 @@ def compose() -> Callable[..., object]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def light_pictures():
-    """Runs of tests draw the light variant of each picture alone: drawing was half of them.
+def pictures_by_content():
+    """Runs of tests draw the light variant of each picture alone, see `light_pictures.py`."""
+    with pytest.MonkeyPatch.context() as patch:
+        lighten(patch.setattr)
+        yield
 
-    tests/test_report.py draws both.
-    """
+
+@pytest.fixture(scope="module")
+def whole_pictures():
+    """Pictures as users get them, both variants."""
     from rsvlm.report import figures
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "THEMES", figures.THEMES[:1])
+        patch.setattr(figures, "THEMES", ((figures.LIGHT, ".png"), (figures.DARK, ".dark.png")))
+        for name, method in AS_SHIPPED.items():
+            patch.setattr(Figure, name, method)
         yield
 
 

@@ -20,13 +20,7 @@ from rsvlm.report import figures
 from rsvlm.report.curves import read_log
 from rsvlm.report.figures import Answered, Prediction
 
-
-@pytest.fixture(scope="module", autouse=True)
-def both_variants():
-    """Other tests draw one (conftest.py)."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "THEMES", ((figures.LIGHT, ".png"), (figures.DARK, ".dark.png")))
-        yield
+pytestmark = pytest.mark.usefixtures("whole_pictures")
 
 
 def picture(colour, size=(40, 30)):

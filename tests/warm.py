@@ -15,10 +15,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from light_pictures import lighten
+
 METHOD = "forkserver"
 SERVER = multiprocessing.get_context(METHOD)
 SERVER.set_forkserver_preload(
-    ["lightning.pytorch", "torchmetrics", "open_clip", "rsvlm.app.entry", "rsvlm.app.run"]
+    [
+        *("lightning.pytorch", "torchmetrics", "open_clip", "matplotlib.backends.backend_agg"),
+        *("rsvlm.app.entry", "rsvlm.app.run", "rsvlm.report.figures"),
+    ]
 )
 
 
@@ -66,6 +71,7 @@ def _run(script, words, cwd, env, said):
     from lightning.pytorch.utilities import rank_zero_only
 
     rank_zero_only.rank = int(env.get("LOCAL_RANK", 0))  # which it read as it was imported
+    lighten()
     sys.argv = [script, *words]
     sys.path.insert(0, str(Path(script).parent))
     runpy.run_path(script, run_name="__main__")

@@ -50,6 +50,7 @@ def test_a_swept_number_is_drawn(sweep):
     assert sweep_plot(sweep) is None, "no number differs"
 
 
+@pytest.mark.usefixtures("whole_pictures")
 def test_lines_that_lie_on_each_other_are_both_seen(tmp_path):
     jobs = [({"a": str(x), "k": k}, {"s/d/p/oa": 10.0 * x}) for k in "12" for x in (0, 1, 2)]
     held = Image.open(sweep_curves(jobs, tmp_path / "a.png")).convert("RGB")

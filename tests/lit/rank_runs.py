@@ -26,6 +26,21 @@ def train(recipes, shared, out, trainer):
         run.fit(cfg, Path(out) / name, overrides=given)
 
 
+def environments():
+    """What each of two ranks on this machine finds set, as `torchrun` sets it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {
+        "OMP_NUM_THREADS": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "NODE_RANK": "0",
+        "WORLD_SIZE": "2",
+    }
+    return [shared | {"LOCAL_RANK": str(rank)} for rank in range(2)]
+
+
 def found(out, scalars):
     """Scalars of each step, metrics, and the last checkpoint's tensors."""
     with (out / "metrics.csv").open() as file:
@@ -51,20 +66,10 @@ def alone_and_together(script, recipes, shared, folders, scalars=("loss", "grad_
         scalars: words of `train/...` that are compared.
     """
     alone, together = folders.mktemp("alone"), folders.mktemp("together")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    ranks = []
-    for rank in range(2):
-        env = {
-            "OMP_NUM_THREADS": "1",
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-            "NODE_RANK": "0",
-            "LOCAL_RANK": str(rank),
-            "WORLD_SIZE": "2",
-        }
-        ranks.append(Script(together / f"rank_{rank}", script, [str(together)], env=env))
+    ranks = [
+        Script(together / f"rank_{rank}", script, [str(together)], env=env)
+        for rank, env in enumerate(environments())
+    ]
     train(recipes, shared, alone, "cpu")
     ended = [rank.wait() for rank in ranks]
     said = [text[-3000:] for done in ended for text in (done.stdout, done.stderr)]

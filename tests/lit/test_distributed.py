@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from rank_runs import environments
 from warm import Script
 
 from rsvlm import checkpoints
@@ -32,11 +33,15 @@ RECIPE = [
 ]
 
 
-def train(root, out, trainer):
-    """`train.py`; Lightning starts the second rank as it does for a user."""
+def train(root, out, trainer, ranks=({"OMP_NUM_THREADS": "1"},)):
+    """`train.py`; where one is started for two ranks, Lightning starts the second itself."""
     words = [*RECIPE, f"trainer={trainer}", f"hydra.run.dir={out}"]
-    done = Script(out, "train.py", words, cwd=root, env={"OMP_NUM_THREADS": "1"}).wait()
-    assert done.returncode == 0, done.stderr[-3000:]
+    begun = [
+        Script(out / f"rank_{rank}", "train.py", words, cwd=root, env=env)
+        for rank, env in enumerate(ranks)
+    ]
+    for done in [one.wait() for one in begun]:
+        assert done.returncode == 0, done.stderr[-3000:]
     with (out / "metrics.csv").open() as file:
         rows = list(csv.reader(file))[1:]
     losses = [float(value) for _, name, value in rows if name == "train/loss"]
@@ -54,7 +59,9 @@ def single(tmp_path_factory):
 
 @pytest.mark.parametrize("trainer", ["ddp_cpu", "fsdp_cpu"])
 def test_two_ranks_equal_one(single, root, scratch, trainer):
-    losses, values, checkpoint = train(root, scratch, trainer)
+    # As a user starts it, and as `torchrun` does.
+    ranks = {} if trainer == "ddp_cpu" else {"ranks": environments()}
+    losses, values, checkpoint = train(root, scratch, trainer, **ranks)
     assert len(losses) == 6
     # The ranks add the same float32 products in another order: 2e-6 was measured on the loss.
     assert losses == pytest.approx(single[0], abs=2e-5)

@@ -29,6 +29,7 @@ def test_a_collapse_is_found_and_shuffled_kinds_tell_nothing():
     assert routing_statistics([], EXPERTS)["most"] == 0
 
 
+@pytest.mark.usefixtures("whole_pictures")
 def test_routing_as_a_picture(tmp_path):
     from rsvlm.data.prediction_records import PredictionRecord
     from rsvlm.evaluation.question_answering import draw_routing
