@@ -27,7 +27,7 @@ from rsvlm.app.run_lock import locked
 from rsvlm.app.run_log import say
 from rsvlm.clients.http import EndpointError
 from rsvlm.config.compose import plain
-from rsvlm.config.instantiate import cause_of, optional
+from rsvlm.config.instantiate import optional
 from rsvlm.config.overrides import PACING
 from rsvlm.errors import UserError
 from rsvlm.evaluation.records import endpoint_notes, places_in, tokens_of
@@ -250,11 +250,10 @@ def _measure(
     folder.mkdir(parents=True, exist_ok=True)
     try:
         model = models.get(cfg, folder)
-    except Exception as error:
+    except UserError as error:
         # Of one model that cannot be built all evaluations would say the same.
-        cause = cause_of(error)
-        if alone and not models.built and isinstance(cause, UserError):
-            raise _NoModel(cause) from error
+        if alone and not models.built:
+            raise _NoModel(error) from error
         raise
     why = unable(model, optional(cfg.evaluation), pictures)
     if why:
