@@ -8,8 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from light_pictures import lighten
-from matplotlib.figure import Figure
+from light_pictures import as_shipped, lighten
 
 # Before anything imports them: no test may reach a hub or start a tracking server.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -19,7 +18,6 @@ os.environ["WANDB_MODE"] = "offline"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).parents[1]
-AS_SHIPPED = {name: getattr(Figure, name) for name in ("tight_layout", "savefig")}
 # Files of few and long tests, which start runs and build models, are handed out first: a worker
 # that got one of them last would leave the other idle.
 LONG = ("lit", "", "models", "app", "evaluation", "inference", "retrieval", "encoders", "losses")
@@ -84,12 +82,8 @@ def pictures_by_content():
 @pytest.fixture(scope="module")
 def whole_pictures():
     """Pictures as users get them, both variants."""
-    from rsvlm.report import figures
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "THEMES", ((figures.LIGHT, ".png"), (figures.DARK, ".dark.png")))
-        for name, method in AS_SHIPPED.items():
-            patch.setattr(Figure, name, method)
+        as_shipped(patch.setattr)
         yield
 
 

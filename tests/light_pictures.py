@@ -8,8 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+Replace = Callable[[Any, str, Any], object]
+#: What `lighten` has replaced: whose, its name, and what stood there.
+SHIPPED: list[tuple[Any, str, Any]] = []
 
-def lighten(replace: Callable[[Any, str, Any], object] = setattr) -> None:
+
+def lighten(replace: Replace = setattr) -> None:
     """One variant of each picture, not laid out, in a file of its size.
 
     Args:
@@ -19,9 +23,20 @@ def lighten(replace: Callable[[Any, str, Any], object] = setattr) -> None:
 
     from rsvlm.report import figures
 
-    replace(figures, "THEMES", figures.THEMES[:1])
-    replace(Figure, "tight_layout", lambda *_, **__: None)
-    replace(Figure, "savefig", _blank)
+    light = (
+        (figures, "THEMES", figures.THEMES[:1]),
+        (Figure, "tight_layout", lambda *_, **__: None),
+        (Figure, "savefig", _blank),
+    )
+    for owner, name, value in light:
+        SHIPPED.append((owner, name, getattr(owner, name)))
+        replace(owner, name, value)
+
+
+def as_shipped(replace: Replace) -> None:
+    """Pictures as users get them again."""
+    for owner, name, value in SHIPPED:
+        replace(owner, name, value)
 
 
 def _blank(figure: Any, path: Any, **_: Any) -> None:

@@ -7,6 +7,7 @@ all recipes train in it.
 import csv
 import json
 import socket
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,20 @@ def environments():
         "NODE_RANK": "0",
         "WORLD_SIZE": "2",
     }
-    return [shared | {"LOCAL_RANK": str(rank)} for rank in range(2)]
+    return [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
+
+
+@contextmanager
+def two_ranks(script, folder):
+    """A test file as a program in two ranks, each given the folder, beside the block's own work."""
+    ranks = [
+        Script(folder / f"rank_{rank}", script, [str(folder)], env=env)
+        for rank, env in enumerate(environments())
+    ]
+    yield
+    ended = [rank.wait() for rank in ranks]
+    said = [text[-3000:] for done in ended for text in (done.stdout, done.stderr)]
+    assert [done.returncode for done in ended] == [0, 0], "\n\n".join(said)
 
 
 def found(out, scalars):
@@ -66,14 +80,8 @@ def alone_and_together(script, recipes, shared, folders, scalars=("loss", "grad_
         scalars: words of `train/...` that are compared.
     """
     alone, together = folders.mktemp("alone"), folders.mktemp("together")
-    ranks = [
-        Script(together / f"rank_{rank}", script, [str(together)], env=env)
-        for rank, env in enumerate(environments())
-    ]
-    train(recipes, shared, alone, "cpu")
-    ended = [rank.wait() for rank in ranks]
-    said = [text[-3000:] for done in ended for text in (done.stdout, done.stderr)]
-    assert [done.returncode for done in ended] == [0, 0], "\n\n".join(said)
+    with two_ranks(script, together):
+        train(recipes, shared, alone, "cpu")
     return {
         name: (found(alone / name, scalars), found(together / name, scalars)) for name in recipes
     }

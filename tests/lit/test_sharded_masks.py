@@ -3,14 +3,12 @@
 Run as a program, this file is one rank.
 """
 
-import os
-import socket
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from rank_runs import two_ranks
 
 # Samples and models are those of tests/models, here and in the ranks.
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "models")]
@@ -62,23 +60,10 @@ def answers(model, batch):
     """Answers in the true words, so that one rank has masks and the other has none."""
     if not hasattr(model, "seg_ids"):
         return [answer.text for answer in model.generate(batch, max_new_tokens=6, rows=3)]
-    import rsvlm.models.pixel.model as module
+    from test_pixel_models import true_words
 
-    wanted = [[*ids, model.tokenizer.eos_token_id] for ids in batch.answer_ids]
-
-    class Script:
-        def __call__(self, ids, scores):
-            scores = torch.full_like(scores, -50.0)
-            for i, row in enumerate(wanted):
-                scores[i, row[min(ids.shape[1], len(row) - 1)]] = 0.0
-            return scores
-
-    real = module.generate
-    module.generate = lambda *a, **k: real(*a, **{**k, "processors": [Script()]})
-    try:
+    with true_words(model, batch):
         found = model.generate(batch, max_new_tokens=40)
-    finally:
-        module.generate = real
     return [[int(mask.sum()) for mask in answer.masks] for answer in found]
 
 
@@ -120,26 +105,8 @@ def rank(out):
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    shared = {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
-    running = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(folder)],
-            env=os.environ | shared | {"RANK": str(i), "WORLD_SIZE": "2"},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for i in range(2)
-    ]
-    try:
-        for process in running:
-            errors = process.communicate(timeout=300)[1]
-            assert process.returncode == 0, errors[-3000:]
-    finally:
-        for process in running:
-            process.kill()
+    with two_ranks(__file__, folder):
+        pass
     return [torch.load(folder / f"{i}.pt", weights_only=True) for i in range(2)]
 
 

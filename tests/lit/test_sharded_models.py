@@ -3,15 +3,13 @@
 Run as a program, this file is one rank.
 """
 
-import os
-import socket
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from rank_runs import two_ranks
 
 MODELS = ("llava_tiny", "skyeyegpt_tiny")
 STEPS = 2
@@ -108,26 +106,8 @@ def rank(out):
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    shared = {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
-    running = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(folder)],
-            env=os.environ | shared | {"RANK": str(i), "WORLD_SIZE": "2"},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for i in range(2)
-    ]
-    try:
-        for process in running:
-            errors = process.communicate(timeout=120)[1]
-            assert process.returncode == 0, errors[-3000:]
-    finally:
-        for process in running:
-            process.kill()
+    with two_ranks(__file__, folder):
+        pass
     return [torch.load(folder / f"{i}.pt", weights_only=True) for i in range(2)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -57,6 +58,25 @@ def batch_of(model, samples, training=True, **options):
     return model.collate(training=training, **options)([view[(0, i)] for i in range(len(samples))])
 
 
+@contextmanager
+def true_words(model, batch):
+    """The model is made to write the true answers, a token a step, with its cache."""
+    import rsvlm.models.pixel.model as module
+
+    wanted = [[*ids, model.tokenizer.eos_token_id] for ids in batch.answer_ids]
+
+    def only(ids, scores):
+        scores = torch.full_like(scores, -50.0)
+        for i, row in enumerate(wanted):
+            scores[i, row[min(ids.shape[1], len(row) - 1)]] = 0.0
+        return scores
+
+    real = module.generate
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "generate", lambda *a, **k: real(*a, **{**k, "processors": [only]}))
+        yield
+
+
 def dialogue(answer, ids, image=True):
     shown = (0,) if image else ()
     return [Turn("user", "where ?", shown), Turn("assistant", answer, (), ids)]
@@ -79,7 +99,7 @@ def test_all_that_is_trained_learns_from_answers_and_masks(option):
 
 
 @pytest.mark.parametrize("option", FAMILY)
-def test_generation_and_teacher_forcing_draw_the_same_masks(option, monkeypatch):
+def test_generation_and_teacher_forcing_draw_the_same_masks(option):
     model = tiny(option).eval()
     several = Sample(
         sample(3).images,
@@ -92,23 +112,8 @@ def test_generation_and_teacher_forcing_draw_the_same_masks(option, monkeypatch)
     batch = batch_of(model, [several, nothing, several], training=False)
     forced = teacher_forced(model, batch)
     assert [len(answer.masks) for answer in forced] == [2, 0, 2]
-    # The model made to write the true answers, a token a step, with its cache.
-    wanted = [[*ids, model.tokenizer.eos_token_id] for ids in batch.answer_ids]
-
-    class Script:
-        def __call__(self, ids, scores):
-            scores = torch.full_like(scores, -50.0)
-            for i, row in enumerate(wanted):
-                scores[i, row[min(ids.shape[1], len(row) - 1)]] = 0.0
-            return scores
-
-    import rsvlm.models.pixel.model as module
-
-    real = module.generate
-    monkeypatch.setattr(
-        module, "generate", lambda *a, **k: real(*a, **{**k, "processors": [Script()]})
-    )
-    written = model.generate(batch, max_new_tokens=40)
+    with true_words(model, batch):
+        written = model.generate(batch, max_new_tokens=40)
     for one, other in zip(written, forced, strict=True):
         assert one.text == other.text
         assert len(one.masks) == len(other.masks)

@@ -50,6 +50,23 @@ def test_it_learns_captions_of_its_pictures_alone(tmp_path):
     assert model.cache.misses == 3
 
 
+def takes_steps(cfg, count):
+    """Optimiser steps on three captions move what learns, and nothing else."""
+    torch.manual_seed(0)
+    model = instantiate(cfg.model).train()
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    given = model.collate(training=True)([item(n) for n in range(3)])
+    optimizer = instantiate(cfg.optimizer)(model)
+    for _ in range(count):
+        optimizer.zero_grad()
+        losses = instantiate(cfg.loss)(model(given), given)
+        sum(losses.values()).backward()
+        optimizer.step()
+    assert all(torch.isfinite(one) for one in losses.values())
+    moved = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
+    assert moved == {n for n, p in model.named_parameters() if p.requires_grad}
+
+
 def small(**more):
     torch.manual_seed(0)
     vision = {"image_size": 32, "grid": 4, "levels": [3]}
@@ -110,17 +127,7 @@ def test_its_recipe_takes_a_step_on_meta_and_a_real_one(compose):
     cfg.model.vision.image_size = cfg.model.vision.scale_to = 64
     cfg.model.lm.size.hidden_size, cfg.model.lm.size.intermediate_size = 256 // 16, 512 // 16
     cfg.model.shared_dim = 256 // 16
-    torch.manual_seed(0)
-    model = instantiate(cfg.model).train()
-    before = {n: p.detach().clone() for n, p in model.named_parameters()}
-    given = model.collate(training=True)([item(n) for n in range(3)])
-    optimizer = instantiate(cfg.optimizer)(model)
-    losses = instantiate(cfg.loss)(model(given), given)
-    sum(losses.values()).backward()
-    optimizer.step()
-    assert all(torch.isfinite(one) for one in losses.values())
-    moved = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
-    assert moved == {n for n, p in model.named_parameters() if p.requires_grad}
+    takes_steps(cfg, 1)
 
 
 @pytest.mark.parametrize(("stage", "numbers"), [("", 987_840), ("_lora", 1_909_440)])
@@ -138,16 +145,4 @@ def test_the_stages_with_smollm2_take_a_real_step(compose, stage, numbers):
     narrow = {"hidden_size": 36, "intermediate_size": 96, "num_hidden_layers": 2, "head_dim": 4}
     own = {"model_type": "llama", "num_attention_heads": 9, "num_key_value_heads": 3}
     cfg.model.lm = {**cfg.model.lm, "size": {**own, **narrow}, "words": "world"}
-    torch.manual_seed(0)
-    model = instantiate(cfg.model).train()
-    before = {n: p.detach().clone() for n, p in model.named_parameters()}
-    given = model.collate(training=True)([item(n) for n in range(3)])
-    optimizer = instantiate(cfg.optimizer)(model)
-    for _ in range(2):  # LoRA's second matrix starts as zeros, and the first has no gradient yet
-        optimizer.zero_grad()
-        losses = instantiate(cfg.loss)(model(given), given)
-        sum(losses.values()).backward()
-        optimizer.step()
-    assert all(torch.isfinite(one) for one in losses.values())
-    moved = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
-    assert moved == {n for n, p in model.named_parameters() if p.requires_grad}
+    takes_steps(cfg, 2)  # LoRA's second matrix starts as zeros: the first has no gradient yet
